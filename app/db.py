@@ -1,0 +1,181 @@
+"""The database: one code path on SQLite and PostgreSQL, and every dialect difference of the project in this file.
+
+Guarantees: `write()` is one transaction that is durable when the block has ended (SQLite: WAL with synchronous=FULL;
+PostgreSQL: synchronous commit), and `read()` never waits for a writer. Leaves to others: what is written.
+
+SQLite allows one writer. Threads of one process queue on a lock of ours, which is fair and costs microseconds, instead of
+in SQLite's busy handler, which sleeps; processes that share a file meet in the busy handler.
+"""
+
+from __future__ import annotations
+
+import threading
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from sqlalchemy import create_engine, event, make_url, select, text, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.orm import Session, sessionmaker
+
+from app.models import CounterRow
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from sqlalchemy import Engine, FromClause
+    from sqlalchemy.engine import URL
+    from sqlalchemy.sql.dml import Insert
+
+T = TypeVar("T")
+
+BUSY_TIMEOUT_MS = 30_000
+"""How long a process waits for another process's write transaction on one SQLite file."""
+
+MIGRATION_LOCK = 7_236_110
+"""PostgreSQL advisory lock: two processes that start at once migrate one after the other."""
+
+SQLITE_VARIABLES = 30_000
+"""Below SQLite's default limit of 32,766 bound variables; `IN` lists are cut to it."""
+
+
+class Database:
+    """An engine with its two kinds of session.
+
+    Args:
+        url: SQLAlchemy URL: `sqlite:///path` or `postgresql+psycopg://…` (several hosts allowed, libpq syntax).
+    """
+
+    def __init__(self, url: str, *, pool_size: int = 20) -> None:
+        """Open nothing yet; the first session connects."""
+        self.url: URL = make_url(url)
+        self.is_sqlite = self.url.get_backend_name() == "sqlite"
+        self._writer = threading.Lock() if self.is_sqlite else None
+        self.engine: Engine = create_engine(self.url, pool_size=pool_size, max_overflow=40, pool_pre_ping=not self.is_sqlite)
+        if self.is_sqlite:
+            event.listen(self.engine, "connect", _configure_sqlite)
+            event.listen(self.engine, "begin", _begin_sqlite)
+        self._write_sessions = sessionmaker(
+            self.engine.execution_options(verbale_write=True), autoflush=False, expire_on_commit=False
+        )
+        options: dict[str, Any] = {"verbale_write": False}
+        if not self.is_sqlite:
+            options |= {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+        self._read_sessions = sessionmaker(self.engine.execution_options(**options), autoflush=False)
+
+    @contextmanager
+    def write(self) -> Iterator[Session]:
+        """One write transaction: committed when the block ends, rolled back when it raises.
+
+        A crash before the commit leaves nothing of it behind. No network call, no sleep inside: others wait.
+        """
+        if self._writer is not None:
+            with self._writer, self._write_sessions.begin() as session:
+                yield session
+        else:
+            with self._write_sessions.begin() as session:
+                yield session
+
+    @contextmanager
+    def read(self) -> Iterator[Session]:
+        """A consistent snapshot for reading; it never commits."""
+        with self._read_sessions() as session:
+            yield session
+
+    def insert_ignore(self, table: FromClause) -> Insert:
+        """An INSERT that skips rows whose key exists (`ON CONFLICT DO NOTHING`)."""
+        if self.is_sqlite:
+            return sqlite.insert(table).on_conflict_do_nothing()  # type: ignore[arg-type]  # a mapped class's __table__
+        return postgresql.insert(table).on_conflict_do_nothing()  # type: ignore[arg-type]
+
+    def upsert(self, table: FromClause, key: Sequence[str], changed: Sequence[str]) -> Insert:
+        """An INSERT that updates the columns `changed` where the key exists."""
+        insert: Any = sqlite.insert(table) if self.is_sqlite else postgresql.insert(table)  # type: ignore[arg-type]
+        result: Insert = insert.on_conflict_do_update(
+            index_elements=list(key), set_={name: insert.excluded[name] for name in changed}
+        )
+        return result
+
+    def bulk_insert(self, session: Session, table: FromClause, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        """Insert many rows through the driver: COPY on PostgreSQL, executemany on SQLite.
+
+        This is the append path's inner loop; SQLAlchemy's per-row work would be most of its cost. Values must be what the
+        driver takes: int, str, bytes, bool, None.
+        """
+        if not rows:
+            return
+        name = table.name  # type: ignore[attr-defined]  # every table of ours has one
+        names = ", ".join(f'"{c}"' for c in columns)
+        cursor = session.connection().connection.cursor()
+        try:
+            if self.is_sqlite:
+                marks = ", ".join("?" * len(columns))
+                cursor.executemany(f'INSERT INTO "{name}" ({names}) VALUES ({marks})', rows)  # noqa: S608 - our own names
+            else:
+                with cursor.copy(f'COPY "{name}" ({names}) FROM STDIN') as copy:  # type: ignore[attr-defined]  # psycopg 3
+                    for row in rows:
+                        copy.write_row(row)
+        finally:
+            cursor.close()
+
+    def skip_locked(self) -> dict[str, Any]:
+        """Arguments for `with_for_update` that let several workers claim rows; SQLite's single writer needs none."""
+        return {"skip_locked": True}
+
+    def next_values(self, session: Session, counter: str, count: int) -> int:
+        """Take `count` consecutive numbers; return the first.
+
+        The counter's row stays locked until commit, so numbers become visible in order: a reader that has seen n has seen
+        everything below n. Take them late in a transaction.
+        """
+        taken = session.execute(
+            update(CounterRow)
+            .where(CounterRow.name == counter)
+            .values(value=CounterRow.value + count)
+            .returning(CounterRow.value)
+        ).scalar_one_or_none()
+        if taken is None:
+            session.execute(self.insert_ignore(CounterRow.__table__).values(name=counter, value=0))
+            return self.next_values(session, counter, count)
+        return int(taken) - count + 1
+
+    def lock_row(self, session: Session, table: FromClause, where: Any) -> None:  # noqa: ANN401 - an SQL expression
+        """Hold a row until commit. SQLite's write transaction already excludes every other writer."""
+        if not self.is_sqlite:
+            session.execute(select(text("1")).select_from(table).where(where).with_for_update())
+
+    def size_bytes(self) -> int | None:
+        """Bytes on disk, or None when the server does not tell."""
+        if self.is_sqlite:
+            path = Path(self.url.database or "")
+            return sum(p.stat().st_size for p in (path, path.with_name(path.name + "-wal")) if p.exists())
+        with self.read() as session:
+            return session.execute(text("SELECT pg_database_size(current_database())")).scalar_one()
+
+    def dispose(self) -> None:
+        """Close all connections."""
+        self.engine.dispose()
+
+
+def chunks(items: Sequence[T], size: int) -> Iterable[Sequence[T]]:
+    """Cut a sequence into runs of at most `size`."""
+    return (items[i : i + size] for i in range(0, len(items), size))
+
+
+def _configure_sqlite(connection: Any, _record: object) -> None:  # noqa: ANN401 - a driver connection
+    connection.isolation_level = None  # the driver must not begin transactions on its own: we say BEGIN below
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode = WAL")
+    cursor.execute("PRAGMA synchronous = FULL")  # 201 means durable, power loss included
+    cursor.execute("PRAGMA foreign_keys = ON")
+    cursor.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+    cursor.execute("PRAGMA cache_size = -16000")
+    cursor.execute("PRAGMA temp_store = MEMORY")
+    cursor.close()
+
+
+def _begin_sqlite(connection: Any) -> None:  # noqa: ANN401 - an SQLAlchemy connection
+    # A transaction that starts as a reader and then writes can fail with "database is locked" at once: a write
+    # transaction says so from the start.
+    writes = connection.get_execution_options().get("verbale_write", True)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

@@ -1,0 +1,1 @@
+"""A whole federation on one machine, for a first look and for tests. Its keys, offices and terms are its own inventions."""

@@ -1,0 +1,91 @@
+"""What routes ask for: the node, the caller, the page of a list.
+
+Guarantees that a request has exactly one caller: a valid token, a valid peer's signature, or anonymous. A credential that
+is there and does not hold is refused, and never quietly treated as anonymous.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Protocol
+
+from fastapi import Depends, Request
+from starlette.concurrency import run_in_threadpool
+
+from app import tokens
+from app.domain.errors import NotAuthenticated
+from app.gate import ANONYMOUS, Principal
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from app.clock import Clock
+    from app.db import Database
+    from app.domain.errors import VerbaleError
+    from app.domain.roster import Roster
+    from app.intake import SignedNotice
+    from app.record import Receipt
+    from app.settings import Settings
+
+
+class Node(Protocol):
+    """What the HTTP edge needs of the running node; `app.node` provides it."""
+
+    settings: Settings
+    db: Database
+    clock: Clock
+    origin: str
+    state: str
+
+    def roster(self) -> Roster:
+        """The roster in force; raises RosterMissing."""
+        ...
+
+    async def submit(self, signed: SignedNotice) -> Receipt:
+        """Judge and record one notice; returns when it is durable. Raises Refused."""
+        ...
+
+    async def submit_many(self, notices: Sequence[SignedNotice]) -> list[Receipt | VerbaleError]:
+        """The same for many; one answer each, in order."""
+        ...
+
+    async def authenticate_peer(self, request: Request) -> Principal:
+        """The State whose key signed the request (RFC 9421); raises NotAuthenticated or NotAllowed."""
+        ...
+
+    def stopped_loops(self) -> list[str]:
+        """Names of background loops that should run and have not shown life in time."""
+        ...
+
+
+def node_of(request: Request) -> Node:
+    """The node that serves this request."""
+    node: Node = request.app.state.node
+    return node
+
+
+async def principal_of(request: Request) -> Principal:
+    """The caller.
+
+    Raises:
+        NotAuthenticated: a credential was sent and does not hold, or two were.
+        NotAllowed: a peer that may not ask (not a member).
+    """
+    authorization = request.headers.get("authorization")
+    signed = "signature-input" in request.headers
+    if authorization is not None and signed:
+        raise NotAuthenticated("The request carries a token and a signature. Send one of the two.")
+    node = node_of(request)
+    if signed:
+        return await node.authenticate_peer(request)
+    if authorization is None:
+        return ANONYMOUS
+    scheme, _, text = authorization.partition(" ")
+    if scheme.lower() != "bearer":
+        raise NotAuthenticated("Only bearer tokens are taken here. Send: Authorization: Bearer <token>.")
+    return await run_in_threadpool(
+        tokens.authenticate, node.db, text.strip(), state=node.state, now_ms=node.clock()
+    )
+
+
+CurrentNode = Annotated[Node, Depends(node_of)]
+CurrentPrincipal = Annotated[Principal, Depends(principal_of)]

@@ -1,0 +1,193 @@
+"""Who is who: the pure view of the roster that judging, the gate and replication read.
+
+`app.roster` builds it from verified TUF metadata; nothing here verifies anything. Every collection is immutable, so one
+`Roster` can be shared by all threads and replaced as a whole when a new version is adopted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final, Literal
+
+from app.domain.errors import KeyNotActive, UnknownKey, WrongKeyUse
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from app.domain.keys import PublicKey
+
+KeyUse = Literal["notices", "node", "log", "witness", "transport", "encryption", "webhook"]
+KEY_USES: Final[tuple[KeyUse, ...]] = ("notices", "node", "log", "witness", "transport", "encryption", "webhook")
+MembershipStatus = Literal["member", "suspended", "withdrawn"]
+LogStatus = Literal["active", "frozen", "closed"]
+
+
+@dataclass(frozen=True, slots=True)
+class RosterKey:
+    """One key of a State. Past keys stay listed for ever: history must remain verifiable.
+
+    Attributes:
+        kid: for instance `EE/cp/1`.
+        active_from: unix seconds; a statement's `iat` before it does not count.
+        active_to: unix seconds, exclusive, or None.
+        revoked_at_index: the first log index at which the key no longer counts, or None.
+        suspect_from: unix seconds from which earlier notices should be reconfirmed, or None.
+    """
+
+    kid: str
+    use: KeyUse
+    key: PublicKey
+    active_from: int
+    active_to: int | None = None
+    revoked_at_index: int | None = None
+    suspect_from: int | None = None
+
+    def check_active(self, *, at: int, index: int | None) -> None:
+        """Check that the key counts for a statement claimed at `at` (unix s) that stands, or would stand, at `index`.
+
+        `index` None means a request rather than a leaf: then a revoked key never counts.
+
+        Raises:
+            KeyNotActive: not yet valid, expired or revoked.
+        """
+        if at < self.active_from:
+            raise KeyNotActive(f"Key {self.kid} is not valid yet at the time given. Sign with a key that is.")
+        if self.active_to is not None and at >= self.active_to:
+            raise KeyNotActive(f"Key {self.kid} has expired. Sign with the State's current key.")
+        if self.revoked_at_index is not None and (index is None or index >= self.revoked_at_index):
+            raise KeyNotActive(f"Key {self.kid} is revoked. Sign with the State's current key.")
+
+
+@dataclass(frozen=True, slots=True)
+class RosterLog:
+    """One log of a State. Identity is the origin; `url` is where its tiles are served, without a trailing slash."""
+
+    origin: str
+    epoch: int
+    url: str
+    status: LogStatus = "active"
+
+
+@dataclass(frozen=True, slots=True)
+class ContactPoint:
+    """The office that speaks for a State; an office, not a person."""
+
+    office: str
+    email: str
+    phone: str | None = None
+    languages: tuple[str, ...] = ()
+    hours: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RosterState:
+    """One Subscribing State. Without `url` and `logs` it is known by name only."""
+
+    code: str
+    name: str
+    status: MembershipStatus = "member"
+    joined: str | None = None
+    url: str | None = None
+    contact_point: ContactPoint | None = None
+    logs: tuple[RosterLog, ...] = ()
+    keys: tuple[RosterKey, ...] = ()
+    witness_name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CentralContactTerm:
+    """A dated term: `start` inclusive, `end` exclusive or None; ISO dates."""
+
+    state: str
+    start: str
+    end: str | None = None
+    confirmed_by: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Roster:
+    """The membership of the federation at one version.
+
+    Attributes:
+        version: of the top-level targets metadata.
+        sha256: hex digest that names exactly this roster (targets metadata and every State document).
+        expires: unix seconds: the earliest expiry of the metadata that carries it.
+    """
+
+    version: int
+    sha256: str
+    expires: int
+    states: Mapping[str, RosterState]
+    terms: tuple[CentralContactTerm, ...] = field(default=())
+
+    @cached_property
+    def _keys(self) -> Mapping[tuple[str, str], RosterKey]:
+        return MappingProxyType({(s.code, k.kid): k for s in self.states.values() for k in s.keys})
+
+    @cached_property
+    def _origins(self) -> Mapping[str, tuple[RosterState, RosterLog]]:
+        return MappingProxyType({log.origin: (s, log) for s in self.states.values() for log in s.logs})
+
+    def state_of_origin(self, origin: str) -> RosterState | None:
+        """The State whose log `origin` is, or None."""
+        found = self._origins.get(origin)
+        return found[0] if found else None
+
+    def log(self, origin: str) -> RosterLog | None:
+        """The log named `origin`, or None."""
+        found = self._origins.get(origin)
+        return found[1] if found else None
+
+    def key(self, state: str, kid: str) -> RosterKey | None:
+        """The key `kid` of `state`, or None."""
+        return self._keys.get((state, kid))
+
+    def require_key(self, state: str, kid: str, uses: tuple[KeyUse, ...]) -> RosterKey:
+        """The key `kid` of `state` if it is listed for one of `uses`. Whether it is active is the caller's question.
+
+        Raises:
+            UnknownKey: not listed for that State.
+            WrongKeyUse: listed for another use.
+        """
+        key = self._keys.get((state, kid))
+        if key is None:
+            raise UnknownKey(
+                f"The roster (version {self.version}) lists no key {kid} for {state}. Sign with a listed key, or have the "
+                "key added to the State's roster document first."
+            )
+        if key.use not in uses:
+            raise WrongKeyUse(f"Key {kid} is listed for {key.use!r}, not for {' or '.join(uses)}.")
+        return key
+
+    def keys_of(self, state: str, use: KeyUse) -> tuple[RosterKey, ...]:
+        """All keys of `state` for `use`, past ones included."""
+        entry = self.states.get(state)
+        return tuple(k for k in entry.keys if k.use == use) if entry else ()
+
+    def nodes(self) -> tuple[RosterState, ...]:
+        """The States that run a node: they have a log."""
+        return tuple(s for s in self.states.values() if s.logs)
+
+    def members(self) -> frozenset[str]:
+        """Codes of the States that are members now: neither suspended nor withdrawn."""
+        return frozenset(s.code for s in self.states.values() if s.status == "member")
+
+    def central_contact(self, on: str) -> str | None:
+        """The State that holds the central-contact term on an ISO date, or None."""
+        for term in self.terms:
+            if term.start <= on and (term.end is None or on < term.end):
+                return term.state
+        return None
+
+    def quorum(self) -> int:
+        """How many witnesses confirm a checkpoint of one log: the smallest q above (m+f)/2, m = n-1, f = floor((m-1)/3).
+
+        Any two quorums then share an honest witness. In a federation too small for f >= 1 it is all witnesses.
+        """
+        witnesses = len(self.nodes()) - 1
+        faulty = max(witnesses - 1, 0) // 3
+        if faulty < 1:
+            return max(witnesses, 0)
+        return (witnesses + faulty) // 2 + 1

@@ -1,0 +1,182 @@
+"""The local door: a posted notice is judged exactly as a mirror would judge it, then recorded.
+
+`verify` needs no database and releases the GIL while it checks signatures, so a thread pool uses every core. `Sequencer`
+is the one writer of the own log in this process: it gathers what arrived and commits once for all of it. Whoever posted
+is answered after that commit, so an answer means durable.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from app.db import chunks
+from app.domain.errors import Busy, NotAllowed, VerbaleError
+from app.domain.judge import VerifiedNotice, check_not_expired, judge_body, judge_statement
+from app.record import Receipt, record_own
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from app.clock import Clock
+    from app.db import Database
+    from app.domain.roster import Roster
+    from app.domain.statement import Part
+
+log = logging.getLogger(__name__)
+
+MAX_COMMIT: Final = 512
+"""Statements in one transaction: enough to make the commit's cost small, few enough to keep its lock short."""
+MAX_QUEUED: Final = 20_000
+"""Statements waiting for a commit. Beyond it posts are answered 503 at once instead of piling up in memory."""
+VERIFY_CHUNK: Final = 64
+"""Statements one thread verifies before the next task: long enough to make handing over cheap."""
+
+Answer = Receipt | VerbaleError
+
+
+@dataclass(frozen=True, slots=True)
+class SignedNotice:
+    """What came: a statement and its opened parts, read but not judged."""
+
+    statement: bytes
+    parts: Mapping[str, Part]
+
+
+def verify(signed: SignedNotice, *, origin: str, roster: Roster, at: int) -> VerifiedNotice:
+    """Judge one posted notice; the state machine is left to `record_own`, which sees the log.
+
+    Args:
+        at: unix seconds.
+
+    Raises:
+        Refused: see `app.domain.judge`.
+    """
+    verified = judge_statement(signed.statement, origin=origin, index=None, roster=roster, at=at)
+    if roster.states[verified.issuer].status != "member":
+        raise NotAllowed(f"{verified.issuer} is {roster.states[verified.issuer].status} in the roster and cannot issue notices.")
+    check_not_expired(verified.statement, at=at)
+    return judge_body(verified, signed.parts)
+
+
+class Sequencer:
+    """Gathers verified notices and appends them to the own log, one transaction for many.
+
+    One thread owns the writing. A crash loses only what nobody was answered for.
+    """
+
+    def __init__(self, db: Database, log_id: int, clock: Clock, on_commit: Callable[[], None]) -> None:
+        """`on_commit` is called after each commit that appended something: it wakes the publisher."""
+        self._db, self._log_id, self._clock, self._on_commit = db, log_id, clock, on_commit
+        self._queue: queue.SimpleQueue[tuple[Sequence[VerifiedNotice], Future[list[Answer]]] | None] = queue.SimpleQueue()
+        self._queued = 0
+        self._lock = threading.Lock()
+        self._thread = threading.Thread(target=self._run, name="sequencer", daemon=True)
+
+    def start(self) -> None:
+        """Start the writing thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Commit what is queued, then end."""
+        self._queue.put(None)
+        self._thread.join(timeout=30)
+
+    def submit(self, notices: Sequence[VerifiedNotice]) -> Future[list[Answer]]:
+        """Queue notices; the future resolves, after the commit, to one answer each, in order.
+
+        Raises:
+            Busy: too much is waiting already.
+        """
+        with self._lock:
+            if self._queued + len(notices) > MAX_QUEUED:
+                raise Busy("Too many notices are waiting to be stored. Try again in a few seconds.")
+            self._queued += len(notices)
+        future: Future[list[Answer]] = Future()
+        self._queue.put((notices, future))
+        return future
+
+    def _run(self) -> None:
+        ending = False
+        while not ending:
+            first = self._queue.get()
+            if first is None:
+                return
+            groups = [first]
+            count = len(first[0])
+            # No waiting for more: while one commit runs, the next batch gathers by itself.
+            while count < MAX_COMMIT:
+                try:
+                    following = self._queue.get_nowait()
+                except queue.Empty:
+                    break
+                if following is None:
+                    ending = True
+                    break
+                groups.append(following)
+                count += len(following[0])
+            self._commit(groups)
+
+    def _commit(self, groups: list[tuple[Sequence[VerifiedNotice], Future[list[Answer]]]]) -> None:
+        notices = [notice for some, _ in groups for notice in some]
+        try:
+            answers: list[Answer] = []
+            for some in chunks(notices, MAX_COMMIT):
+                with self._db.write() as session:
+                    answers += record_own(self._db, session, self._log_id, some, now=self._clock())
+        except Exception as error:  # the thread must go on; every poster of this commit learns that it failed
+            log.exception("append failed", extra={"action": "append_failed", "count": len(notices)})
+            failure = error if isinstance(error, VerbaleError) else Busy("The notice could not be stored now. Send it again.")
+            for _, future in groups:
+                future.set_exception(failure)
+            return
+        finally:
+            with self._lock:
+                self._queued -= len(notices)
+        if any(isinstance(a, Receipt) and a.created for a in answers):
+            self._on_commit()
+        at = 0
+        for some, future in groups:
+            future.set_result(answers[at : at + len(some)])
+            at += len(some)
+
+
+class Intake:
+    """The local door as the routers use it: verify in the pool, then sequence."""
+
+    def __init__(self, sequencer: Sequencer, pool: ThreadPoolExecutor, origin: str, roster: Callable[[], Roster], clock: Clock) -> None:
+        """`roster` returns the roster in force and raises if there is none."""
+        self._sequencer, self._pool, self._origin, self._roster, self._clock = sequencer, pool, origin, roster, clock
+
+    def verify_many(self, notices: Sequence[SignedNotice]) -> list[VerifiedNotice | VerbaleError]:
+        """Judge notices on all cores; one outcome each, in order."""
+        roster, at = self._roster(), self._clock() // 1000
+
+        def judge(some: Sequence[SignedNotice]) -> list[VerifiedNotice | VerbaleError]:
+            outcomes: list[VerifiedNotice | VerbaleError] = []
+            for signed in some:
+                try:
+                    outcomes.append(verify(signed, origin=self._origin, roster=roster, at=at))
+                except VerbaleError as refusal:
+                    outcomes.append(refusal)
+            return outcomes
+
+        if len(notices) <= VERIFY_CHUNK:
+            return judge(notices)
+        return [outcome for some in self._pool.map(judge, chunks(notices, VERIFY_CHUNK)) for outcome in some]
+
+    def begin(
+        self, notices: Sequence[SignedNotice]
+    ) -> tuple[list[VerifiedNotice | VerbaleError], Future[list[Answer]] | None]:
+        """Judge notices and queue the good ones. The future resolves to one answer for each good one, after the commit.
+
+        Raises:
+            Busy: the node cannot take them now; nothing of them was stored. Send the same again.
+        """
+        outcomes = self.verify_many(notices)
+        good = [outcome for outcome in outcomes if isinstance(outcome, VerifiedNotice)]
+        return outcomes, self._sequencer.submit(good) if good else None

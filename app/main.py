@@ -1,0 +1,47 @@
+"""The application: the only place where routers, errors and a running node are wired together."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Final
+
+from fastapi_offline import FastAPIOffline
+from starlette.concurrency import run_in_threadpool
+
+from app import __version__, problems
+from app.edge import Edge
+from app.observability import RequestMetrics
+from app.routers import federation, health, log, notices, peers, proofs, states, subscriptions
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from fastapi import FastAPI
+
+    from app.node import Node
+
+DESCRIPTION: Final = (
+    "Signed notices under the Code of Conduct on export controls and human rights, replicated between Subscribing States. "
+    "Errors are problem documents (RFC 9457); lists use keyset cursors; times are RFC 3339, UTC."
+)
+
+
+def create_app(node: Node) -> FastAPI:
+    """The ASGI application of an opened node. Its lifespan starts and stops the node."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await run_in_threadpool(node.start)
+        try:
+            yield
+        finally:
+            await run_in_threadpool(node.stop)
+
+    app: FastAPI = FastAPIOffline(title="Verbale", version=__version__, description=DESCRIPTION, lifespan=lifespan)
+    app.state.node = node
+    app.state.metrics = RequestMetrics()
+    problems.install(app)
+    for module in (notices, proofs, subscriptions, states, federation, log, peers, health):
+        app.include_router(module.router)
+    app.add_middleware(Edge, metrics=app.state.metrics, base_url=node.settings.public_url)
+    return app

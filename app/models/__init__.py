@@ -1,0 +1,36 @@
+"""Tables only, one metadata for alembic.
+
+Three families, and the difference matters:
+
+* the log (`logs`, `leaves`, `tree_tiles`, `heads`, `cosignatures`, `bodies`): the truth. Only `app.tlog` and
+  `app.replication` write it, and no row of `leaves` or `heads` is ever changed;
+* projections (`entries`, `notices`, `notice_terms`): a fold of the log that `verbale rebuild` drops and makes anew;
+* the node's own (`events`, `subscriptions`, `deliveries`, `api_tokens`, `nonces`, `counters`): local business.
+
+Times are unix milliseconds when this node measured them (`*_at`), unix seconds when a statement claims them (`iat`, `exp`),
+ISO dates where the domain speaks of days.
+"""
+
+from app.models.base import Base
+from app.models.log import BodyRow, CosignatureRow, HeadRow, LeafRow, LogRow, TileRow
+from app.models.notice import EntryRow, NoticeRow, NoticeTermRow
+from app.models.service import ApiTokenRow, CounterRow, DeliveryRow, EventRow, NonceRow, SubscriptionRow
+
+__all__ = [
+    "ApiTokenRow",
+    "Base",
+    "BodyRow",
+    "CosignatureRow",
+    "CounterRow",
+    "DeliveryRow",
+    "EntryRow",
+    "EventRow",
+    "HeadRow",
+    "LeafRow",
+    "LogRow",
+    "NonceRow",
+    "NoticeRow",
+    "NoticeTermRow",
+    "SubscriptionRow",
+    "TileRow",
+]

@@ -1,0 +1,98 @@
+"""The logs this node keeps: its own, and a mirror of every other State's."""
+
+from __future__ import annotations
+
+from sqlalchemy import BigInteger, Boolean, ForeignKey, Integer, LargeBinary, String
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.models.base import Base
+
+
+class LogRow(Base):
+    """One log and how far this node is with it. For the own log, `size` is what is committed, `head_size` what is signed."""
+
+    __tablename__ = "logs"
+
+    id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=True)
+    origin: Mapped[str] = mapped_column(String(300), unique=True)
+    state: Mapped[str] = mapped_column(String(2), index=True)
+    epoch: Mapped[int] = mapped_column(Integer)
+    is_own: Mapped[bool] = mapped_column(Boolean)
+    status: Mapped[str] = mapped_column(String(10), default="ok")  # ok | frozen
+    size: Mapped[int] = mapped_column(BigInteger, default=0)
+    frontier: Mapped[bytes] = mapped_column(LargeBinary, default=b"")
+    judged: Mapped[int] = mapped_column(BigInteger, default=0)  # leaves below this index are projected
+    head_size: Mapped[int] = mapped_column(BigInteger, default=0)
+    head_root: Mapped[bytes | None] = mapped_column(LargeBinary)
+    head_note: Mapped[bytes | None] = mapped_column(LargeBinary)  # newest checkpoint: the log's own lines
+    head_at: Mapped[int | None] = mapped_column(BigInteger)  # when this node signed or verified it
+    backfilled: Mapped[bool] = mapped_column(Boolean, default=False)  # the first catch-up is over: events are live
+    claimed_size: Mapped[int] = mapped_column(BigInteger, default=0)  # largest size the origin signed, verified or not
+    contact_at: Mapped[int | None] = mapped_column(BigInteger)  # last answer of the origin that verified
+    skew_ms: Mapped[int | None] = mapped_column(BigInteger)  # origin's clock minus ours
+    error_code: Mapped[str | None] = mapped_column(String(64))
+    error_detail: Mapped[str | None] = mapped_column(String(1000))
+    error_at: Mapped[int | None] = mapped_column(BigInteger)
+
+
+class LeafRow(Base):
+    """One leaf, exactly as it was logged. Never updated, never deleted."""
+
+    __tablename__ = "leaves"
+
+    log_id: Mapped[int] = mapped_column(ForeignKey("logs.id"), primary_key=True)
+    idx: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    leaf_hash: Mapped[bytes] = mapped_column(LargeBinary)
+    leaf: Mapped[bytes] = mapped_column(LargeBinary)
+    received_at: Mapped[int] = mapped_column(BigInteger)
+
+
+class TileRow(Base):
+    """One hash tile (C2SP tlog-tiles): up to 256 hashes of 32 bytes; the rightmost of a level grows."""
+
+    __tablename__ = "tree_tiles"
+
+    log_id: Mapped[int] = mapped_column(ForeignKey("logs.id"), primary_key=True)
+    level: Mapped[int] = mapped_column(Integer, primary_key=True)
+    idx: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    hashes: Mapped[bytes] = mapped_column(LargeBinary)
+
+
+class HeadRow(Base):
+    """One signed head per size, by primary key: a second root for a size cannot be stored, so it cannot be signed."""
+
+    __tablename__ = "heads"
+
+    log_id: Mapped[int] = mapped_column(ForeignKey("logs.id"), primary_key=True)
+    size: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    root: Mapped[bytes] = mapped_column(LargeBinary)
+    note: Mapped[bytes | None] = mapped_column(LargeBinary)  # None between the decision and the signature
+    at: Mapped[int] = mapped_column(BigInteger)
+
+
+class CosignatureRow(Base):
+    """One witness's cosignature/v1 over one head: the receipt for everything up to its size."""
+
+    __tablename__ = "cosignatures"
+
+    log_id: Mapped[int] = mapped_column(ForeignKey("logs.id"), primary_key=True)
+    size: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    witness: Mapped[str] = mapped_column(String(300), primary_key=True)  # key name, C2SP tlog-cosignature
+    state: Mapped[str | None] = mapped_column(String(2))  # None: a witness outside the roster
+    timestamp: Mapped[int] = mapped_column(BigInteger)  # unix seconds, the witness's clock
+    line: Mapped[bytes] = mapped_column(LargeBinary)  # the note signature line with its newline
+
+
+class BodyRow(Base):
+    """One opened body part. Deleting the row, salt and content together, is the erasure."""
+
+    __tablename__ = "bodies"
+
+    log_id: Mapped[int] = mapped_column(ForeignKey("logs.id"), primary_key=True)
+    idx: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    part: Mapped[str] = mapped_column(String(32), primary_key=True)
+    salt: Mapped[bytes] = mapped_column(LargeBinary)
+    content: Mapped[bytes] = mapped_column(LargeBinary)
+    held_at: Mapped[int] = mapped_column(BigInteger)
+
+

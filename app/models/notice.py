@@ -1,0 +1,120 @@
+"""Projections: what the logs say, arranged for reading. `verbale rebuild` drops and refolds all of it."""
+
+from __future__ import annotations
+
+from sqlalchemy import BigInteger, Boolean, ForeignKey, Index, Integer, LargeBinary, SmallInteger, String, Text, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.models.base import Base
+
+UNKNOWN_TLP = 99
+"""Rank of a notice whose body this node does not hold: above every ceiling, so nobody may read it."""
+
+
+class EntryRow(Base):
+    """One leaf, judged. `fault_*` flags a leaf that failed judgement; it stands in the log all the same."""
+
+    __tablename__ = "entries"
+    __table_args__ = (
+        # One valid statement per id and log: the constraint behind `lifecycle.check_fresh`.
+        Index(
+            "uq_entries_log_id_id",
+            "log_id",
+            "id",
+            unique=True,
+            sqlite_where=text("fault_code IS NULL"),
+            postgresql_where=text("fault_code IS NULL"),
+        ),
+        Index("ix_entries_leaf_hash", "leaf_hash"),
+        Index("ix_entries_id", "id"),
+        Index("ix_entries_log_id_root_idx", "log_id", "root_idx"),
+        Index(
+            "ix_entries_wanted",
+            "log_id",
+            "idx",
+            sqlite_where=text("body_state = 'wanted'"),
+            postgresql_where=text("body_state = 'wanted'"),
+        ),
+        Index(
+            "ix_entries_faults",
+            "log_id",
+            "idx",
+            sqlite_where=text("fault_code IS NOT NULL OR body_fault_code IS NOT NULL"),
+            postgresql_where=text("fault_code IS NOT NULL OR body_fault_code IS NOT NULL"),
+        ),
+        Index("ix_entries_ref", "ref", sqlite_where=text("kind = 'ack'"), postgresql_where=text("kind = 'ack'")),
+    )
+
+    log_id: Mapped[int] = mapped_column(ForeignKey("logs.id"), primary_key=True)
+    idx: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    leaf_hash: Mapped[bytes] = mapped_column(LargeBinary)
+    id: Mapped[str | None] = mapped_column(String(36))  # None: the leaf could not be read
+    kind: Mapped[str | None] = mapped_column(String(10))
+    kid: Mapped[str | None] = mapped_column(String(32))
+    iat: Mapped[int | None] = mapped_column(BigInteger)
+    exp: Mapped[int | None] = mapped_column(BigInteger)
+    ref: Mapped[bytes | None] = mapped_column(LargeBinary)
+    fault_code: Mapped[str | None] = mapped_column(String(64))
+    fault_detail: Mapped[str | None] = mapped_column(String(1000))
+    root_idx: Mapped[int | None] = mapped_column(BigInteger)  # the notice this is a version of
+    version: Mapped[int | None] = mapped_column(Integer)
+    received_at: Mapped[int] = mapped_column(BigInteger)
+    body_state: Mapped[str] = mapped_column(String(8))  # none | wanted | held | absent | erased
+    body_type: Mapped[str | None] = mapped_column(String(40))
+    body_fault_code: Mapped[str | None] = mapped_column(String(64))
+    body_fault_detail: Mapped[str | None] = mapped_column(String(1000))
+    tlp_rank: Mapped[int] = mapped_column(SmallInteger, default=UNKNOWN_TLP)  # this version's own handling
+    audience: Mapped[str | None] = mapped_column(Text)  # "ALL", or codes joined by a space; "" is nobody
+
+
+class NoticeRow(Base):
+    """One notice in its newest version that this node holds. Key: the log and the index of the issuing statement."""
+
+    __tablename__ = "notices"
+    __table_args__ = (Index("ix_notices_type_seq", "type", "seq"), Index("ix_notices_issuer_seq", "issuer", "seq"))
+
+    log_id: Mapped[int] = mapped_column(ForeignKey("logs.id"), primary_key=True)
+    idx: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    seq: Mapped[int] = mapped_column(BigInteger, unique=True)  # order of arrival at this node
+    id: Mapped[str] = mapped_column(String(36), index=True)
+    issuer: Mapped[str] = mapped_column(String(2))
+    status: Mapped[str] = mapped_column(String(10))  # active | withdrawn | erased
+    version: Mapped[int] = mapped_column(Integer)
+    current_idx: Mapped[int] = mapped_column(BigInteger)  # newest version
+    current_hash: Mapped[bytes] = mapped_column(LargeBinary)
+    document_idx: Mapped[int] = mapped_column(BigInteger)  # newest version that carries a document (issue, amend)
+    content_idx: Mapped[int | None] = mapped_column(BigInteger)  # version whose document is below
+    content_state: Mapped[str] = mapped_column(String(8))  # none | current | stale | recalled | invalid | erased
+    iat: Mapped[int] = mapped_column(BigInteger)  # when issued, as claimed
+    exp: Mapped[int | None] = mapped_column(BigInteger)
+    changed_iat: Mapped[int] = mapped_column(BigInteger)  # of the newest version
+    received_at: Mapped[int] = mapped_column(BigInteger)
+    changed_at: Mapped[int] = mapped_column(BigInteger)  # when this node recorded the newest version
+    tlp_rank: Mapped[int] = mapped_column(SmallInteger, default=UNKNOWN_TLP)
+    audience_all: Mapped[bool] = mapped_column(Boolean, default=False)
+    type: Mapped[str | None] = mapped_column(String(40))
+    title: Mapped[str | None] = mapped_column(String(500))
+    denied_on: Mapped[str | None] = mapped_column(String(10))
+    effective_from: Mapped[str | None] = mapped_column(String(10))
+    valid_until: Mapped[str | None] = mapped_column(String(10))
+    review_due: Mapped[str | None] = mapped_column(String(10))
+    withdrawn_on: Mapped[str | None] = mapped_column(String(10))
+    search_text: Mapped[str | None] = mapped_column(Text)  # folded
+    document: Mapped[str | None] = mapped_column(Text)  # JSON of the effective main part
+
+
+class NoticeTermRow(Base):
+    """One searchable term of a notice.
+
+    Kinds: `n` name token (`pos` numbers the name it belongs to), `c` control code or an ancestor of one, `l` country,
+    `h` human-rights concern, `a` addressee State.
+    """
+
+    __tablename__ = "notice_terms"
+    __table_args__ = (Index("ix_notice_terms_log_id_idx", "log_id", "idx"), {"sqlite_with_rowid": False})
+
+    kind: Mapped[str] = mapped_column(String(1), primary_key=True)
+    term: Mapped[str] = mapped_column(String(120), primary_key=True)
+    log_id: Mapped[int] = mapped_column(ForeignKey("logs.id"), primary_key=True)
+    idx: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    pos: Mapped[int] = mapped_column(Integer, primary_key=True)

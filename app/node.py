@@ -1,0 +1,529 @@
+"""One running node: database, keys, roster, the local door and the background loops, wired together.
+
+`Node.open` refuses to start on anything unsafe: settings, key files, a schema that is not current, a log that was never
+initialised. `start` runs the loops in this process; with the setting `background = false` only the local door runs here
+and `verbale worker` runs the rest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from sqlalchemy import select, update
+from starlette.concurrency import run_in_threadpool
+
+from app import migrations
+from app.clock import Clock, system_clock
+from app.db import Database
+from app.domain.errors import NodeFault, PeerFault, RosterMissing, UnsafeKeyFile, VerbaleError
+from app.intake import Intake, Sequencer, SignedNotice
+from app.keyfiles import FileSigner, load_private
+from app.loops import Loop
+from app.models import LogRow
+from app.notify.deliver import DeliveryLoop
+from app.notify.setup import WebhookSetup
+from app.record import Receipt
+from app.replication import remote
+from app.replication import witness as witnessing
+from app.replication.client import PeerClient, mirror_url
+from app.replication.follow import NEAR, CheckpointFork, StaleHead, advance, follow_step, read_followed
+from app.replication.signatures import authenticate_peer, target
+from app.replication.witness import WitnessEndpoint, WitnessIdentity
+from app.roster import RosterClient
+from app.tlog.publish import publish_step
+from app.tlog.witness import Submission
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    import httpx
+    from starlette.requests import Request
+
+    from app.domain.roster import Roster
+    from app.gate import Principal
+    from app.replication.bodies import Given
+    from app.settings import Settings
+    from app.tlog.checkpoint import Checkpoint
+
+log = logging.getLogger(__name__)
+
+KEY_FILES: Final = {"log": "log.key", "witness": "witness.key", "transport": "transport.key"}
+PUBLISH_INTERVAL_S: Final = 5.0
+OFFER_INTERVAL_S: Final = 10.0
+WANTED_EVERY_S: Final = 10.0
+JOIN_S: Final = 10.0
+
+
+class LogNotInitialised(NodeFault):
+    """The database holds no own log. A log begins only by `verbale node init`, never by a start on an empty database."""
+
+    code = "log-not-initialised"
+
+
+@dataclass(frozen=True, slots=True)
+class NodeKeys:
+    """The node's own signers. A node without them is never started."""
+
+    log: FileSigner
+    witness: FileSigner
+    transport: FileSigner
+
+    @classmethod
+    def load(cls, directory: Path) -> NodeKeys:
+        """Read the key files; raises UnsafeKeyFile with advice."""
+        return cls(**{use: load_private(directory / name) for use, name in KEY_FILES.items()})
+
+
+@dataclass(slots=True)
+class Followed:
+    """A foreign log with what this process runs for it."""
+
+    log_id: int
+    origin: str
+    state: str
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    follower: Loop | None = None
+    judge: Loop | None = None
+    wanted_after: int = -1
+
+
+class Node:
+    """See the module. Implements `app.deps.Node`."""
+
+    def __init__(  # the seams
+        self,
+        settings: Settings,
+        *,
+        clock: Clock = system_clock,
+        peer_transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        """Open nothing yet.
+
+        Args:
+            clock: unix ms; the node's only source of time for what it signs and decides.
+            peer_transport: HTTP to peers; None is the network.
+        """
+        self.settings, self.clock = settings, clock
+        self.state, self.origin = settings.state, settings.origin
+        self._transport = peer_transport
+        self.db: Database
+        self.keys: NodeKeys
+        self.log_id: int
+        self.roster_client: RosterClient
+        self.webhooks: WebhookSetup
+        self.pool = ThreadPoolExecutor(max_workers=max(2, os.cpu_count() or 2), thread_name_prefix="verify")
+        self._loops: list[Loop] = []
+        self._followed: dict[str, Followed] = {}
+        self._offerers: dict[str, Loop] = {}
+        self._members_lock = threading.Lock()
+        self._deliveries: DeliveryLoop | None = None
+        self._sequencer: Sequencer | None = None
+        self._adopted: str | None = None
+
+    # ── opening ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def open(self) -> Node:
+        """Load keys, check the database, load the roster kept, connect nothing to the network.
+
+        Raises:
+            NodeFault: unsafe key files, schema not current, log not initialised; the message says what to do.
+        """
+        settings = self.settings
+        self.keys = NodeKeys.load(settings.keys_dir)
+        self.db = Database(settings.database)
+        migrations.check_current(self.db)
+        self.log_id = self._own_log()
+        self.webhooks = WebhookSetup.of(settings)
+        try:
+            pinned = settings.pinned_root.read_bytes()
+        except OSError as error:
+            raise UnsafeKeyFile(
+                f"The pinned roster root {settings.pinned_root} cannot be read: {error.strerror}. Obtain it from the federation "
+                "out of band and place it there."
+            ) from error
+        self.roster_client = RosterClient(settings.roster_dir, self._roster_sources(), pinned)
+        try:
+            self.roster_client.load_local(self.clock() // 1000)
+        except RosterMissing as error:
+            log.warning("no roster yet", extra={"action": "roster_missing", "why": str(error)})
+        self.client = PeerClient(
+            self.clock,
+            signer=self.keys.transport,
+            kid=self.kid("transport", self.keys.transport),
+            timeout_s=settings.peer_timeout_s,
+            transport=self._transport,
+        )
+        self._sequencer = Sequencer(self.db, self.log_id, self.clock, self._on_commit)
+        self.intake = Intake(self._sequencer, self.pool, self.origin, self.roster, self.clock)
+        return self
+
+    def _roster_sources(self) -> tuple[str | Path, ...]:
+        from pathlib import Path  # noqa: PLC0415 - a type at run time only here
+
+        return tuple(s if s.startswith(("http://", "https://")) else Path(s) for s in self.settings.roster_sources)
+
+    def _own_log(self) -> int:
+        with self.db.read() as session:
+            log_id = session.execute(
+                select(LogRow.id).where(LogRow.origin == self.origin, LogRow.is_own)
+            ).scalar_one_or_none()
+        if log_id is None:
+            raise LogNotInitialised(
+                f"The database holds no log {self.origin}. If this node is new, run `verbale node init`. If it is not, this is the "
+                "wrong database: restore the right one, since a second tree under one origin is a fork."
+            )
+        return log_id
+
+    def kid(self, use: str, signer: FileSigner) -> str:
+        """The key id under which the roster lists a signer of this node; a first one is assumed while it lists none."""
+        try:
+            roster = self.roster()
+        except RosterMissing:
+            return f"{self.state}/{use}/1"
+        for key in roster.keys_of(self.state, use):  # type: ignore[arg-type]  # a use by its name
+            if key.key == signer.public:
+                return key.kid
+        return f"{self.state}/{use}/1"
+
+    # ── roster ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def roster(self) -> Roster:
+        """The verified roster in force, expired or not.
+
+        Raises:
+            RosterMissing: there is none yet.
+        """
+        return self.roster_client.roster
+
+    def roster_is_fresh(self) -> bool:
+        """Whether there is a roster that has not expired: only then is anything confirmed."""
+        try:
+            return self.roster().expires > self.clock() // 1000
+        except RosterMissing:
+            return False
+
+    def refresh_roster(self) -> bool:
+        """Look for a newer roster and adopt it; then follow and witness whom it lists."""
+        try:
+            roster = self.roster_client.refresh(self.clock() // 1000)
+        except VerbaleError as error:
+            log.warning("roster not refreshed", extra={"action": "roster_refresh_failed", "why": str(error)[:500]})
+            try:
+                roster = self.roster()
+            except RosterMissing:
+                return False
+        self.adopt(roster)
+        return False
+
+    def adopt(self, roster: Roster) -> None:
+        """Begin to follow and to offer to every node the roster lists. Idempotent."""
+        if roster.sha256 == self._adopted:
+            return
+        with self._members_lock:
+            for state in roster.nodes():
+                for listed in state.logs:
+                    if listed.origin != self.origin:
+                        self._follow(listed.origin, listed.epoch, state.code)
+            for endpoint in witnessing.witness_endpoints(roster, self.state, self.settings.witnesses):
+                self._offer_to(endpoint)
+            self._adopted = roster.sha256
+        self.client.identify(self.kid("transport", self.keys.transport))
+        log.info("roster adopted", extra={"action": "roster_adopted", "version": roster.version})
+
+    # ── life ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def start(self) -> None:
+        """Start the local door, and the loops unless a worker runs them."""
+        assert self._sequencer is not None  # noqa: S101 - `open` comes first
+        self._sequencer.start()
+        if self.settings.background:
+            self.start_background()
+
+    def start_background(self) -> None:
+        """Start the loops: publish, offer, follow, judge, roster, webhooks."""
+        publisher = Loop("publish", self.publish, interval_s=PUBLISH_INTERVAL_S)
+        self._publisher = publisher
+        self._loops = [publisher, Loop("roster", self.refresh_roster, interval_s=self.settings.roster_refresh_s)]
+        self._deliveries = DeliveryLoop(self.db, self.clock, self.webhooks)
+        try:
+            self.adopt(self.roster())
+        except RosterMissing:
+            pass  # the roster loop will
+        for loop in self._loops:
+            loop.start()
+        self._deliveries.start()
+
+    def stop(self) -> None:
+        """End everything in order: no new notices, what is queued is committed, loops end after their step."""
+        if self._sequencer is not None:
+            self._sequencer.stop()
+        loops = self.all_loops()
+        for loop in loops:
+            loop.stop()
+        if self._deliveries is not None:
+            self._deliveries.stop()
+        self.client.close()
+        for loop in loops:
+            loop.join(JOIN_S)
+        self.pool.shutdown(wait=False, cancel_futures=True)
+        self.db.dispose()
+
+    def all_loops(self) -> list[Loop]:
+        """Every loop of this process."""
+        with self._members_lock:
+            followed = [loop for f in self._followed.values() for loop in (f.follower, f.judge) if loop]
+            return [*self._loops, *followed, *self._offerers.values()]
+
+    def stopped_loops(self) -> list[str]:
+        """Names of loops that should run and show no life."""
+        return [loop.name for loop in self.all_loops() if loop.is_stuck()]
+
+    # ── the local door ────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def submit(self, signed: SignedNotice) -> Receipt:
+        """Judge and record one notice; returns when it is durable. Raises Refused."""
+        answer = (await self.submit_many([signed]))[0]
+        if isinstance(answer, VerbaleError):
+            raise answer
+        return answer
+
+    async def submit_many(self, notices: Sequence[SignedNotice]) -> list[Receipt | VerbaleError]:
+        """Judge and record many; one answer each, in order, after the commit."""
+        outcomes, future = await run_in_threadpool(self.intake.begin, notices)
+        recorded = iter(await asyncio.wrap_future(future)) if future is not None else iter(())
+        return [outcome if isinstance(outcome, VerbaleError) else next(recorded) for outcome in outcomes]
+
+    def _on_commit(self) -> None:
+        """After a commit of the own log."""
+        if self.settings.background:
+            self._publisher.wake()
+            self.wake_deliveries()
+
+    def wake_deliveries(self) -> None:
+        """Hint that the outbox has something."""
+        if self._deliveries is not None:
+            self._deliveries.wake()
+
+    async def authenticate_peer(self, request: Request) -> Principal:
+        """The State whose key signed the request (RFC 9421). The body must be read already, or is read here, bounded."""
+        body = await request.body()
+        url = target(self.settings.public_url, request.url.path, request.url.query)
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        return await run_in_threadpool(self._authenticate, request.method, url, headers, body)
+
+    def _authenticate(self, method: str, url: str, headers: dict[str, str], body: bytes) -> Principal:
+        principal = authenticate_peer(
+            self.db, method=method, url=url, headers=headers, body=body, roster=self.roster(), now=self.clock()
+        )
+        self._heard_from(principal.state)
+        return principal
+
+    def _heard_from(self, state: str | None) -> None:
+        """Any inbound contact of a peer ends the pause that an outage of it caused."""
+        with self._members_lock:
+            loops = [f.follower for f in self._followed.values() if f.state == state and f.follower]
+        for loop in loops:
+            if loop.failures:
+                loop.wake()
+
+    # ── publishing and offering ───────────────────────────────────────────────────────────────────────────────────
+
+    def publish(self) -> bool:
+        """Sign the newest head, then tell every witness."""
+        checkpoint = publish_step(self.db, self.log_id, self.keys.log, now=self.clock())
+        if checkpoint is None:
+            return False
+        with self._members_lock:
+            offerers = list(self._offerers.values())
+        for loop in offerers:
+            loop.wake()
+        return True
+
+    def _offer_to(self, endpoint: WitnessEndpoint) -> None:
+        if endpoint.name in self._offerers:
+            return
+
+        def step() -> bool:
+            # Read afresh: a rotated key or a new address comes with a new roster.
+            endpoints = witnessing.witness_endpoints(self.roster(), self.state, self.settings.witnesses)
+            current = next((e for e in endpoints if e.name == endpoint.name), None)
+            if current is None:
+                return False
+            return witnessing.offer_step(self.db, self.client, current, self.log_id)
+
+        loop = self._offerers[endpoint.name] = Loop(f"offer {endpoint.name}", step, interval_s=OFFER_INTERVAL_S)
+        loop.start()
+
+    # ── following ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _follow(self, origin: str, epoch: int, state: str) -> None:
+        if origin in self._followed:
+            return
+        followed = Followed(self._mirror(origin, epoch, state), origin, state)
+        followed.follower = Loop(
+            f"follow {origin}", lambda: self.follow(followed), interval_s=self.settings.follow_interval_s
+        )
+        followed.judge = Loop(f"judge {origin}", lambda: self.judge(followed), interval_s=WANTED_EVERY_S)
+        self._followed[origin] = followed
+        followed.follower.start()
+        followed.judge.start()
+
+    def _mirror(self, origin: str, epoch: int, state: str) -> int:
+        with self.db.write() as session:
+            session.execute(
+                self.db.insert_ignore(LogRow.__table__).values(
+                    origin=origin,
+                    epoch=epoch,
+                    state=state,
+                    is_own=False,
+                    status="ok",
+                    size=0,
+                    frontier=b"",
+                    judged=0,
+                    head_size=0,
+                    claimed_size=0,
+                    backfilled=False,
+                )
+            )
+            return session.execute(select(LogRow.id).where(LogRow.origin == origin)).scalar_one()
+
+    def sources(self, followed: Followed) -> tuple[str, ...]:
+        """Where a log can be had: its origin, then every other node's mirror of it."""
+        roster = self.roster()
+        listed = roster.log(followed.origin)
+        others = [
+            mirror_url(s.url, followed.origin)
+            for s in roster.nodes()
+            if s.url and s.code not in (self.state, followed.state) and s.status == "member"
+        ]
+        return ((listed.url,) if listed else ()) + tuple(others)
+
+    def follow(self, followed: Followed) -> bool:
+        """One look at a log: at its origin, or at a mirror of it when the origin cannot be reached or serves rubbish."""
+        roster = self.roster()
+        with self.db.read() as session:
+            if read_followed(session, followed.log_id).status == "frozen":
+                return False
+        first: PeerFault | None = None
+        for source in self.sources(followed):
+            try:
+                with followed.lock:
+                    grew = follow_step(
+                        self.db,
+                        self.client,
+                        followed.log_id,
+                        source,
+                        roster,
+                        clock=self.clock,
+                        evidence_dir=self.settings.data_dir / "evidence",
+                    )
+            except CheckpointFork as fork:
+                witnessing.set_log_error(self.db, followed.log_id, fork, now=self.clock())
+                raise
+            except PeerFault as fault:
+                if isinstance(fault, StaleHead) and first is not None:
+                    continue  # a mirror that lags is no fault
+                first = first or fault
+                continue
+            self._after_growth(followed, grew=grew)
+            if first is not None:  # a mirror helped; the origin's trouble stays visible
+                witnessing.set_log_error(self.db, followed.log_id, first, now=self.clock())
+            return False
+        if first is not None:
+            witnessing.set_log_error(self.db, followed.log_id, first, now=self.clock())
+            raise first
+        return False
+
+    def _after_growth(self, followed: Followed, *, grew: bool) -> None:
+        if self.roster_is_fresh():
+            self._cosign(followed.log_id)
+        if grew and followed.judge is not None:
+            followed.judge.wake()
+
+    def _cosign(self, log_id: int) -> None:
+        with self.db.read() as session:
+            head = session.execute(select(LogRow.head_size).where(LogRow.id == log_id)).scalar_one()
+        if witnessing.cosignature_line(self.db, log_id, head, self.witness.name) is None:
+            witnessing.cosign_head(self.db, log_id, self.witness, now=self.clock())
+
+    @property
+    def witness(self) -> WitnessIdentity:
+        """This node's witness, under the name the roster gives it."""
+        name = self.roster().states[self.state].witness_name or f"{self.origin.split('/', 1)[0]}/witness"
+        return WitnessIdentity(name, self.keys.witness, self.state)
+
+    def judge(self, followed: Followed) -> bool:
+        """Judge what is new of a log; when nothing is, ask again for bodies that are missing."""
+
+        def bodies(indexes: Sequence[int]) -> Given | None:
+            node_url = self.roster().states[followed.state].url
+            return None if node_url is None else remote.ask_node(self.client, node_url, followed.origin, indexes)
+
+        judged = remote.judge_step(
+            self.db, followed.log_id, roster=self.roster(), pool=self.pool, bodies=bodies, clock=self.clock
+        )
+        if judged:
+            self.wake_deliveries()
+            return True
+        last = remote.fetch_wanted(
+            self.db,
+            followed.log_id,
+            roster=self.roster(),
+            bodies=bodies,
+            clock=self.clock,
+            after=followed.wanted_after,
+        )
+        followed.wanted_after = -1 if last is None else last
+        if last is not None:
+            self.wake_deliveries()
+        return last is not None
+
+    # ── as a witness ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    def take_submission(self, submission: Submission) -> tuple[Checkpoint, bytes | None]:
+        """Answer `add-checkpoint`: store what is new, then cosign. The line is None if that takes longer than a caller waits.
+
+        Raises:
+            See `app.replication.witness.open_submission` and `app.tlog.witness`.
+        """
+        identity = self.witness
+        log_id, checkpoint, note = witnessing.open_submission(self.db, submission, self.roster(), identity.name)
+        followed = self._followed.get(checkpoint.origin)
+        if followed is None or not self.roster_is_fresh():
+            return checkpoint, None
+        with self.db.read() as session:
+            mirror = read_followed(session, log_id)
+        if checkpoint.size - mirror.size > NEAR or not followed.lock.acquire(timeout=self.settings.peer_timeout_s / 2):
+            assert followed.follower is not None  # noqa: S101 - made with it
+            followed.follower.wake()
+            return checkpoint, None
+        try:
+            with self.db.read() as session:
+                mirror = read_followed(session, log_id)
+            grew = mirror.status == "ok" and advance(
+                self.db,
+                self.client,
+                mirror,
+                self.sources(followed)[0],
+                checkpoint,
+                note,
+                roster=self.roster(),
+                clock=self.clock,
+                evidence_dir=self.settings.data_dir / "evidence",
+            )
+        except CheckpointFork as fork:
+            witnessing.set_log_error(self.db, log_id, fork, now=self.clock())
+            raise
+        finally:
+            followed.lock.release()
+        with self.db.write() as session:
+            session.execute(update(LogRow).where(LogRow.id == log_id).values(contact_at=self.clock()))
+        self._after_growth(followed, grew=grew)
+        return checkpoint, witnessing.cosignature_line(self.db, log_id, checkpoint.size, identity.name)

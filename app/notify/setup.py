@@ -1,0 +1,41 @@
+"""What delivering needs to know about this node, gathered once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from app.notify.guard import UrlPolicy
+from app.notify.keys import WebhookKeys
+
+if TYPE_CHECKING:
+    import ssl
+
+    from app.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookSetup:
+    """Identity, keys and rules of this node's webhooks.
+
+    Attributes:
+        state: the State on whose behalf every subscriber's token asks.
+        public_url: base of the links in payloads, without a trailing slash.
+        tls: how receivers' certificates are verified; None is the system's authorities.
+    """
+
+    state: str
+    public_url: str
+    policy: UrlPolicy
+    keys: WebhookKeys
+    tls: ssl.SSLContext | None = field(default=None, repr=False)
+
+    @classmethod
+    def of(cls, settings: Settings) -> WebhookSetup:
+        """From the node's settings; makes the webhook keys on first use. Raises UnsafeKeyFile."""
+        return cls(
+            settings.state,
+            settings.public_url,
+            UrlPolicy.of(settings.webhook_allow_networks, http=settings.webhook_allow_http),
+            WebhookKeys.open(settings.keys_dir, settings.state),
+        )

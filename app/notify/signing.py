@@ -1,0 +1,92 @@
+"""Standard Webhooks 1.0.0: the three headers, and the two signatures `v1` and `v1a`.
+
+What is signed is `id.timestamp.body`, over the exact bytes of the body; ids of ours hold no full stop. `v1` is HMAC-SHA256
+under a secret shared with one receiver (`whsec_…`); `v1a` is Ed25519 under the node's webhook key, whose public half
+(`whpk_…`) anybody may fetch. Several signatures stand side by side, parted by blanks, while keys are rotated.
+
+Source: https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
+"""
+
+from __future__ import annotations
+
+import binascii
+import hmac
+import secrets
+from base64 import b64decode, b64encode
+from hashlib import sha256
+from typing import TYPE_CHECKING, Final, Literal
+
+from app.domain.errors import Malformed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from app.domain.keys import PublicKey, Signer
+
+Scheme = Literal["v1", "v1a"]
+
+SECRET_PREFIX: Final = "whsec_"  # noqa: S105 - what a secret begins with
+PUBLIC_PREFIX: Final = "whpk_"
+SECRET_BYTES: Final = 32
+"""The specification asks for 24 to 64; 32 is the strength of SHA-256."""
+
+
+class InvalidWebhookSecret(Malformed):
+    """Text that is not a `whsec_` secret. A public key (`whpk_`) in its place would make a signature anybody can make."""
+
+    code = "invalid-webhook-secret"
+
+
+def new_secret() -> bytes:
+    """A fresh secret for one subscription."""
+    return secrets.token_bytes(SECRET_BYTES)
+
+
+def secret_text(secret: bytes) -> str:
+    """The form in which a receiver is given its secret, once."""
+    return SECRET_PREFIX + b64encode(secret).decode("ascii")
+
+
+def parse_secret(text: str) -> bytes:
+    """Read a `whsec_` text.
+
+    Raises:
+        InvalidWebhookSecret: another prefix, not base64, or outside 24 to 64 bytes.
+    """
+    try:
+        secret = b64decode(text.removeprefix(SECRET_PREFIX), validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise InvalidWebhookSecret("This is not base64 after whsec_.") from error
+    if not text.startswith(SECRET_PREFIX) or not 24 <= len(secret) <= 64:  # noqa: PLR2004 - the specification's bounds
+        raise InvalidWebhookSecret("A webhook secret is whsec_ and 24 to 64 bytes in base64.")
+    return secret
+
+
+def public_text(key: PublicKey) -> str:
+    """The published form of the node's webhook key."""
+    return PUBLIC_PREFIX + b64encode(key.raw).decode("ascii")
+
+
+def signed_bytes(message_id: str, timestamp: int, body: bytes) -> bytes:
+    """What both schemes sign. `timestamp` is in unix seconds."""
+    return f"{message_id}.{timestamp}.".encode("ascii") + body
+
+
+def sign_v1(secret: bytes, message_id: str, timestamp: int, body: bytes) -> str:
+    """One `v1,…` signature."""
+    digest = hmac.new(secret, signed_bytes(message_id, timestamp, body), sha256).digest()
+    return "v1," + b64encode(digest).decode("ascii")
+
+
+def sign_v1a(signer: Signer, message_id: str, timestamp: int, body: bytes) -> str:
+    """One `v1a,…` signature. `signer` holds an Ed25519 key."""
+    return "v1a," + b64encode(signer.sign(signed_bytes(message_id, timestamp, body))).decode("ascii")
+
+
+def headers(message_id: str, timestamp: int, signatures: Iterable[str]) -> dict[str, str]:
+    """The three headers of a delivery."""
+    return {
+        "webhook-id": message_id,
+        "webhook-timestamp": str(timestamp),
+        "webhook-signature": " ".join(signatures),
+    }

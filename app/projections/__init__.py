@@ -1,0 +1,1 @@
+"""Entry → rows: what the logs say, arranged for reading. Everything here can be dropped and folded again."""

@@ -1,0 +1,465 @@
+"""The fold: judged leaves in log order become rows of `entries`, `notices`, `notice_terms`, and events.
+
+Both doors end here. A `Fold` is made for one run of consecutive leaves of one log, inside one write transaction:
+
+    fold = Fold(db, session, log, statements)      loads what the log said about these ids and references
+    fold.advance(statement, index)                 the state machine; raises what the door answers or flags
+    fold.add(arrival)                              what this leaf changes, in memory
+    fold.flush(...)                                writes all of it
+
+Given the same leaves and bodies it makes the same rows, whatever the batches were: `rebuild` relies on that, and a test
+compares the two. Only `seq` (order of arrival at this node) and `*_at` differ between nodes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import orjson
+from sqlalchemy import delete, select, update
+
+from app.db import SQLITE_VARIABLES, chunks
+from app.domain import lifecycle
+from app.domain.errors import VerbaleError
+from app.domain.lifecycle import NoticeState
+from app.domain.names import tokens
+from app.domain.notices import amended
+from app.models import BodyRow, EntryRow, EventRow, NoticeRow, NoticeTermRow
+from app.models.notice import UNKNOWN_TLP
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from sqlalchemy.orm import Session
+
+    from app.db import Database
+    from app.domain.handling import Handling
+    from app.domain.notices import Notice
+    from app.domain.statement import Part, Statement
+
+MAX_TERM: Final = 120
+"""Longest searchable term, characters; longer tokens are cut on both sides of a comparison."""
+
+EVENT_OF_KIND: Final = {"issue": "notice.issued", "amend": "notice.amended", "withdraw": "notice.withdrawn"}
+
+
+@dataclass(slots=True)
+class Arrival:
+    """One leaf with what this node knows about it.
+
+    Attributes:
+        statement: None if the leaf cannot be read.
+        fault: why the leaf is flagged, or None.
+        parts: the opened body parts held now, or None.
+        notice: the main part, if held and valid and of a kind that has one.
+        body_fault: why the held body is flagged, or None.
+        body_state: `none` (no parts, or flagged), `wanted`, `held`, `absent` (this State is not entitled), `erased`.
+        received_at: unix ms.
+    """
+
+    index: int
+    leaf_hash: bytes
+    received_at: int
+    statement: Statement | None
+    fault: VerbaleError | None = None
+    parts: Mapping[str, Part] | None = None
+    notice: Notice | None = None
+    body_fault: VerbaleError | None = None
+    body_state: str = "none"
+
+
+def audience_text(handling: Handling) -> str:
+    """How an audience is stored with an entry: "ALL", or codes joined by a space; "" is nobody."""
+    return "ALL" if handling.audience == "ALL" else " ".join(sorted(handling.audience))
+
+
+@dataclass(slots=True)
+class _Draft:
+    """A row of `notices` in the making, with what is needed to decide its content."""
+
+    values: dict[str, Any]
+    is_new: bool
+    notice: Notice | None = None  # set when the content changed in this fold
+    content_changed: bool = False
+    touched: bool = False
+    document_body: str = "wanted"  # body state of the version `document_idx`; "invalid" if it failed judgement
+    patchable: bool = False  # the document at hand is of the version just before `document_idx`
+
+    @property
+    def document(self) -> dict[str, Any] | None:
+        if self.notice is not None:
+            return self.notice.document
+        text = self.values["document"]
+        return None if text is None else orjson.loads(text)  # type: ignore[no-any-return]  # an object by construction
+
+
+_NOTICE_COLUMNS: Final = tuple(column.name for column in NoticeRow.__table__.columns)
+_ENTRY_COLUMNS: Final = tuple(column.name for column in EntryRow.__table__.columns)
+_TERM_COLUMNS: Final = ("kind", "term", "log_id", "idx", "pos")
+_BODY_COLUMNS: Final = ("log_id", "idx", "part", "salt", "content", "held_at")
+NO_CONTENT: Final[dict[str, Any]] = {
+    "tlp_rank": UNKNOWN_TLP,
+    "audience_all": False,
+    "type": None,
+    "title": None,
+    "denied_on": None,
+    "effective_from": None,
+    "valid_until": None,
+    "review_due": None,
+    "search_text": None,
+    "document": None,
+}
+
+
+class Fold:
+    """See the module. Implements `lifecycle.History` for its log."""
+
+    def __init__(
+        self, db: Database, session: Session, *, log_id: int, issuer: str, statements: Iterable[Statement | None]
+    ) -> None:
+        """Load ids and referenced versions in two queries, however many statements there are."""
+        self._db, self._session, self._log_id, self._issuer = db, session, log_id, issuer
+        self._entries: list[dict[str, Any]] = []
+        self._bodies: list[tuple[Any, ...]] = []
+        self._drafts: dict[int, _Draft] = {}
+        self._ids: dict[str, bytes] = {}
+        self._root_of_hash: dict[bytes, int] = {}
+        self._erased: list[int] = []
+        self._events: list[tuple[str, int, int | None]] = []
+        present = [s for s in statements if s is not None]
+        self._load_ids([s.id for s in present])
+        self._load_notices({s.ref for s in present if s.ref is not None and s.kind != "ack"})
+
+    # ── lifecycle.History ─────────────────────────────────────────────────────────────────────────────────────────
+
+    def statement_with_id(self, statement_id: str) -> bytes | None:
+        """See `lifecycle.History`."""
+        return self._ids.get(statement_id)
+
+    def notice_with_version(self, leaf_hash: bytes) -> NoticeState | None:
+        """See `lifecycle.History`."""
+        root = self._root_of_hash.get(leaf_hash)
+        if root is None:
+            return None
+        values = self._drafts[root].values
+        return NoticeState(
+            root_id=values["id"],
+            root_index=root,
+            status=values["status"],
+            current_index=values["current_idx"],
+            current_hash=values["current_hash"],
+            version=values["version"],
+        )
+
+    def _load_ids(self, ids: Sequence[str]) -> None:
+        for some in chunks(ids, SQLITE_VARIABLES):
+            rows = self._session.execute(
+                select(EntryRow.id, EntryRow.leaf_hash).where(
+                    EntryRow.log_id == self._log_id, EntryRow.id.in_(some), EntryRow.fault_code.is_(None)
+                )
+            )
+            self._ids.update((i, bytes(h)) for i, h in rows if i is not None)
+
+    def _load_notices(self, refs: Iterable[bytes]) -> None:
+        roots: set[int] = set()
+        for some in chunks(list(refs), SQLITE_VARIABLES):
+            rows = self._session.execute(
+                select(EntryRow.leaf_hash, EntryRow.root_idx).where(
+                    EntryRow.log_id == self._log_id,
+                    EntryRow.leaf_hash.in_(some),
+                    EntryRow.fault_code.is_(None),
+                    EntryRow.root_idx.is_not(None),
+                )
+            )
+            self._root_of_hash.update((bytes(h), r) for h, r in rows if r is not None)
+        roots.update(self._root_of_hash.values())
+        for some_roots in chunks(list(roots), SQLITE_VARIABLES):
+            rows_n = self._session.execute(
+                select(NoticeRow.__table__, EntryRow.body_state, EntryRow.body_fault_code)
+                .join(
+                    EntryRow.__table__,
+                    (EntryRow.log_id == NoticeRow.log_id) & (EntryRow.idx == NoticeRow.document_idx),
+                )
+                .where(NoticeRow.log_id == self._log_id, NoticeRow.idx.in_(some_roots))
+            )
+            for row in rows_n.mappings():
+                values = {name: row[name] for name in _NOTICE_COLUMNS}
+                values["current_hash"] = bytes(values["current_hash"])
+                body = "invalid" if row["body_fault_code"] else row["body_state"]
+                self._drafts[values["idx"]] = _Draft(values, is_new=False, document_body=body)
+
+    # ── folding ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def advance(self, statement: Statement, index: int) -> NoticeState | None:
+        """What the statement, standing at `index`, does to a notice; see `lifecycle.advance` for what is raised."""
+        return lifecycle.advance(self, statement, index)
+
+    def check_amendment(self, amendment: Notice, state: NoticeState) -> None:
+        """Check, before it is logged, that an amendment makes a valid notice; a peer's that does not is flagged.
+
+        Raises:
+            InapplicableAmendment, InvalidNotice: see `notices.amended`.
+        """
+        draft = self._drafts[state.root_index]
+        patchable = draft.values["content_idx"] == draft.values["document_idx"]
+        amended(draft.document if patchable else None, amendment)
+
+    def add(self, arrival: Arrival, state: NoticeState | None) -> None:
+        """Take one leaf into the fold. `state` is what `advance` returned for it; None for a flagged leaf."""
+        statement = arrival.statement
+        entry = self._entry(arrival, state)
+        self._entries.append(entry)
+        if arrival.parts is not None and arrival.body_state == "held":
+            self._bodies.extend(
+                (self._log_id, arrival.index, name, part.salt, part.content, arrival.received_at)
+                for name, part in arrival.parts.items()
+            )
+        if statement is None or arrival.fault is not None:
+            return
+        self._ids[statement.id] = statement.leaf_hash
+        if state is None:
+            if statement.kind == "ack" and arrival.notice is not None:
+                self._events.append(("acknowledgement.received", arrival.index, None))
+            return
+        draft = self._advance_draft(arrival, state)
+        if statement.kind == "erase":
+            self._erase(draft, arrival)
+            return
+        self._root_of_hash[statement.leaf_hash] = state.root_index
+        self._take_content(draft, arrival, entry)
+
+    def _entry(self, arrival: Arrival, state: NoticeState | None) -> dict[str, Any]:
+        statement, fault, body_fault, notice = arrival.statement, arrival.fault, arrival.body_fault, arrival.notice
+        return {
+            "log_id": self._log_id,
+            "idx": arrival.index,
+            "leaf_hash": arrival.leaf_hash,
+            "id": statement.id if statement else None,
+            "kind": statement.kind if statement else None,
+            "kid": statement.kid if statement else None,
+            "iat": statement.iat if statement else None,
+            "exp": statement.exp if statement else None,
+            "ref": statement.ref if statement else None,
+            "fault_code": fault.code if fault else None,
+            "fault_detail": str(fault)[:1000] if fault else None,
+            "root_idx": state.root_index if state else None,
+            "version": state.version if state else None,
+            "received_at": arrival.received_at,
+            "body_state": arrival.body_state,
+            "body_type": notice.type if notice else None,
+            "body_fault_code": body_fault.code if body_fault else None,
+            "body_fault_detail": str(body_fault)[:1000] if body_fault else None,
+            "tlp_rank": int(notice.handling.tlp) if notice else UNKNOWN_TLP,
+            "audience": audience_text(notice.handling) if notice else None,
+        }
+
+    def _advance_draft(self, arrival: Arrival, state: NoticeState) -> _Draft:
+        statement = arrival.statement
+        assert statement is not None  # noqa: S101 - a state comes from a statement
+        draft = self._drafts.get(state.root_index)
+        if draft is None:
+            values: dict[str, Any] = dict.fromkeys(_NOTICE_COLUMNS) | NO_CONTENT
+            values |= {
+                "log_id": self._log_id,
+                "idx": state.root_index,
+                "id": state.root_id,
+                "issuer": self._issuer,
+                "document_idx": state.root_index,
+                "iat": statement.iat,
+                "received_at": arrival.received_at,
+            }
+            draft = self._drafts[state.root_index] = _Draft(values, is_new=True)
+        draft.touched = True
+        draft.values |= {
+            "status": state.status,
+            "version": state.version,
+            "current_idx": state.current_index,
+            "current_hash": state.current_hash,
+            "changed_iat": statement.iat,
+            "changed_at": arrival.received_at,
+        }
+        if statement.kind in ("issue", "amend"):
+            # The newest version's `exp` counts: an amendment may set, move or lift it.
+            draft.patchable = draft.values["content_idx"] == draft.values["document_idx"]
+            draft.values |= {"document_idx": arrival.index, "exp": statement.exp}
+            draft.document_body = "invalid" if arrival.body_fault else arrival.body_state
+        return draft
+
+    def _take_content(self, draft: _Draft, arrival: Arrival, entry: dict[str, Any]) -> None:
+        """Apply a held body to the notice, and say what happened."""
+        statement, notice = arrival.statement, arrival.notice
+        assert statement is not None  # noqa: S101 - see `add`
+        root: int = draft.values["idx"]
+        if statement.kind == "withdraw":
+            if notice is not None:
+                draft.values["withdrawn_on"] = notice.document["body"]["effective_on"]
+            self._events.append((EVENT_OF_KIND["withdraw"], arrival.index, root))
+            return
+        if notice is None:
+            if arrival.body_state == "absent" and draft.values["content_idx"] is not None:
+                self._events.append(("notice.recalled", arrival.index, root))
+            return
+        if statement.kind == "amend":
+            try:
+                notice = amended(draft.document if draft.patchable else None, notice)
+            except VerbaleError as fault:
+                entry |= {"body_fault_code": fault.code, "body_fault_detail": str(fault)[:1000]}
+                draft.document_body = "invalid"
+                return
+        draft.notice, draft.content_changed = notice, True
+        draft.values["content_idx"] = arrival.index
+        draft.values |= content_columns(notice)
+        self._events.append((EVENT_OF_KIND[statement.kind], arrival.index, root))
+
+    def _erase(self, draft: _Draft, arrival: Arrival) -> None:
+        """Forget content and salts of every version; leaves and header facts stay, so every proof still verifies."""
+        root: int = draft.values["idx"]
+        draft.values |= NO_CONTENT | {"content_idx": None}
+        draft.notice, draft.content_changed, draft.document_body = None, True, "erased"
+        self._erased.append(root)
+        for entry in self._entries:
+            if entry["root_idx"] == root and entry["fault_code"] is None:
+                entry |= _ERASED_ENTRY
+        gone = {e["idx"] for e in self._entries if e["root_idx"] == root}
+        self._bodies = [b for b in self._bodies if b[1] not in gone]
+        self._events.append(("notice.erased", arrival.index, root))
+
+    # ── writing ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def flush(self, *, now: int, live: bool, events: bool = True) -> None:
+        """Write what was added.
+
+        Args:
+            now: unix ms, for the events.
+            live: False marks the events as history: a first catch-up must not send thousands of alerts.
+            events: False while refolding, when everything has happened before.
+        """
+        db, session = self._db, self._session
+        db.bulk_insert(
+            session, EntryRow.__table__, _ENTRY_COLUMNS, [tuple(e[c] for c in _ENTRY_COLUMNS) for e in self._entries]
+        )
+        self._erase_stored()
+        db.bulk_insert(session, BodyRow.__table__, _BODY_COLUMNS, self._bodies)
+        self._write_notices()
+        if events and self._events:
+            first = db.next_values(session, "events", len(self._events))
+            db.bulk_insert(
+                session,
+                EventRow.__table__,
+                ("seq", "type", "log_id", "idx", "root_idx", "at", "live"),
+                [(first + n, type_, self._log_id, idx, root, now, live) for n, (type_, idx, root) in enumerate(self._events)],
+            )
+
+    def _write_notices(self) -> None:
+        db, session = self._db, self._session
+        touched = [d for d in self._drafts.values() if d.touched]
+        for draft in touched:
+            draft.values["content_state"] = content_state(
+                status=draft.values["status"],
+                content_idx=draft.values["content_idx"],
+                document_idx=draft.values["document_idx"],
+                document_body=draft.document_body,
+            )
+        new = [d for d in touched if d.is_new]
+        if new:
+            first = db.next_values(session, "notices", len(new))
+            for n, draft in enumerate(new):
+                draft.values["seq"] = first + n
+            db.bulk_insert(
+                session, NoticeRow.__table__, _NOTICE_COLUMNS, [tuple(d.values[c] for c in _NOTICE_COLUMNS) for d in new]
+            )
+        old = [d for d in touched if not d.is_new]
+        for draft in old:
+            session.execute(
+                update(NoticeRow)
+                .where(NoticeRow.log_id == self._log_id, NoticeRow.idx == draft.values["idx"])
+                .values({c: draft.values[c] for c in _NOTICE_COLUMNS if c not in ("log_id", "idx", "seq", "id")})
+            )
+        stale = [d.values["idx"] for d in old if d.content_changed]
+        for some in chunks(stale, SQLITE_VARIABLES):
+            session.execute(
+                delete(NoticeTermRow).where(NoticeTermRow.log_id == self._log_id, NoticeTermRow.idx.in_(some))
+            )
+        rows = [
+            (kind, term, self._log_id, draft.values["idx"], pos)
+            for draft in touched
+            if draft.content_changed and draft.notice is not None
+            for kind, term, pos in terms(draft.notice)
+        ]
+        db.bulk_insert(session, NoticeTermRow.__table__, _TERM_COLUMNS, rows)
+
+    def _erase_stored(self) -> None:
+        for root in self._erased:
+            versions = select(EntryRow.idx).where(EntryRow.log_id == self._log_id, EntryRow.root_idx == root)
+            self._session.execute(
+                delete(BodyRow).where(BodyRow.log_id == self._log_id, BodyRow.idx.in_(versions.scalar_subquery()))
+            )
+            self._session.execute(
+                update(EntryRow)
+                .where(EntryRow.log_id == self._log_id, EntryRow.root_idx == root, EntryRow.kind != "erase")
+                .values(_ERASED_ENTRY)
+            )
+
+
+_ERASED_ENTRY: Final[dict[str, Any]] = {
+    "body_state": "erased",
+    "body_type": None,
+    "body_fault_code": None,
+    "body_fault_detail": None,
+    "tlp_rank": UNKNOWN_TLP,
+    "audience": None,
+}
+
+
+def content_columns(notice: Notice) -> dict[str, Any]:
+    """The columns of `notices` that come from the document."""
+    denied_on, review = notice.denied_on, notice.effective_review_due
+    return {
+        "tlp_rank": int(notice.handling.tlp),
+        "audience_all": notice.handling.audience == "ALL",
+        "type": notice.type,
+        "title": notice.title,
+        "denied_on": denied_on.isoformat() if denied_on else None,
+        "effective_from": notice.effective_from.isoformat() if notice.effective_from else None,
+        "valid_until": notice.valid_until.isoformat() if notice.valid_until else None,
+        "review_due": review.isoformat() if review else None,
+        "search_text": notice.search_text(),
+        "document": orjson.dumps(notice.document).decode(),
+    }
+
+
+def content_state(*, status: str, content_idx: int | None, document_idx: int, document_body: str) -> str:
+    """How the document this node shows relates to the newest version: the values of `notices.content_state`.
+
+    `recalled` hides: a newer version exists that this State is not entitled to. `stale` still shows, marked: the newer
+    version's body is on its way, and an officer must not lose sight of a denial because a line is down.
+    """
+    if status == "erased":
+        return "erased"
+    if content_idx == document_idx:
+        return "current"
+    if document_body == "invalid":
+        return "invalid"
+    if content_idx is None:
+        return "none"
+    return "recalled" if document_body == "absent" else "stale"
+
+
+def terms(notice: Notice) -> set[tuple[str, str, int]]:
+    """The searchable terms of a notice: (kind, term, position), see `NoticeTermRow`."""
+    found: set[tuple[str, str, int]] = set()
+    position = 0
+    for names in notice.names():
+        for name in names:
+            found.update(("n", token[:MAX_TERM], position) for token in tokens(name))
+            position += 1
+    for code in notice.codes():
+        found.update(("c", ancestor[:MAX_TERM], 0) for ancestor in code.ancestors())
+    found.update(("l", country, 0) for country in notice.countries())
+    found.update(("h", concern, 0) for concern in notice.concerns())
+    if notice.handling.audience != "ALL":
+        found.update(("a", state, 0) for state in notice.handling.audience)
+    return found
+
+

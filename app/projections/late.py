@@ -1,0 +1,189 @@
+"""Bodies that come after their leaves were folded: an outage, a new addressee, a slow peer.
+
+The fold has already put the header facts in place. Here the body is stored and the one notice it belongs to is folded
+again from all the bodies held, so the result does not depend on the order in which bodies came.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import delete, select, update
+
+from app.domain.errors import VerbaleError
+from app.domain.notices import Notice, amended, parse_main
+from app.models import BodyRow, EntryRow, EventRow, NoticeRow, NoticeTermRow
+from app.models.notice import UNKNOWN_TLP
+from app.projections.fold import EVENT_OF_KIND, NO_CONTENT, audience_text, content_columns, content_state, terms
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from sqlalchemy.orm import Session
+
+    from app.db import Database
+    from app.domain.statement import Part
+
+
+@dataclass(frozen=True, slots=True)
+class LateBody:
+    """What became of one wanted body.
+
+    Attributes:
+        state: `held` (then `parts` is set), `absent` or `wanted` (still).
+        notice, fault: the judged main part, or why it is flagged.
+    """
+
+    index: int
+    state: str
+    parts: Mapping[str, Part] | None = None
+    notice: Notice | None = None
+    fault: VerbaleError | None = None
+
+
+def take_late_bodies(
+    db: Database, session: Session, *, log_id: int, bodies: Sequence[LateBody], now: int, live: bool
+) -> None:
+    """Store late bodies and refold the notices they belong to. Bodies that are no longer wanted are left alone.
+
+    Args:
+        now: unix ms.
+        live: see `Fold.flush`.
+    """
+    events: list[tuple[str, int, int | None]] = []
+    for body in bodies:
+        entry = session.execute(
+            select(EntryRow.kind, EntryRow.root_idx, EntryRow.body_state).where(
+                EntryRow.log_id == log_id, EntryRow.idx == body.index
+            )
+        ).one()
+        if entry.body_state not in ("wanted", "absent") or body.state == entry.body_state:
+            continue  # held already, or erased meanwhile: an erased body that is offered again is refused
+        _store(session, log_id, body, now)
+        if entry.root_idx is not None:
+            events.extend(_refold(session, log_id, entry.root_idx, body.index, entry.kind))
+        elif entry.kind == "ack" and body.notice is not None:
+            events.append(("acknowledgement.received", body.index, None))
+    if events:
+        first = db.next_values(session, "events", len(events))
+        session.add_all(
+            EventRow(seq=first + n, type=type_, log_id=log_id, idx=idx, root_idx=root, at=now, live=live)
+            for n, (type_, idx, root) in enumerate(events)
+        )
+        session.flush()
+
+
+def _store(session: Session, log_id: int, body: LateBody, now: int) -> None:
+    handling = body.notice.handling if body.notice else None
+    session.execute(
+        update(EntryRow)
+        .where(EntryRow.log_id == log_id, EntryRow.idx == body.index)
+        .values(
+            body_state=body.state,
+            body_type=body.notice.type if body.notice else None,
+            body_fault_code=body.fault.code if body.fault else None,
+            body_fault_detail=str(body.fault)[:1000] if body.fault else None,
+            tlp_rank=int(handling.tlp) if handling else UNKNOWN_TLP,
+            audience=audience_text(handling) if handling else None,
+        )
+    )
+    if body.state == "held" and body.parts is not None:
+        session.add_all(
+            BodyRow(log_id=log_id, idx=body.index, part=name, salt=part.salt, content=part.content, held_at=now)
+            for name, part in body.parts.items()
+        )
+        session.flush()
+
+
+@dataclass(slots=True)
+class _Refolded:
+    notice: Notice | None = None
+    content_idx: int | None = None
+    withdrawn_on: str | None = None
+
+
+def _refold(session: Session, log_id: int, root: int, index: int, kind: str | None) -> list[tuple[str, int, int | None]]:
+    """Fold one notice from the bodies held; return the events that the body at `index` causes."""
+    row = session.execute(
+        select(NoticeRow.status, NoticeRow.document_idx, NoticeRow.content_state).where(
+            NoticeRow.log_id == log_id, NoticeRow.idx == root
+        )
+    ).one()
+    if row.status == "erased":
+        return []
+    result = _fold_versions(session, log_id, root)
+    document_body, faulty = session.execute(
+        select(EntryRow.body_state, EntryRow.body_fault_code).where(
+            EntryRow.log_id == log_id, EntryRow.idx == row.document_idx
+        )
+    ).one()
+    state = content_state(
+        status=row.status,
+        content_idx=result.content_idx,
+        document_idx=row.document_idx,
+        document_body="invalid" if faulty else document_body,
+    )
+    values: dict[str, Any] = NO_CONTENT | (content_columns(result.notice) if result.notice else {})
+    values |= {"content_idx": result.content_idx, "content_state": state, "withdrawn_on": result.withdrawn_on}
+    session.execute(update(NoticeRow).where(NoticeRow.log_id == log_id, NoticeRow.idx == root).values(values))
+    session.execute(delete(NoticeTermRow).where(NoticeTermRow.log_id == log_id, NoticeTermRow.idx == root))
+    if result.notice is not None:
+        session.add_all(
+            NoticeTermRow(kind=k, term=t, log_id=log_id, idx=root, pos=p) for k, t, p in terms(result.notice)
+        )
+        session.flush()
+    if kind in ("issue", "amend") and result.content_idx == index:
+        return [(EVENT_OF_KIND[kind], index, root)]
+    if state == "recalled" and row.content_state != "recalled":
+        return [("notice.recalled", index, root)]
+    return []
+
+
+def _fold_versions(session: Session, log_id: int, root: int) -> _Refolded:
+    versions = session.execute(
+        select(EntryRow.idx, EntryRow.kind, EntryRow.body_fault_code, BodyRow.content)
+        .outerjoin(
+            BodyRow, (BodyRow.log_id == EntryRow.log_id) & (BodyRow.idx == EntryRow.idx) & (BodyRow.part == "main")
+        )
+        .where(EntryRow.log_id == log_id, EntryRow.root_idx == root, EntryRow.fault_code.is_(None))
+        .where(EntryRow.kind.in_(("issue", "amend", "withdraw")))
+        .order_by(EntryRow.idx)
+    ).all()
+    result = _Refolded()
+    previous: Notice | None = None  # of the version just before, if held
+    for idx, kind, fault_code, content in versions:
+        usable = content is not None and fault_code in (None, "inapplicable-amendment")
+        if kind == "withdraw":
+            if usable:
+                result.withdrawn_on = parse_main(content).document["body"]["effective_on"]
+            continue
+        notice = None
+        if usable:
+            notice = _version(session, log_id, idx, kind, content, previous)
+        if notice is not None:
+            result.notice, result.content_idx = notice, idx
+        previous = notice
+    return result
+
+
+def _version(
+    session: Session, log_id: int, idx: int, kind: str | None, content: bytes, previous: Notice | None
+) -> Notice | None:
+    notice = parse_main(content)
+    if kind == "issue":
+        return notice
+    fault: VerbaleError | None = None
+    result: Notice | None = None
+    try:
+        result = amended(previous.document if previous else None, notice)
+    except VerbaleError as error:
+        fault = error
+    session.execute(
+        update(EntryRow)
+        .where(EntryRow.log_id == log_id, EntryRow.idx == idx)
+        .values(
+            body_fault_code=fault.code if fault else None, body_fault_detail=str(fault)[:1000] if fault else None
+        )
+    )
+    return result

@@ -1,0 +1,303 @@
+"""One JSON file that proves a notice to somebody who trusts nobody.
+
+It holds every version of the notice as logged, the bodies the asker may have, inclusion proofs to one checkpoint, the
+checkpoint with cosignatures, and the roster's own metadata. `verify_proof` needs the file and a pinned roster root, no
+network and no database, and checks in this order:
+
+    1. roster        the TUF chain from the pinned root
+    2. checkpoint    the log's signature, by a key the roster lists for the origin
+    3. cosignatures  whose witnesses vouch for it, and whether they are a quorum
+    4. inclusion     each statement's leaf is in that tree, at its index
+    5. signature     each statement, by a contact-point key that counted at that index
+    6. life          the versions follow each other as the state machine allows
+    7. commitment    each body given opens its statement's commitment, and follows its schema
+
+It proves what was said, by whom, and that the log carries it. It does not prove that no later version exists beyond the
+checkpoint, nor that what was said is true.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from sqlalchemy import func, select
+
+from app.domain.encoding import b64u_decode, b64u_encode
+from app.domain.errors import InvalidSignature, Malformed, NotFound, Refused
+from app.domain.judge import judge_body, judge_statement
+from app.domain.lifecycle import NoticeState
+from app.domain.lifecycle import advance as advance_life
+from app.domain.statement import Part, is_origin
+from app.gate import may_read
+from app.models import BodyRow, CosignatureRow, EntryRow, HeadRow, LeafRow, LogRow
+from app.replication.witness import cosigner_keys, log_keys
+from app.roster import export_bundle, roster_from_bundle
+from app.tlog.checkpoint import open_checkpoint
+from app.tlog.cosignature import verify_cosignatures
+from app.tlog.merkle import inclusion_proof, verify_inclusion
+from app.tlog.publish import head_with_cosignatures
+from app.tlog.store import node_reader
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from sqlalchemy.orm import Session
+
+    from app.domain.notices import Notice
+    from app.domain.roster import Roster
+    from app.gate import Principal
+
+FORMAT: Final = "verbale/proof/v1"
+_MEMBERS: Final = frozenset({"format", "notice", "origin", "checkpoint", "statements", "roster"})
+
+
+class ProofRefused(Refused):
+    """The file does not prove what it claims. `step` names the check that failed."""
+
+    code = "proof-refused"
+
+    def __init__(self, step: str, why: str) -> None:
+        """Keep the step."""
+        self.step = step
+        super().__init__(f"{step}: {why}")
+
+
+class NotYetProvable(NotFound):
+    """The notice is recorded, and no signed checkpoint covers it yet; that takes well under a second."""
+
+    code = "not-yet-provable"
+
+
+# ── making ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def make_proof(
+    session: Session, principal: Principal, *, log_id: int, root_idx: int, roster: Roster, repository: Path
+) -> dict[str, Any]:
+    """The proof file of one notice, with the bodies that `principal` may read. The caller has passed the gate.
+
+    Raises:
+        NotYetProvable: no signed head covers its newest version.
+    """
+    log = session.execute(select(LogRow.origin, LogRow.state).where(LogRow.id == log_id)).one()
+    versions = session.execute(
+        select(EntryRow.idx, EntryRow.id, EntryRow.tlp_rank, EntryRow.audience, EntryRow.body_state, LeafRow.leaf)
+        .join(LeafRow, (LeafRow.log_id == EntryRow.log_id) & (LeafRow.idx == EntryRow.idx))
+        .where(EntryRow.log_id == log_id, EntryRow.root_idx == root_idx, EntryRow.fault_code.is_(None))
+        .order_by(EntryRow.idx)
+    ).all()
+    size = _best_head(session, log_id, versions[-1].idx, roster.quorum())
+    head = None if size is None else head_with_cosignatures(session, log_id, size)
+    if size is None or head is None:
+        raise NotYetProvable("No signed checkpoint covers this notice yet. Ask again in a moment.")
+    node = node_reader(session, log_id)
+    statements = []
+    for version in versions:
+        readable = version.body_state == "held" and may_read(
+            principal, issuer=log.state, tlp_rank=version.tlp_rank, audience=version.audience
+        )
+        statements.append(
+            {
+                "index": version.idx,
+                "statement": bytes(version.leaf).decode(),
+                "inclusion": [b64u_encode(h) for h in inclusion_proof(node, version.idx, size)],
+                "parts": _parts(session, log_id, version.idx) if readable else None,
+            }
+        )
+    return {
+        "format": FORMAT,
+        "notice": versions[0].id,
+        "origin": log.origin,
+        "checkpoint": head.decode(),
+        "statements": statements,
+        "roster": export_bundle(repository),
+    }
+
+
+def _best_head(session: Session, log_id: int, index: int, quorum: int) -> int | None:
+    """The newest head above `index` that a quorum cosigned, else the newest at all."""
+    confirmed = session.execute(
+        select(CosignatureRow.size)
+        .join(HeadRow, (HeadRow.log_id == CosignatureRow.log_id) & (HeadRow.size == CosignatureRow.size))
+        .where(
+            CosignatureRow.log_id == log_id,
+            CosignatureRow.size > index,
+            CosignatureRow.state.is_not(None),
+            HeadRow.note.is_not(None),
+        )
+        .group_by(CosignatureRow.size)
+        .having(func.count() >= max(quorum, 1))
+        .order_by(CosignatureRow.size.desc())
+        .limit(1)
+    ).scalar_one_or_none()
+    if confirmed is not None:
+        return confirmed
+    return session.execute(
+        select(func.max(HeadRow.size)).where(HeadRow.log_id == log_id, HeadRow.size > index, HeadRow.note.is_not(None))
+    ).scalar_one_or_none()
+
+
+def _parts(session: Session, log_id: int, idx: int) -> dict[str, dict[str, str]]:
+    rows = session.execute(
+        select(BodyRow.part, BodyRow.salt, BodyRow.content).where(BodyRow.log_id == log_id, BodyRow.idx == idx)
+    )
+    return {part: {"salt": b64u_encode(salt), "content": b64u_encode(content)} for part, salt, content in rows}
+
+
+# ── checking ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class Proven:
+    """What a proof file proves.
+
+    Attributes:
+        size: of the checkpoint; nothing is said about later leaves.
+        cosigned_by: States whose witnesses cosigned it → unix seconds by their clocks.
+        quorum: how many the roster asks for; `confirmed` if they are there.
+        versions: (index, kind, unix seconds claimed, key id, the notice if its body was given).
+    """
+
+    notice: str
+    issuer: str
+    origin: str
+    status: str
+    size: int
+    cosigned_by: dict[str, int]
+    quorum: int
+    versions: tuple[tuple[int, str, int, str, Notice | None], ...]
+    roster_version: int
+
+    @property
+    def confirmed(self) -> bool:
+        """Whether a quorum of witnesses vouches for the checkpoint."""
+        return len(self.cosigned_by) >= self.quorum
+
+
+class _Chain:
+    """The history that the file itself tells, for the state machine."""
+
+    def __init__(self) -> None:
+        self.ids: dict[str, bytes] = {}
+        self.state: NoticeState | None = None
+        self.hashes: set[bytes] = set()
+
+    def statement_with_id(self, statement_id: str) -> bytes | None:
+        return self.ids.get(statement_id)
+
+    def notice_with_version(self, leaf_hash: bytes) -> NoticeState | None:
+        return self.state if leaf_hash in self.hashes else None
+
+
+def verify_proof(proof: Any, pinned_root: bytes, *, at: int | None = None) -> Proven:  # noqa: ANN401 - parsed JSON
+    """Check a proof file offline; the module lists the checks.
+
+    Args:
+        proof: the parsed file.
+        pinned_root: bytes of the roster's root metadata, obtained out of band.
+        at: unix seconds; if given, the roster must not have expired then. A proof is usually read years later: None.
+
+    Raises:
+        ProofRefused: naming the check that failed.
+    """
+    if not isinstance(proof, dict) or proof.keys() != _MEMBERS or proof["format"] != FORMAT:
+        raise ProofRefused("format", f"this is not a proof file of {FORMAT}.")
+    try:
+        roster = roster_from_bundle(proof["roster"], pinned_root, at)
+    except Refused as error:
+        raise ProofRefused("roster", str(error)) from error
+    origin = proof["origin"]
+    if not isinstance(origin, str) or not is_origin(origin):
+        raise ProofRefused("format", "origin is not the origin of a log.")
+    state = roster.state_of_origin(origin)
+    if state is None:
+        raise ProofRefused("roster", f"the roster lists no log {origin}.")
+    try:
+        checkpoint, note = open_checkpoint(_text(proof["checkpoint"]).encode(), log_keys(roster, origin), origin)
+    except Refused as error:
+        raise ProofRefused("checkpoint", str(error)) from error
+    cosigned: dict[str, int] = {}
+    for key, code in cosigner_keys(roster).items():
+        if code == state.code:
+            continue  # a log's own witness vouches for nothing
+        try:
+            for cosignature in verify_cosignatures(note, [key]):
+                cosigned[code] = cosignature.at
+        except InvalidSignature as error:
+            raise ProofRefused("cosignatures", f"the cosignature of {code} does not hold: {error}") from error
+    chain = _Chain()
+    versions = []
+    statements = proof["statements"]
+    if not isinstance(statements, list) or not statements:
+        raise ProofRefused("format", "statements must be a list with at least the issuing statement.")
+    for item in statements:
+        versions.append(_verify_statement(item, origin, checkpoint.size, checkpoint.root, roster, chain))
+    assert chain.state is not None  # noqa: S101 - `_verify_statement` sets it or raises
+    if chain.state.root_id != proof["notice"]:
+        raise ProofRefused("life", "the statements are of another notice than the file names.")
+    return Proven(
+        notice=chain.state.root_id,
+        issuer=state.code,
+        origin=origin,
+        status=chain.state.status,
+        size=checkpoint.size,
+        cosigned_by=cosigned,
+        quorum=roster.quorum(),
+        versions=tuple(versions),
+        roster_version=roster.version,
+    )
+
+
+def _verify_statement(
+    item: Any,  # noqa: ANN401 - parsed JSON
+    origin: str,
+    size: int,
+    root: bytes,
+    roster: Roster,
+    chain: _Chain,
+) -> tuple[int, str, int, str, Notice | None]:
+    if not isinstance(item, dict) or item.keys() != {"index", "statement", "inclusion", "parts"}:
+        raise ProofRefused("format", "a statement has the members index, statement, inclusion and parts.")
+    index = item["index"]
+    if type(index) is not int or not 0 <= index < size:
+        raise ProofRefused("inclusion", "the index is not below the checkpoint's size.")
+    leaf = _text(item["statement"]).encode()
+    where = f"statement at index {index}"
+    try:
+        # The iat against a clock is a question of when the leaf came, which a file cannot tell: `at` is left open.
+        verified = judge_statement(leaf, origin=origin, index=index, roster=roster, at=2**40)
+    except Refused as error:
+        raise ProofRefused("signature", f"{where}: {error}") from error
+    statement = verified.statement
+    try:
+        path = [b64u_decode(_text(h)) for h in item["inclusion"]]
+        verify_inclusion(statement.leaf_hash, index, size, path, root)
+    except (Refused, TypeError) as error:
+        raise ProofRefused("inclusion", f"{where}: {error}") from error
+    try:
+        state = advance_life(chain, statement, index)
+    except Refused as error:
+        raise ProofRefused("life", f"{where}: {error}") from error
+    if state is None or (chain.state is not None and state.root_id != chain.state.root_id):
+        raise ProofRefused("life", f"{where} is no version of this notice.")
+    chain.state = state
+    chain.ids[statement.id] = statement.leaf_hash
+    chain.hashes.add(statement.leaf_hash)
+    notice = None
+    if item["parts"] is not None:
+        try:
+            parts = {
+                name: Part(b64u_decode(_text(part["salt"])), b64u_decode(_text(part["content"])))
+                for name, part in item["parts"].items()
+            }
+            notice = judge_body(verified, parts).notice
+        except (Refused, AttributeError, KeyError, TypeError) as error:
+            raise ProofRefused("commitment", f"{where}: {error}") from error
+    return index, statement.kind, statement.iat, statement.kid, notice
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str) or not value.isprintable() and "\n" not in value:
+        raise Malformed("A text is missing or cannot be read.")
+    return value

@@ -1,0 +1,421 @@
+"""Answers about States and their logs: who is who, how far this node is with each, and what was wrong.
+
+Guarantees that completeness is reported and never assumed: a log is "in step" only if this node has proven everything its
+origin signed. Headers of leaves are public, so faults of leaves are shown to all; faults of bodies only to callers of
+this State who may see everything, as a body's fault tells of the body.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from sqlalchemy import and_, func, or_, select, tuple_
+
+from app.domain.encoding import b64u_encode
+from app.domain.errors import InvalidFilter, NotFound
+from app.domain.handling import Tlp
+from app.domain.states import STATES
+from app.models import CosignatureRow, DeliveryRow, EntryRow, LogRow
+from app.queries.filters import day_of, make_cursor, read_cursor
+from app.queries.notices import MAX_LIMIT, rfc3339
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from sqlalchemy.orm import Session
+
+    from app.db import Database
+    from app.domain.roster import Roster, RosterKey, RosterState
+    from app.gate import Principal
+
+ROSTER_WARNING_MS: Final = 14 * 86_400_000
+"""How long before its expiry the roster is warned about: administrators of several States have to meet to sign."""
+
+SKEW_WARNING_MS: Final = 60_000
+"""Above a minute something is wrong with a clock; statements more than five minutes ahead are refused."""
+
+
+# ── the directory ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def states(roster: Roster, *, now_ms: int) -> dict[str, Any]:
+    """All Subscribing States and the holder of the central-contact term, as the API's JSON object."""
+    today = day_of(now_ms).isoformat()
+    codes = sorted(STATES.keys() | roster.states.keys())
+    return {
+        "items": [_state(code, roster, today) for code in codes],
+        "central_contact": roster.central_contact(today),
+        "roster_version": roster.version,
+    }
+
+
+def state(roster: Roster, code: str, *, now_ms: int) -> dict[str, Any]:
+    """One State with its keys.
+
+    Raises:
+        NotFound: no Subscribing State and not in the roster.
+    """
+    if code.upper() not in STATES and code.upper() not in roster.states:
+        raise NotFound(f"{code[:8]!r} is no Subscribing State. /v1/states lists them.")
+    today = day_of(now_ms).isoformat()
+    found = _state(code.upper(), roster, today)
+    listed = roster.states.get(code.upper())
+    now_s = now_ms // 1000
+    found["keys"] = [_key(key, now_s) for key in listed.keys] if listed else []
+    found["central_contact_terms"] = [
+        {"start": term.start, "end": term.end, "confirmed_by": list(term.confirmed_by)}
+        for term in roster.terms
+        if term.state == code.upper()
+    ]
+    return found
+
+
+def _state(code: str, roster: Roster, today: str) -> dict[str, Any]:
+    listed, known = roster.states.get(code), STATES.get(code)
+    return {
+        "state": code,
+        "name": listed.name if listed else known.name if known else code,
+        "official_name": known.official_name if known else None,
+        "regimes": list(known.regimes) if known else [],
+        "eu_member": known.eu_member if known else None,
+        "authority": known.authority if known else None,
+        "membership": listed.status if listed else "not-listed",
+        "joined": listed.joined if listed else None,
+        "central_contact": roster.central_contact(today) == code,
+        "contact_point": _contact_point(listed),
+        "url": listed.url if listed else None,
+        "logs": [
+            {"origin": log.origin, "epoch": log.epoch, "url": log.url, "status": log.status}
+            for log in listed.logs
+        ]
+        if listed
+        else [],
+        "witness": listed.witness_name if listed else None,
+    }
+
+
+def _contact_point(listed: RosterState | None) -> dict[str, Any] | None:
+    point = listed.contact_point if listed else None
+    if point is None:
+        return None
+    return {
+        "office": point.office,
+        "email": point.email,
+        "phone": point.phone,
+        "languages": list(point.languages),
+        "hours": point.hours,
+    }
+
+
+def _key(key: RosterKey, now_s: int) -> dict[str, Any]:
+    if key.revoked_at_index is not None:
+        status = "revoked"
+    elif now_s < key.active_from:
+        status = "future"
+    elif key.active_to is not None and now_s >= key.active_to:
+        status = "past"
+    else:
+        status = "active"
+    return {
+        "kid": key.kid,
+        "use": key.use,
+        "alg": key.key.alg,
+        "public": b64u_encode(key.key.raw),
+        "status": status,
+        "active_from": rfc3339(key.active_from * 1000),
+        "active_to": None if key.active_to is None else rfc3339(key.active_to * 1000),
+        "revoked_at_index": key.revoked_at_index,
+        "suspect_from": None if key.suspect_from is None else rfc3339(key.suspect_from * 1000),
+    }
+
+
+# ── health of the federation ──────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class LogView:
+    """How far this node is with one log. Times are unix ms, sizes and counts are leaves.
+
+    Attributes:
+        size: leaves stored and proven here.
+        judged: leaves of those that are judged and can be found.
+        claimed_size: largest size the origin signed, as far as this node knows.
+        head_at: when this node verified (own log: signed) the newest head.
+        receipts: State -> (largest size its witness cosigned, when by its clock, unix s).
+        pending_bodies: bodies this State is, or may be, entitled to that have not come yet.
+    """
+
+    origin: str
+    state: str
+    epoch: int
+    is_own: bool
+    status: str
+    size: int
+    judged: int
+    head_size: int
+    claimed_size: int
+    head_at: int | None
+    contact_at: int | None
+    skew_ms: int | None
+    backfilled: bool
+    error_code: str | None
+    error_detail: str | None
+    error_at: int | None
+    faults: int
+    body_faults: int
+    pending_bodies: int
+    receipts: Mapping[str, tuple[int, int]]
+
+    @property
+    def lag_leaves(self) -> int:
+        """Leaves the origin signed that are not proven here yet."""
+        return max(0, self.claimed_size - self.size)
+
+    def lag_seconds(self, now_ms: int) -> float:
+        """Zero in step; otherwise how old the newest head is that this node has proven."""
+        if self.lag_leaves == 0:
+            return 0.0
+        since = self.head_at or self.contact_at
+        return 0.0 if since is None else max(0, now_ms - since) / 1000
+
+    def wire(self, now_ms: int, *, details: bool) -> dict[str, Any]:
+        """The JSON object of the API; `details` only for callers of a State: they may quote inner addresses."""
+        error = None
+        if self.error_code is not None:
+            error = {
+                "code": self.error_code,
+                "since": None if self.error_at is None else rfc3339(self.error_at),
+            }
+            if details:
+                error["detail"] = self.error_detail
+        silent = None if self.is_own or self.contact_at is None else max(0, now_ms - self.contact_at) / 1000
+        return {
+            "state": self.state,
+            "origin": self.origin,
+            "epoch": self.epoch,
+            "own": self.is_own,
+            "status": self.status,
+            "size": self.size,
+            "judged": self.judged,
+            "head_size": self.head_size,
+            "head_at": None if self.head_at is None else rfc3339(self.head_at),
+            "claimed_size": self.claimed_size,
+            "lag": {"leaves": self.lag_leaves, "seconds": round(self.lag_seconds(now_ms), 3)},
+            "in_step": self.size >= self.claimed_size
+            and self.judged >= self.size
+            and self.error_code is None,
+            "skew_ms": self.skew_ms,
+            "last_contact": None if self.contact_at is None else rfc3339(self.contact_at),
+            "silent_seconds": silent,
+            "backfilled": self.backfilled,
+            "faults": self.faults,
+            "receipts": [
+                {"state": state, "size": size, "at": rfc3339(at * 1000), "complete": size >= self.head_size}
+                for state, (size, at) in sorted(self.receipts.items())
+            ],
+            "error": error,
+        }
+
+
+def logs(session: Session) -> list[LogView]:
+    """Every log this node keeps, its own first."""
+    faults = _counts(session, EntryRow.fault_code.is_not(None))
+    body_faults = _counts(session, EntryRow.body_fault_code.is_not(None))
+    wanted = _counts(session, EntryRow.body_state == "wanted")
+    receipts: dict[int, dict[str, tuple[int, int]]] = {}
+    for row in _receipts(session):
+        receipts.setdefault(row[0], {})[row[1]] = (row[2], row[3])
+    rows = session.scalars(select(LogRow).order_by(LogRow.is_own.desc(), LogRow.state, LogRow.epoch))
+    return [
+        LogView(
+            origin=row.origin,
+            state=row.state,
+            epoch=row.epoch,
+            is_own=row.is_own,
+            status=row.status,
+            size=row.size,
+            judged=row.judged,
+            head_size=row.head_size,
+            claimed_size=max(row.claimed_size, row.head_size),
+            head_at=row.head_at,
+            contact_at=row.contact_at,
+            skew_ms=row.skew_ms,
+            backfilled=row.backfilled,
+            error_code=row.error_code,
+            error_detail=row.error_detail,
+            error_at=row.error_at,
+            faults=faults.get(row.id, 0),
+            body_faults=body_faults.get(row.id, 0),
+            pending_bodies=wanted.get(row.id, 0),
+            receipts=receipts.get(row.id, {}),
+        )
+        for row in rows
+    ]
+
+
+def _counts(session: Session, condition: Any) -> dict[int, int]:  # noqa: ANN401 - an SQL condition
+    rows = session.execute(select(EntryRow.log_id, func.count()).where(condition).group_by(EntryRow.log_id))
+    return {log_id: count for log_id, count in rows}  # noqa: C416 - Row to tuple
+
+
+def _receipts(session: Session) -> list[tuple[int, str, int, int]]:
+    largest = (
+        select(CosignatureRow.log_id, CosignatureRow.state, func.max(CosignatureRow.size).label("size"))
+        .where(CosignatureRow.state.is_not(None))
+        .group_by(CosignatureRow.log_id, CosignatureRow.state)
+        .subquery()
+    )
+    rows = session.execute(
+        select(
+            CosignatureRow.log_id,
+            CosignatureRow.state,
+            CosignatureRow.size,
+            func.min(CosignatureRow.timestamp),
+        )
+        .join(
+            largest,
+            and_(
+                largest.c.log_id == CosignatureRow.log_id,
+                largest.c.state == CosignatureRow.state,
+                largest.c.size == CosignatureRow.size,
+            ),
+        )
+        .group_by(CosignatureRow.log_id, CosignatureRow.state, CosignatureRow.size)
+    )
+    return [(log_id, state, size, at) for log_id, state, size, at in rows if state is not None]
+
+
+def federation(
+    session: Session, roster: Roster, principal: Principal, *, own_state: str, now_ms: int
+) -> dict[str, Any]:
+    """The health of the federation as this node sees it, as the API's JSON object."""
+    kept = logs(session)
+    details = principal.state is not None
+    today = day_of(now_ms).isoformat()
+    missing = {log.origin for s in roster.nodes() for log in s.logs} - {log.origin for log in kept}
+    return {
+        "state": own_state,
+        "now": rfc3339(now_ms),
+        "central_contact": roster.central_contact(today),
+        "quorum": roster.quorum(),
+        "roster": {
+            "version": roster.version,
+            "sha256": roster.sha256,
+            "expires": rfc3339(roster.expires * 1000),
+            "warnings": warnings(roster, kept, now_ms),
+        },
+        "logs": [log.wire(now_ms, details=details) for log in kept],
+        "not_followed": sorted(missing),
+    }
+
+
+def warnings(roster: Roster, kept: list[LogView], now_ms: int) -> list[dict[str, str]]:
+    """What an operator should see to, as code and sentence."""
+    found: list[dict[str, str]] = []
+    if roster.expires * 1000 <= now_ms:
+        found.append(
+            {
+                "code": "roster-expired",
+                "detail": "The roster has expired. Its administrators have to sign new metadata.",
+            }
+        )
+    elif roster.expires * 1000 - now_ms < ROSTER_WARNING_MS:
+        days = (roster.expires * 1000 - now_ms) // 86_400_000
+        found.append({"code": "roster-expires-soon", "detail": f"The roster expires in {days} days."})
+    if roster.central_contact(day_of(now_ms).isoformat()) is None:
+        found.append({"code": "no-central-contact", "detail": "Nobody holds the central-contact term today."})
+    found.extend(
+        {
+            "code": "clock-skew",
+            "detail": f"The clock of {log.state} is {log.skew_ms / 1000:.0f} s off this node's.",
+        }
+        for log in kept
+        if log.skew_ms is not None and abs(log.skew_ms) > SKEW_WARNING_MS
+    )
+    return found
+
+
+# ── faults ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def faults(
+    session: Session,
+    principal: Principal,
+    *,
+    own_state: str,
+    of_state: str | None,
+    limit: int,
+    cursor: str | None,
+) -> dict[str, Any]:
+    """Leaves that failed judgement, in log order, as the API's JSON object; for whom it may concern, bodies too.
+
+    Raises:
+        InvalidFilter, InvalidCursor: see `app.queries.notices.find`.
+    """
+    if not 1 <= limit <= MAX_LIMIT:
+        raise InvalidFilter(f"limit is a whole number from 1 to {MAX_LIMIT}.")
+    with_bodies = principal.state == own_state and principal.ceiling >= Tlp.RED
+    conditions: list[Any] = [EntryRow.fault_code.is_not(None)]
+    if with_bodies:
+        conditions = [or_(EntryRow.fault_code.is_not(None), EntryRow.body_fault_code.is_not(None))]
+    if of_state is not None:
+        if of_state.upper() not in STATES:
+            raise InvalidFilter(f"state: {of_state!r} is no Subscribing State.")
+        conditions.append(LogRow.state == of_state.upper())
+    scope = f"faults:{of_state}:{with_bodies}"
+    total = session.execute(
+        select(func.count())
+        .select_from(EntryRow)
+        .join(LogRow, LogRow.id == EntryRow.log_id)
+        .where(*conditions)
+    ).scalar_one()
+    if cursor is not None:
+        position = read_cursor(scope, cursor)
+        conditions.append(
+            tuple_(EntryRow.log_id, EntryRow.idx) > tuple_(position >> 44, position & ((1 << 44) - 1))
+        )
+    rows = session.execute(
+        select(EntryRow, LogRow.origin, LogRow.state)
+        .join(LogRow, LogRow.id == EntryRow.log_id)
+        .where(*conditions)
+        .order_by(EntryRow.log_id, EntryRow.idx)
+        .limit(limit + 1)
+    ).all()
+    items = [_fault(entry, origin, of) for entry, origin, of in rows[:limit]]
+    last = rows[limit - 1][0] if len(rows) > limit else None
+    return {
+        "items": items,
+        "next": None if last is None else make_cursor(scope, last.log_id << 44 | last.idx),
+        "total": total,
+    }
+
+
+def _fault(entry: EntryRow, origin: str, of_state: str) -> dict[str, Any]:
+    of_leaf = entry.fault_code is not None
+    return {
+        "state": of_state,
+        "origin": origin,
+        "index": entry.idx,
+        "leaf_hash": b64u_encode(bytes(entry.leaf_hash)),
+        "part": "statement" if of_leaf else "body",
+        "code": entry.fault_code if of_leaf else entry.body_fault_code,
+        "detail": entry.fault_detail if of_leaf else entry.body_fault_detail,
+        "received_at": rfc3339(entry.received_at),
+    }
+
+
+# ── queues ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def pending_deliveries(session: Session) -> tuple[int, int | None]:
+    """Deliveries that wait, and since when the oldest does (unix ms)."""
+    count, oldest = session.execute(
+        select(func.count(), func.min(DeliveryRow.created_at)).where(DeliveryRow.state == "pending")
+    ).one()
+    return count, oldest
+
+
+def prove_writable(db: Database, session: Session) -> None:
+    """Write one row, as a probe: a full disk or a read-only replica shows here and not at the first notice."""
+    db.next_values(session, "readiness", 1)

@@ -1,0 +1,495 @@
+"""Answers about notices: lists, one notice, its versions, and which States hold it.
+
+Guarantees that nothing of a notice that the caller may not read leaves this module, be it a row, a count or an id; a
+notice that is hidden raises the same `NotFound` as one that never was. Bodies of earlier versions pass the gate each for
+itself, under the handling they had.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+
+import orjson
+from sqlalchemy import and_, func, select
+
+from app.domain.encoding import b64u_encode
+from app.domain.errors import Conflict, InvalidFilter, NotFound
+from app.domain.handling import Tlp
+from app.domain.statement import MAIN_PART, is_statement_id
+from app.gate import may_read, visible
+from app.models import BodyRow, CosignatureRow, EntryRow, HeadRow, LeafRow, LogRow, NoticeRow
+from app.queries.filters import SHOWN, NoticeFilter, day_of, make_cursor, read_cursor
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from sqlalchemy import ColumnElement
+    from sqlalchemy.orm import Session
+
+    from app.domain.roster import Roster
+    from app.gate import Principal
+
+DEFAULT_LIMIT: Final = 100
+MAX_LIMIT: Final = 1000
+"""Rows of one page. A thousand denials are about 4 MB of JSON."""
+
+
+class AmbiguousId(Conflict):
+    """The id stands in more than one log, and the caller may see more than one of them."""
+
+    code = "ambiguous-id"
+
+
+def rfc3339(ms: int) -> str:
+    """A time in unix milliseconds as RFC 3339 UTC; whole seconds without a fraction."""
+    text = datetime.fromtimestamp(ms / 1000, UTC).isoformat(
+        timespec="milliseconds" if ms % 1000 else "seconds"
+    )
+    return text.replace("+00:00", "Z")
+
+
+@dataclass(frozen=True, slots=True)
+class NoticeView:
+    """One notice as a caller may see it, in its newest version that this node holds. Times are unix ms.
+
+    Attributes:
+        log_id, root_idx: its key at this node.
+        index, leaf_hash: of its newest version, which an amendment or withdrawal refers to.
+        status: active, expired, withdrawn or erased.
+        document: JSON text of the effective main part; None where there is no content any more.
+        stale: the newest version's body is still being fetched; `document` is an earlier one.
+    """
+
+    log_id: int
+    root_idx: int
+    seq: int
+    id: str
+    origin: str
+    index: int
+    leaf_hash: bytes
+    issuer: str
+    type: str | None
+    status: str
+    review_overdue: bool
+    version: int
+    issued_at: int
+    changed_at: int
+    received_at: int
+    expires_at: int | None
+    tlp_rank: int
+    title: str | None
+    document: str | None
+    stale: bool
+
+    def wire(self) -> dict[str, Any]:
+        """The JSON object of the API, for orjson: the document goes out as it is stored."""
+        # Label and audience are read from the document rather than kept twice.
+        main = orjson.loads(self.document) if self.document is not None else {}
+        return {
+            "id": self.id,
+            "origin": self.origin,
+            "index": self.index,
+            "leaf_hash": b64u_encode(self.leaf_hash),
+            "issuer": self.issuer,
+            "type": self.type,
+            "status": self.status,
+            "review_overdue": self.review_overdue,
+            "version": self.version,
+            "issued_at": rfc3339(self.issued_at),
+            "changed_at": rfc3339(self.changed_at),
+            "received_at": rfc3339(self.received_at),
+            "expires_at": None if self.expires_at is None else rfc3339(self.expires_at),
+            "tlp": Tlp(self.tlp_rank).label if self.tlp_rank <= Tlp.RED else None,
+            "audience": main.get("audience"),
+            "title": self.title,
+            "stale": self.stale,
+            "document": None if self.document is None else orjson.Fragment(self.document),
+            "links": {
+                "self": f"/v1/notices/{self.id}",
+                "versions": f"/v1/notices/{self.id}/versions",
+                "receipts": f"/v1/notices/{self.id}/receipts",
+                "proof": f"/v1/notices/{self.id}/proof",
+            },
+        }
+
+
+_COLUMNS: Final = (
+    NoticeRow.log_id, NoticeRow.idx, NoticeRow.seq, NoticeRow.id, LogRow.origin, NoticeRow.current_idx, NoticeRow.current_hash,
+    NoticeRow.issuer, NoticeRow.type, NoticeRow.status, NoticeRow.version, NoticeRow.iat, NoticeRow.changed_iat,
+    NoticeRow.received_at, NoticeRow.exp, NoticeRow.tlp_rank, NoticeRow.title, NoticeRow.document, NoticeRow.content_state,
+    NoticeRow.valid_until, NoticeRow.review_due,
+)  # fmt: skip
+
+
+def _view(row: Any, now_ms: int) -> NoticeView:  # noqa: ANN401 - a row of _COLUMNS
+    today = day_of(now_ms).isoformat()
+    over = (row.exp is not None and row.exp <= now_ms // 1000) or (
+        row.valid_until is not None and row.valid_until < today
+    )
+    status = "expired" if row.status == "active" and over else row.status
+    return NoticeView(
+        log_id=row.log_id,
+        root_idx=row.idx,
+        seq=row.seq,
+        id=row.id,
+        origin=row.origin,
+        index=row.current_idx,
+        leaf_hash=bytes(row.current_hash),
+        issuer=row.issuer,
+        type=row.type,
+        status=status,
+        review_overdue=status == "active" and row.review_due is not None and row.review_due < today,
+        version=row.version,
+        issued_at=row.iat * 1000,
+        changed_at=row.changed_iat * 1000,
+        received_at=row.received_at,
+        expires_at=None if row.exp is None else row.exp * 1000,
+        tlp_rank=row.tlp_rank,
+        title=row.title,
+        document=row.document,
+        stale=row.content_state == "stale",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page of a list, newest arrival first; `total` counts the whole list in the same snapshot."""
+
+    items: list[NoticeView]
+    next: str | None
+    total: int
+
+
+def find(
+    session: Session,
+    principal: Principal,
+    wanted: NoticeFilter,
+    *,
+    limit: int,
+    cursor: str | None,
+    now_ms: int,
+) -> Page:
+    """The notices that match and that the caller may see.
+
+    Raises:
+        InvalidCursor: see `read_cursor`.
+        InvalidFilter: a limit outside 1 to MAX_LIMIT.
+    """
+    if not 1 <= limit <= MAX_LIMIT:
+        raise InvalidFilter(f"limit is a whole number from 1 to {MAX_LIMIT}.")
+    scope = f"notices:{wanted.fingerprint()}"
+    before = None if cursor is None else read_cursor(scope, cursor)
+    conditions = wanted.conditions(principal, now_ms)
+    total = session.execute(select(func.count()).select_from(NoticeRow).where(*conditions)).scalar_one()
+    paged = conditions if before is None else [*conditions, NoticeRow.seq < before]
+    # Keys first: the filter is answered from narrow rows, and only one page of documents is read.
+    keys = select(NoticeRow.seq).where(*paged).order_by(NoticeRow.seq.desc()).limit(limit + 1)
+    found = list(session.scalars(keys))
+    more, found = len(found) > limit, found[:limit]
+    items = _load(session, NoticeRow.seq.in_(found), now_ms) if found else []
+    return Page(items, make_cursor(scope, found[-1]) if more else None, total)
+
+
+def _load(session: Session, condition: ColumnElement[bool], now_ms: int) -> list[NoticeView]:
+    rows = session.execute(
+        select(*_COLUMNS)
+        .join(LogRow, LogRow.id == NoticeRow.log_id)
+        .where(condition)
+        .order_by(NoticeRow.seq.desc())
+    )
+    return [_view(row, now_ms) for row in rows]
+
+
+def _unknown(notice_id: str) -> NotFound:
+    return NotFound(f"There is no notice {notice_id[:64]!r} that this caller may see.")
+
+
+def get(
+    session: Session, principal: Principal, notice_id: str, *, origin: str | None, now_ms: int
+) -> NoticeView:
+    """The notice that has a version with this id: the id of its issue, or of an amendment, withdrawal or erasure.
+
+    Raises:
+        NotFound: there is none for this caller.
+        AmbiguousId: the caller may see several, in several logs, and named no origin.
+    """
+    if not is_statement_id(notice_id):
+        raise _unknown(notice_id)
+    versions = select(EntryRow.log_id, EntryRow.root_idx).where(
+        EntryRow.id == notice_id, EntryRow.fault_code.is_(None), EntryRow.root_idx.is_not(None)
+    )
+    keys = session.execute(versions).all()
+    found: list[NoticeView] = []
+    for log_id, root in keys:
+        named = and_(NoticeRow.log_id == log_id, NoticeRow.idx == root)
+        found += _load(session, and_(named, visible(principal), NoticeRow.content_state.in_(SHOWN)), now_ms)
+    if origin is not None:
+        found = [notice for notice in found if notice.origin == origin]
+    if not found:
+        raise _unknown(notice_id)
+    if len(found) > 1:
+        origins = ", ".join(sorted(notice.origin for notice in found))
+        raise AmbiguousId(f"The id {notice_id} stands in several logs. Add ?origin= with one of: {origins}.")
+    return found[0]
+
+
+# ── versions ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class VersionView:
+    """One signed version. The statement is public, as every leaf is; the rest is there if the caller may read it.
+
+    Attributes:
+        at, received_at: unix ms; as claimed, and as this node recorded it.
+        readable: whether the caller may read this version's body, and this node holds it.
+        document: JSON text of the main part as it was signed, or None.
+    """
+
+    version: int | None
+    index: int
+    id: str
+    kind: str
+    leaf_hash: bytes
+    kid: str
+    at: int
+    received_at: int
+    statement: str
+    readable: bool
+    tlp_rank: int | None
+    audience: str | None
+    document: str | None
+
+    def wire(self) -> dict[str, Any]:
+        """The JSON object of the API, for orjson."""
+        audience = self.audience if self.audience in (None, "ALL") else self.audience.split()
+        return {
+            "version": self.version,
+            "index": self.index,
+            "id": self.id,
+            "kind": self.kind,
+            "leaf_hash": b64u_encode(self.leaf_hash),
+            "kid": self.kid,
+            "issued_at": rfc3339(self.at),
+            "received_at": rfc3339(self.received_at),
+            "statement": self.statement,
+            "readable": self.readable,
+            "tlp": None if self.tlp_rank is None else Tlp(self.tlp_rank).label,
+            "audience": audience,
+            "document": None if self.document is None else orjson.Fragment(self.document),
+        }
+
+
+def versions(
+    session: Session, principal: Principal, notice: NoticeView, *, limit: int, cursor: str | None
+) -> tuple[list[VersionView], str | None]:
+    """The versions of a notice that `get` gave, oldest first, and the cursor of what follows.
+
+    Raises:
+        InvalidCursor, InvalidFilter: see `find`.
+    """
+    if not 1 <= limit <= MAX_LIMIT:
+        raise InvalidFilter(f"limit is a whole number from 1 to {MAX_LIMIT}.")
+    scope = f"versions:{notice.origin}:{notice.id}"
+    after = -1 if cursor is None else read_cursor(scope, cursor)
+    rows = session.execute(
+        select(EntryRow, LeafRow.leaf, BodyRow.content)
+        .join(LeafRow, and_(LeafRow.log_id == EntryRow.log_id, LeafRow.idx == EntryRow.idx))
+        .outerjoin(
+            BodyRow,
+            and_(BodyRow.log_id == EntryRow.log_id, BodyRow.idx == EntryRow.idx, BodyRow.part == MAIN_PART),
+        )
+        .where(
+            EntryRow.log_id == notice.log_id,
+            EntryRow.root_idx == notice.root_idx,
+            EntryRow.fault_code.is_(None),
+            EntryRow.idx > after,
+        )
+        .order_by(EntryRow.idx)
+        .limit(limit + 1)
+    ).all()
+    items = [
+        _version(principal, notice.issuer, entry, bytes(leaf), content)
+        for entry, leaf, content in rows[:limit]
+    ]
+    return items, make_cursor(scope, items[-1].index) if len(rows) > limit else None
+
+
+def _version(
+    principal: Principal, issuer: str, entry: EntryRow, leaf: bytes, content: bytes | None
+) -> VersionView:
+    readable = (
+        content is not None
+        and entry.body_fault_code is None
+        and may_read(principal, issuer=issuer, tlp_rank=entry.tlp_rank, audience=entry.audience)
+    )
+    return VersionView(
+        version=entry.version,
+        index=entry.idx,
+        id=entry.id or "",
+        kind=entry.kind or "",
+        leaf_hash=bytes(entry.leaf_hash),
+        kid=entry.kid or "",
+        at=(entry.iat or 0) * 1000,
+        received_at=entry.received_at,
+        statement=leaf.decode("ascii"),
+        readable=readable,
+        tlp_rank=entry.tlp_rank if readable else None,
+        audience=entry.audience if readable else None,
+        document=bytes(content).decode() if readable and content is not None else None,
+    )
+
+
+# ── receipts ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """That a State holds one version: the smallest size it signed that covers it, and when (unix ms, its own clock)."""
+
+    size: int
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiptView:
+    """What is proven of one State. `issue` is the first version, `current` the newest; None: not proven."""
+
+    state: str
+    role: str  # origin | witness
+    issue: Holding | None
+    current: Holding | None
+
+    def wire(self) -> dict[str, Any]:
+        """The JSON object of the API."""
+        return {
+            "state": self.state,
+            "role": self.role,
+            "holds": "current" if self.current else "earlier" if self.issue else "unproven",
+            "issue": _holding(self.issue),
+            "current": _holding(self.current),
+        }
+
+
+def _holding(holding: Holding | None) -> dict[str, Any] | None:
+    return None if holding is None else {"size": holding.size, "at": rfc3339(holding.at)}
+
+
+@dataclass(frozen=True, slots=True)
+class AcknowledgementView:
+    """A State's signed acknowledgement of one version of the notice, that the caller may read."""
+
+    state: str
+    origin: str
+    index: int
+    id: str
+    leaf_hash: bytes  # of the version acknowledged
+    at: int
+    document: str
+
+    def wire(self) -> dict[str, Any]:
+        """The JSON object of the API, for orjson."""
+        return {
+            "state": self.state,
+            "origin": self.origin,
+            "index": self.index,
+            "id": self.id,
+            "ref": b64u_encode(self.leaf_hash),
+            "issued_at": rfc3339(self.at),
+            "document": orjson.Fragment(self.document),
+        }
+
+
+def receipts(session: Session, roster: Roster, notice: NoticeView) -> list[ReceiptView]:
+    """Which States are proven to hold the notice that `get` gave, by cosignatures over its log.
+
+    A cosignature is given only after storing, so one over a size above a version's index is that State's receipt. The
+    origin holds what its own signed heads cover. Every State with a node is listed, the unproven ones too.
+    """
+    issue, current = (
+        _holders(session, notice.log_id, notice.root_idx),
+        _holders(session, notice.log_id, notice.index),
+    )
+    states = {state.code for state in roster.nodes()} | issue.keys()
+    states.discard(notice.issuer)
+    origin = ReceiptView(
+        notice.issuer,
+        "origin",
+        _signed(session, notice.log_id, notice.root_idx),
+        _signed(session, notice.log_id, notice.index),
+    )
+    return [origin, *(ReceiptView(s, "witness", issue.get(s), current.get(s)) for s in sorted(states))]
+
+
+def _holders(session: Session, log_id: int, index: int) -> Mapping[str, Holding]:
+    smallest = (
+        select(CosignatureRow.state, func.min(CosignatureRow.size).label("size"))
+        .where(
+            CosignatureRow.log_id == log_id, CosignatureRow.size > index, CosignatureRow.state.is_not(None)
+        )
+        .group_by(CosignatureRow.state)
+        .subquery()
+    )
+    rows = session.execute(
+        select(CosignatureRow.state, CosignatureRow.size, func.min(CosignatureRow.timestamp))
+        .join(
+            smallest, and_(smallest.c.state == CosignatureRow.state, smallest.c.size == CosignatureRow.size)
+        )
+        .where(CosignatureRow.log_id == log_id)
+        .group_by(CosignatureRow.state, CosignatureRow.size)
+    )
+    return {state: Holding(size, timestamp * 1000) for state, size, timestamp in rows if state is not None}
+
+
+def _signed(session: Session, log_id: int, index: int) -> Holding | None:
+    row = session.execute(
+        select(HeadRow.size, HeadRow.at)
+        .where(HeadRow.log_id == log_id, HeadRow.size > index, HeadRow.note.is_not(None))
+        .order_by(HeadRow.size)
+        .limit(1)
+    ).first()
+    if row is not None:
+        return Holding(row.size, row.at)
+    # A mirror keeps the newest head of its origin only.
+    log = session.get(LogRow, log_id)
+    if log is None or log.head_size <= index or log.head_at is None:
+        return None
+    return Holding(log.head_size, log.head_at)
+
+
+def acknowledgements(session: Session, principal: Principal, notice: NoticeView) -> list[AcknowledgementView]:
+    """The acknowledgements of any version of the notice, from any log, that the caller may read; oldest arrival first."""
+    hashes = select(EntryRow.leaf_hash).where(
+        EntryRow.log_id == notice.log_id, EntryRow.root_idx == notice.root_idx, EntryRow.fault_code.is_(None)
+    )
+    rows = session.execute(
+        select(EntryRow, LogRow.origin, LogRow.state, BodyRow.content)
+        .join(LogRow, LogRow.id == EntryRow.log_id)
+        .join(
+            BodyRow,
+            and_(BodyRow.log_id == EntryRow.log_id, BodyRow.idx == EntryRow.idx, BodyRow.part == MAIN_PART),
+        )
+        .where(
+            EntryRow.kind == "ack",
+            EntryRow.ref.in_(hashes),
+            EntryRow.fault_code.is_(None),
+            EntryRow.body_fault_code.is_(None),
+        )
+        .order_by(EntryRow.received_at, EntryRow.log_id, EntryRow.idx)
+        .limit(MAX_LIMIT)
+    )
+    return [
+        AcknowledgementView(
+            state=state,
+            origin=origin,
+            index=entry.idx,
+            id=entry.id or "",
+            leaf_hash=bytes(entry.ref or b""),
+            at=(entry.iat or 0) * 1000,
+            document=bytes(content).decode(),
+        )
+        for entry, origin, state, content in rows
+        if may_read(principal, issuer=state, tlp_rank=entry.tlp_rank, audience=entry.audience)
+    ]

@@ -1,0 +1,153 @@
+"""The shared tail of both doors: leaves and bodies become log, rows and events in one transaction.
+
+`record_own` appends to the node's own log what the local door accepted; `record_mirrored` projects leaves that
+`app.replication` has already appended to a mirror. Both advance the same state machine and write through the same fold.
+
+A crash before the commit leaves nothing; after it, everything. Nobody is answered before it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sqlalchemy import select, update
+
+from app.domain.errors import LeafReplayed, NodeFault, VerbaleError
+from app.models import EntryRow, LogRow
+from app.projections.fold import Arrival, Fold
+from app.tlog.store import append_leaves, lock_log
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy.orm import Session
+
+    from app.db import Database
+    from app.domain.judge import VerifiedNotice
+    from app.tlog.store import StoredLog
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """The local door's answer: the statement is durable at this place.
+
+    Attributes:
+        created: False if the same bytes stood there already.
+    """
+
+    id: str
+    index: int
+    leaf_hash: bytes
+    origin: str
+    created: bool
+
+
+def record_own(
+    db: Database, session: Session, log_id: int, notices: Sequence[VerifiedNotice], *, now: int
+) -> list[Receipt | VerbaleError]:
+    """Append verified notices to the own log, in order; one answer each.
+
+    One that the state machine refuses changes nothing and does not disturb the others.
+
+    Args:
+        now: unix ms.
+    """
+    log = lock_log(db, session, log_id)
+    statements = [n.verified.statement for n in notices]
+    fold = Fold(db, session, log_id=log.id, issuer=log.state, statements=statements)
+    answers: list[Receipt | VerbaleError] = []
+    leaves: list[tuple[bytes, bytes]] = []
+    placed: dict[str, int] = {}  # ids of this batch → index: a repeat within one batch finds its first
+    for verified in notices:
+        statement = verified.verified.statement
+        index = log.size + len(leaves)
+        try:
+            state = fold.advance(statement, index)
+            if statement.kind == "amend" and verified.notice is not None and state is not None:
+                fold.check_amendment(verified.notice, state)
+        except LeafReplayed:
+            answers.append(_existing(session, log, statement.id, statement.leaf_hash, placed))
+            continue
+        except VerbaleError as refusal:
+            answers.append(refusal)
+            continue
+        leaves.append((statement.leaf_hash, statement.leaf))
+        placed[statement.id] = index
+        fold.add(
+            Arrival(
+                index=index,
+                leaf_hash=statement.leaf_hash,
+                received_at=now,
+                statement=statement,
+                parts=verified.parts,
+                notice=verified.notice,
+                body_state="held" if statement.parts else "none",
+            ),
+            state,
+        )
+        answers.append(Receipt(statement.id, index, statement.leaf_hash, log.origin, created=True))
+    if leaves:
+        log = append_leaves(db, session, log, leaves, at=now)
+        fold.flush(now=now, live=True)
+        session.execute(update(LogRow).where(LogRow.id == log.id).values(judged=log.size))
+    return answers
+
+
+def _existing(session: Session, log: StoredLog, statement_id: str, leaf_hash: bytes, placed: dict[str, int]) -> Receipt:
+    index = placed.get(statement_id)
+    if index is None:
+        index = session.execute(
+            select(EntryRow.idx).where(
+                EntryRow.log_id == log.id, EntryRow.id == statement_id, EntryRow.fault_code.is_(None)
+            )
+        ).scalar_one()
+    return Receipt(statement_id, index, leaf_hash, log.origin, created=False)
+
+
+def record_mirrored(
+    db: Database,
+    session: Session,
+    log_id: int,
+    arrivals: Sequence[Arrival],
+    *,
+    now: int,
+    live: bool,
+    events: bool = True,
+    start: int | None = None,
+) -> None:
+    """Project consecutive leaves of a log that are stored and judged but for the state machine.
+
+    A leaf that the state machine refuses is flagged and kept; nothing stops.
+
+    Args:
+        arrivals: the first must be the log's next unjudged leaf.
+        start: where the caller believes projection stands; by default as stored.
+
+    Raises:
+        NodeFault: another worker has projected these leaves meanwhile; the caller starts over.
+    """
+    log = lock_log(db, session, log_id)
+    judged = session.execute(select(LogRow.judged).where(LogRow.id == log_id)).scalar_one()
+    if not arrivals:
+        return
+    if arrivals[0].index != judged or (start is not None and start != judged):
+        raise NodeFault(f"{log.origin} is judged up to {judged}, and leaf {arrivals[0].index} was to be next.")
+    fold = Fold(
+        db,
+        session,
+        log_id=log.id,
+        issuer=log.state,
+        statements=[a.statement if a.fault is None else None for a in arrivals],
+    )
+    for arrival in arrivals:
+        state = None
+        if arrival.statement is not None and arrival.fault is None:
+            try:
+                state = fold.advance(arrival.statement, arrival.index)
+            except VerbaleError as fault:
+                arrival.fault = fault
+                arrival.body_state, arrival.parts, arrival.notice = "none", None, None
+        fold.add(arrival, state)
+    fold.flush(now=now, live=live, events=events)
+    session.execute(update(LogRow).where(LogRow.id == log.id).values(judged=judged + len(arrivals)))

@@ -1,0 +1,151 @@
+"""Bodies between nodes: asked for by signed request, given to those in the audience, accepted only against a leaf.
+
+`POST /bodies` with ``{"bodies": [[origin, index], …]}`` answers, as NDJSON, one line for each body the caller may have:
+``{"origin", "index", "parts": {name: {"salt", "content"}}}``. For the rest there is no line: the same as for an index that
+does not exist. An answer that would grow too large ends early with ``{"more": true}``; the caller asks for the rest.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import orjson
+from sqlalchemy import select
+
+from app.domain.encoding import b64u_decode, b64u_encode
+from app.domain.errors import MalformedRequest, NonCanonicalEncoding
+from app.domain.json import parse_strict
+from app.domain.statement import Part, is_origin
+from app.gate import may_read
+from app.models import BodyRow, EntryRow, LogRow
+from app.replication.client import MAX_BODIES_BYTES, PeerAnswerRefused
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from sqlalchemy.orm import Session
+
+    from app.gate import Principal
+    from app.replication.client import PeerClient
+
+MAX_ASKED: Final = 512
+"""Bodies in one request."""
+MAX_GIVEN_BYTES: Final = 16 * 2**20
+"""An answer ends after the body that passes this; below the caller's own limit by the size of the largest body."""
+
+
+# ── giving ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def parse_request(raw: bytes) -> list[tuple[str, int]]:
+    """Read a request for bodies.
+
+    Raises:
+        MalformedJson, MalformedRequest.
+    """
+    request = parse_strict(raw)
+    asked = request.get("bodies") if isinstance(request, dict) and request.keys() == {"bodies"} else None
+    if not isinstance(asked, list) or not 0 < len(asked) <= MAX_ASKED:
+        raise MalformedRequest(f'Ask with {{"bodies": [[origin, index], …]}}, 1 to {MAX_ASKED} of them.')
+    wanted: list[tuple[str, int]] = []
+    for item in asked:
+        if not isinstance(item, list) or len(item) != 2:  # noqa: PLR2004 - a pair
+            raise MalformedRequest("Each body is asked for as a pair [origin, index].")
+        origin, index = item
+        if not isinstance(origin, str) or not is_origin(origin) or type(index) is not int or not 0 <= index < 2**62:
+            raise MalformedRequest("Each body is asked for by the origin of its log and the index of its leaf.")
+        wanted.append((origin, index))
+    return wanted
+
+
+def give(session: Session, principal: Principal, wanted: Sequence[tuple[str, int]]) -> Iterator[bytes]:
+    """Yield the NDJSON lines of the answer. Every body passes the gate under its own version's handling."""
+    given = 0
+    for origin in dict.fromkeys(origin for origin, _ in wanted):
+        indexes = [index for of, index in wanted if of == origin]
+        allowed = _allowed(session, principal, origin, indexes)
+        if allowed is None:
+            continue
+        log_id, open_to_caller = allowed
+        rows = session.execute(
+            select(BodyRow.idx, BodyRow.part, BodyRow.salt, BodyRow.content)
+            .where(BodyRow.log_id == log_id, BodyRow.idx.in_(open_to_caller))
+            .order_by(BodyRow.idx, BodyRow.part)
+        )
+        parts: dict[int, dict[str, Any]] = {}
+        for idx, part, salt, content in rows:
+            parts.setdefault(idx, {})[part] = {"salt": b64u_encode(salt), "content": b64u_encode(content)}
+        for index, found in parts.items():
+            if given > MAX_GIVEN_BYTES:
+                yield b'{"more":true}\n'
+                return
+            line = orjson.dumps({"origin": origin, "index": index, "parts": found}) + b"\n"
+            given += len(line)
+            yield line
+
+
+def _allowed(session: Session, principal: Principal, origin: str, indexes: Sequence[int]) -> tuple[int, list[int]] | None:
+    log = session.execute(select(LogRow.id, LogRow.state).where(LogRow.origin == origin)).one_or_none()
+    if log is None:
+        return None
+    rows = session.execute(
+        select(EntryRow.idx, EntryRow.tlp_rank, EntryRow.audience).where(
+            EntryRow.log_id == log.id, EntryRow.idx.in_(indexes), EntryRow.body_state == "held"
+        )
+    )
+    return log.id, [
+        row.idx for row in rows if may_read(principal, issuer=log.state, tlp_rank=row.tlp_rank, audience=row.audience)
+    ]
+
+
+# ── taking ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """A peer's answer: the bodies it gave, and the indexes it said nothing about and will not."""
+
+    parts: Mapping[int, Mapping[str, Part]]
+    withheld: frozenset[int]
+
+
+def ask(client: PeerClient, node_url: str, origin: str, indexes: Sequence[int]) -> Given:
+    """Ask a node for bodies of one log. What comes back is not yet opened against any commitment.
+
+    Raises:
+        PeerUnreachable, PeerAnswerRefused: then nothing is known about any of them.
+    """
+    parts: dict[int, Mapping[str, Part]] = {}
+    open_indexes = list(indexes)
+    while open_indexes:
+        request = orjson.dumps({"bodies": [[origin, index] for index in open_indexes[:MAX_ASKED]]})
+        status, answer = client.post(f"{node_url}/bodies", request, limit=MAX_BODIES_BYTES, signed=True)
+        if status != 200:  # noqa: PLR2004 - HTTP OK
+            raise PeerAnswerRefused(f"{node_url}/bodies answered {status}: {answer[:300].decode(errors='replace')}")
+        found, more = _read_answer(answer, origin, node_url)
+        parts |= {index: found[index] for index in found.keys() & set(open_indexes)}
+        asked, rest = open_indexes[:MAX_ASKED], open_indexes[MAX_ASKED:]
+        unanswered = [index for index in asked if index not in found] if more else []
+        if more and len(unanswered) == len(asked):
+            raise PeerAnswerRefused(f"{node_url}/bodies says there is more and gives nothing.")
+        open_indexes = unanswered + rest
+    return Given(parts, frozenset(indexes) - parts.keys())
+
+
+def _read_answer(answer: bytes, origin: str, node_url: str) -> tuple[dict[int, Mapping[str, Part]], bool]:
+    found: dict[int, Mapping[str, Part]] = {}
+    more = False
+    for raw in answer.splitlines():
+        try:
+            line = orjson.loads(raw)
+            if line == {"more": True}:
+                more = True
+                continue
+            if line["origin"] == origin:
+                found[line["index"]] = {
+                    name: Part(b64u_decode(part["salt"]), b64u_decode(part["content"])) for name, part in line["parts"].items()
+                }
+        except (ValueError, KeyError, TypeError, AttributeError, NonCanonicalEncoding) as error:
+            raise PeerAnswerRefused(f"{node_url}/bodies answered a line that is no body: {raw[:100]!r}") from error
+    return found, more

@@ -1,0 +1,150 @@
+"""Asking a peer, without trusting its answer: bounded in bytes and time, no redirects, nothing decoded by surprise.
+
+The transport is a seam: tests put a lying one under the very client that ships.
+"""
+
+from __future__ import annotations
+
+import time
+from email.utils import parsedate_to_datetime
+from hashlib import sha256
+from typing import TYPE_CHECKING, Final
+
+import httpx
+
+from app.domain.errors import PeerFault
+from app.replication.signatures import sign_request
+
+if TYPE_CHECKING:
+    from app.clock import Clock
+    from app.domain.keys import Signer
+
+MAX_CHECKPOINT_BYTES: Final = 64 * 2**10
+MAX_BUNDLE_BYTES: Final = 256 * (2 + 16_384)
+MAX_TILE_BYTES: Final = 256 * 32
+MAX_BODIES_BYTES: Final = 64 * 2**20
+DEADLINE_FACTOR: Final = 6
+"""A whole answer may take this many times the time-out that each read has: a peer that trickles bytes is cut off."""
+
+
+class PeerUnreachable(PeerFault):
+    """No answer: refused, timed out, or cut off."""
+
+    code = "peer-unreachable"
+
+
+class PeerAnswerRefused(PeerFault):
+    """An answer that is too large, redirected, of the wrong status or not the format asked for."""
+
+    code = "peer-answer-refused"
+
+
+class PeerClient:
+    """One node's view of its peers over HTTP.
+
+    Args:
+        signer, kid: the node's transport key; requests for bodies are signed with it.
+        transport: the seam; None is the network.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        *,
+        signer: Signer | None = None,
+        kid: str = "",
+        timeout_s: float = 10.0,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        """Open a connection pool; environment proxies are not used, a peer's address comes from the roster alone."""
+        self._clock, self._signer, self._kid, self._timeout_s = clock, signer, kid, timeout_s
+        self._http = httpx.Client(
+            transport=transport,
+            timeout=httpx.Timeout(timeout_s, connect=min(timeout_s, 5.0)),
+            follow_redirects=False,
+            trust_env=False,
+            headers={"accept-encoding": "identity", "user-agent": "verbale"},
+            limits=httpx.Limits(max_connections=100, max_keepalive_connections=50),
+        )
+        self.skew_ms: int | None = None
+
+    def identify(self, kid: str) -> None:
+        """Set the key id that signed requests carry, when a new roster lists the transport key under it."""
+        self._kid = kid
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._http.close()
+
+    def get(self, url: str, *, limit: int) -> bytes | None:
+        """Fetch `url`; None if the peer says it does not exist (404).
+
+        Raises:
+            PeerUnreachable, PeerAnswerRefused.
+        """
+        status, body = self._send(httpx.Request("GET", url, headers=self._http.headers), limit)
+        if status == httpx.codes.NOT_FOUND:
+            return None
+        if status != httpx.codes.OK:
+            raise PeerAnswerRefused(f"{url} answered {status} instead of 200.")
+        return body
+
+    def post(
+        self, url: str, body: bytes, *, limit: int, signed: bool = False, content_type: str = "application/json"
+    ) -> tuple[int, bytes]:
+        """Post `body`; returns status and answer.
+
+        Raises:
+            PeerUnreachable, PeerAnswerRefused.
+        """
+        headers = dict(self._http.headers) | {"content-type": content_type}
+        if signed:
+            assert self._signer is not None  # noqa: S101 - wiring mistake
+            headers |= sign_request("POST", url, body, signer=self._signer, kid=self._kid, at=self._clock() // 1000)
+        return self._send(httpx.Request("POST", url, headers=headers, content=body), limit)
+
+    def _send(self, request: httpx.Request, limit: int) -> tuple[int, bytes]:
+        deadline = time.monotonic() + DEADLINE_FACTOR * self._timeout_s
+        # A request built outside the client has no time-outs of its own.
+        request.extensions["timeout"] = self._http.timeout.as_dict()
+        try:
+            response = self._http.send(request, stream=True)
+            try:
+                body = self._read(response, limit, deadline, request)
+            finally:
+                response.close()
+        except httpx.HTTPError as error:
+            raise PeerUnreachable(f"{request.url} did not answer: {type(error).__name__} {error}".strip()[:500]) from error
+        self._note_skew(response)
+        if response.is_redirect:
+            raise PeerAnswerRefused(f"{request.url} redirects. A node answers at the address the roster gives; nothing is followed.")
+        return response.status_code, body
+
+    def _read(self, response: httpx.Response, limit: int, deadline: float, request: httpx.Request) -> bytes:
+        pieces: list[bytes] = []
+        size = 0
+        for piece in response.iter_raw():
+            size += len(piece)
+            if size > limit:
+                raise PeerAnswerRefused(f"{request.url} answered more than {limit} bytes.")
+            if time.monotonic() > deadline:
+                raise PeerUnreachable(f"{request.url} took longer than {DEADLINE_FACTOR * self._timeout_s:.0f} seconds.")
+            pieces.append(piece)
+        return b"".join(pieces)
+
+    def _note_skew(self, response: httpx.Response) -> None:
+        """The peer's clock minus ours, from the Date header: whole seconds, good enough to show who is hours off."""
+        date = response.headers.get("date")
+        if date is None:
+            return
+        try:
+            theirs = int(parsedate_to_datetime(date).timestamp() * 1000)
+        except (TypeError, ValueError, OverflowError):
+            return
+        skew = theirs - self._clock()
+        self.skew_ms = 0 if -1000 < skew <= 0 else skew  # Date is cut to the second
+
+
+def mirror_url(node_url: str, origin: str) -> str:
+    """Where a node serves its mirror of another State's log, in the same layout as the log itself."""
+    return f"{node_url}/mirror/{sha256(origin.encode()).hexdigest()}"

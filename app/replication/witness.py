@@ -1,0 +1,281 @@
+"""This node as a witness, and its own log before other witnesses.
+
+**A cosignature is a receipt**: it is given only after every leaf up to that size is stored here, so State B's cosignature
+over size N proves that B holds everything up to N. The recall board, lag and "who has been told" read from cosignatures.
+
+Forms and rules: C2SP tlog-witness and tlog-cosignature (`app.tlog.witness`, `app.tlog.cosignature`).
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from sqlalchemy import func, select, update
+
+from app.domain.errors import NodeFault, NotFound, PeerFault, VerbaleError
+from app.models import CosignatureRow, HeadRow, LogRow
+from app.tlog.checkpoint import Checkpoint
+from app.tlog.cosignature import Cosignature, CosignerKey, cosign, verify_cosignatures
+from app.tlog.merkle import consistency_proof
+from app.tlog.note import Note, VerifierKey
+from app.tlog.note import parse as parse_note
+from app.tlog.store import node_reader
+from app.tlog.witness import Submission, judge_submission, parse_cosignatures, parse_size_answer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from sqlalchemy.orm import Session
+
+    from app.db import Database
+    from app.domain.keys import Signer
+    from app.domain.roster import Roster
+    from app.replication.client import PeerClient
+
+log = logging.getLogger(__name__)
+
+MAX_ANSWER_BYTES: Final = 16 * 2**10
+ACCEPTED, CONFLICT = 200, 409
+
+
+@dataclass(frozen=True, slots=True)
+class WitnessIdentity:
+    """This node's witness: the key name (a URL without scheme) and the key."""
+
+    name: str
+    signer: Signer
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
+class WitnessEndpoint:
+    """Another witness: its keys (several while one is being replaced), where it takes checkpoints, and whose it is."""
+
+    name: str
+    keys: tuple[CosignerKey, ...]
+    url: str
+    state: str | None
+
+
+class WitnessAhead(NodeFault):
+    """A witness has cosigned more of this log than this node holds: the node was restored from an old backup."""
+
+    code = "witness-ahead"
+
+
+def log_keys(roster: Roster, origin: str) -> tuple[VerifierKey, ...]:
+    """The keys that may sign checkpoints of `origin`: all that the roster lists for its State and that are not revoked."""
+    state = roster.state_of_origin(origin)
+    if state is None:
+        return ()
+    return tuple(
+        VerifierKey(origin, k.key) for k in roster.keys_of(state.code, "log") if k.revoked_at_index is None and k.key.alg == "Ed25519"
+    )
+
+
+def cosigner_keys(roster: Roster) -> dict[CosignerKey, str]:
+    """Every witness key in the roster → its State."""
+    return {
+        CosignerKey(state.witness_name, k.key): state.code
+        for state in roster.nodes()
+        if state.witness_name
+        for k in roster.keys_of(state.code, "witness")
+    }
+
+
+def witness_endpoints(roster: Roster, own_state: str, extra: Iterable[str] = ()) -> tuple[WitnessEndpoint, ...]:
+    """All witnesses of this node's log: every other State's node, and those of the setting `witnesses`.
+
+    Raises:
+        MalformedVerifierKey: an extra witness is not `<vkey> <url>`.
+    """
+    found = [
+        WitnessEndpoint(
+            s.witness_name,
+            tuple(CosignerKey(s.witness_name, k.key) for k in roster.keys_of(s.code, "witness")),
+            f"{s.url}/witness",
+            s.code,
+        )
+        for s in roster.nodes()
+        if s.code != own_state and s.url and s.witness_name and s.status == "member"
+    ]
+    for line in extra:
+        vkey, _, url = line.partition(" ")
+        key = CosignerKey.parse(vkey)
+        found.append(WitnessEndpoint(key.name, (key,), url.strip().rstrip("/"), None))
+    return tuple(found)
+
+
+# ── as a witness ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def last_cosigned(session: Session, log_id: int, name: str, origin: str) -> Checkpoint | None:
+    """The largest head of a log that the witness `name` cosigned, from the store."""
+    row = session.execute(
+        select(CosignatureRow.size, HeadRow.root)
+        .join(HeadRow, (HeadRow.log_id == CosignatureRow.log_id) & (HeadRow.size == CosignatureRow.size))
+        .where(CosignatureRow.log_id == log_id, CosignatureRow.witness == name)
+        .order_by(CosignatureRow.size.desc())
+        .limit(1)
+    ).one_or_none()
+    return None if row is None else Checkpoint(origin, row.size, bytes(row.root))
+
+
+def cosign_head(db: Database, log_id: int, identity: WitnessIdentity, *, now: int) -> Checkpoint | None:
+    """Cosign the newest verified head of a mirrored log, if it is stored whole and not frozen.
+
+    Returns the checkpoint cosigned, or None when there is nothing to cosign. The cosignature is stored before anybody
+    sees it; a crash in between leaves it to be given by the next call.
+    """
+    with db.write() as session:
+        row = session.execute(
+            select(LogRow.origin, LogRow.size, LogRow.head_size, LogRow.head_root, LogRow.status).where(LogRow.id == log_id)
+        ).one()
+        if row.status != "ok" or row.head_root is None or row.size < row.head_size:
+            return None
+        checkpoint = Checkpoint(row.origin, row.head_size, bytes(row.head_root))
+        line = cosign(checkpoint, identity.name, identity.signer, now // 1000)
+        store_cosignatures(
+            db, session, log_id, checkpoint.size, [(Cosignature(line.name, line.key_id, now // 1000, line), identity.state)]
+        )
+    return checkpoint
+
+
+def store_cosignatures(
+    db: Database, session: Session, log_id: int, size: int, found: Iterable[tuple[Cosignature, str | None]]
+) -> None:
+    """Keep verified cosignatures with the State each belongs to. The first one of a witness for a size stays.
+
+    First, not newest: the earliest time is what "since when does that State hold it" asks.
+    """
+    rows = [
+        {"log_id": log_id, "size": size, "witness": c.name, "state": state, "timestamp": c.at, "line": c.signature.line()}
+        for c, state in found
+    ]
+    if rows:
+        session.execute(db.insert_ignore(CosignatureRow.__table__), rows)
+
+
+def collect_cosignatures(db: Database, session: Session, log_id: int, size: int, note: Note, roster: Roster) -> None:
+    """Verify and keep the cosignatures that a served checkpoint carries: receipts of States that did not tell us.
+
+    A line that does not hold is dropped: it accuses nobody, since anybody could have put it there.
+    """
+    keys = cosigner_keys(roster)
+    names = {s.name for s in note.signatures}
+    for key, state in keys.items():
+        if key.name not in names:
+            continue
+        try:
+            store_cosignatures(db, session, log_id, size, [(c, state) for c in verify_cosignatures(note, [key])])
+        except VerbaleError as error:
+            log.warning("cosignature dropped", extra={"action": "cosignature_dropped", "witness": key.name, "why": error.code})
+
+
+def open_submission(db: Database, submission: Submission, roster: Roster, name: str) -> tuple[int, Checkpoint, Note]:
+    """Judge an `add-checkpoint` request against what this witness cosigned last. Returns (log id, checkpoint, note).
+
+    Raises:
+        NotFound: the roster lists no such log, or this node does not follow it yet.
+        See `app.tlog.witness.judge_submission` for the rest.
+    """
+    origin = submission.claimed_origin()
+    keys = log_keys(roster, origin)
+    with db.read() as session:
+        log_id = session.execute(select(LogRow.id).where(LogRow.origin == origin, LogRow.is_own.is_(False))).scalar_one_or_none()
+        if not keys or log_id is None:
+            raise NotFound(f"This witness does not follow {origin[:300]}: the roster in force here lists no such log.")
+        held = last_cosigned(session, log_id, name, origin)
+    checkpoint, note = judge_submission(submission, keys, origin, held)
+    return log_id, checkpoint, note
+
+
+def cosignature_line(db: Database, log_id: int, size: int, name: str) -> bytes | None:
+    """The signature line this witness gave for a head, or None."""
+    with db.read() as session:
+        return session.execute(
+            select(CosignatureRow.line).where(
+                CosignatureRow.log_id == log_id, CosignatureRow.size == size, CosignatureRow.witness == name
+            )
+        ).scalar_one_or_none()
+
+
+# ── before other witnesses ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def offer_step(db: Database, client: PeerClient, witness: WitnessEndpoint, log_id: int) -> bool:
+    """Offer the own newest head to one witness and keep its cosignature. True if there was something to offer.
+
+    Raises:
+        PeerFault: the witness did not answer, or answered something that does not verify.
+        WitnessAhead: it has cosigned more than this node holds.
+    """
+    offer = _make_offer(db, log_id, witness.name)
+    if offer is None:
+        return False
+    checkpoint, submission = offer
+    status, body = _submit(client, witness, submission)
+    if status == CONFLICT:
+        # It cosigned another size than we remember: by pulling, or we lost its answer. Its answer says from where.
+        size = parse_size_answer(body)
+        if size > checkpoint.size:
+            raise WitnessAhead(
+                f"{witness.name} has cosigned size {size} of {checkpoint.origin}, and this node holds {checkpoint.size}. It was "
+                "restored from an old copy, or another process signs for it. See docs/operations.md."
+            )
+        status, body = _submit(client, witness, _submission(db, log_id, checkpoint, size))
+    if status != ACCEPTED:
+        raise PeerFault(f"{witness.name} did not cosign size {checkpoint.size}: status {status} {body[:200].decode(errors='replace')}")
+    note = parse_cosignatures(body, checkpoint)
+    found = verify_cosignatures(note, witness.keys)
+    if not found:
+        raise PeerFault(f"{witness.name} answered without a cosignature by its own key.")
+    with db.write() as session:
+        store_cosignatures(db, session, log_id, checkpoint.size, [(c, witness.state) for c in found])
+    return True
+
+
+def _make_offer(db: Database, log_id: int, witness: str) -> tuple[Checkpoint, Submission] | None:
+    with db.read() as session:
+        row = session.execute(
+            select(LogRow.origin, LogRow.head_size, LogRow.head_root, LogRow.head_note).where(LogRow.id == log_id)
+        ).one()
+        if row.head_note is None:
+            return None
+        last = session.execute(
+            select(func.max(CosignatureRow.size)).where(CosignatureRow.log_id == log_id, CosignatureRow.witness == witness)
+        ).scalar_one_or_none()
+    if last == row.head_size:
+        return None
+    checkpoint = Checkpoint(row.origin, row.head_size, bytes(row.head_root))
+    return checkpoint, _submission(db, log_id, checkpoint, last or 0)
+
+
+def _submission(db: Database, log_id: int, checkpoint: Checkpoint, old_size: int) -> Submission:
+    with db.read() as session:
+        note = session.execute(
+            select(HeadRow.note).where(HeadRow.log_id == log_id, HeadRow.size == checkpoint.size)
+        ).scalar_one()
+        proof = consistency_proof(node_reader(session, log_id), old_size, checkpoint.size)
+    if note is None:
+        raise NodeFault(f"The head of size {checkpoint.size} is not signed yet.")
+    return Submission(old_size, proof, parse_note(note).encode())
+
+
+def _submit(client: PeerClient, witness: WitnessEndpoint, submission: Submission) -> tuple[int, bytes]:
+    return client.post(
+        f"{witness.url}/add-checkpoint", submission.encode(), limit=MAX_ANSWER_BYTES, content_type="text/plain; charset=utf-8"
+    )
+
+
+def set_log_error(db: Database, log_id: int, error: VerbaleError | None, *, now: int, contact: bool = False) -> None:
+    """Show, or clear, what is wrong with a log, for operators and `/v1/federation`."""
+    values: dict[str, object] = {"error_code": None, "error_detail": None, "error_at": None}
+    if error is not None:
+        values = {"error_code": error.code, "error_detail": str(error)[:1000], "error_at": now}
+    if contact:
+        values["contact_at"] = now
+    with db.write() as session:
+        session.execute(update(LogRow).where(LogRow.id == log_id).values(values))

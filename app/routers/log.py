@@ -1,0 +1,160 @@
+"""The logs as files, own and mirrored: C2SP tlog-tiles, tlog-proof, and checkpoints with cosignatures.
+
+Public: leaves carry no personal data. A mirror is served in the same layout, so that any node, or any auditor, can take a
+log from any other node and prove it against the origin's signature.
+"""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from typing import TYPE_CHECKING, Final
+
+from fastapi import APIRouter, Response
+from sqlalchemy import select
+
+from app.deps import CurrentNode  # noqa: TC001 - read at run time by FastAPI
+from app.domain.errors import NotFound
+from app.models import LeafRow, LogRow, TileRow
+from app.tlog.checkpoint import Checkpoint, parse_size
+from app.tlog.merkle import inclusion_proof
+from app.tlog.note import parse as parse_note
+from app.tlog.proof import TlogProof
+from app.tlog.publish import head_with_cosignatures
+from app.tlog.store import node_reader, read_bundle
+from app.tlog.tiles import TILE_WIDTH, BundlePath, TilePath, parse_tile_path, tile_width
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from app.db import Database
+
+router = APIRouter(tags=["log"])
+
+TEXT: Final = "text/plain; charset=utf-8"
+OCTETS: Final = "application/octet-stream"
+IMMUTABLE: Final = {"cache-control": "public, max-age=31536000, immutable"}
+FRESH: Final = {"cache-control": "no-cache"}
+
+
+class LogFiles:
+    """One stored log as the resources that C2SP names. Raises NotFound for what is not there (yet)."""
+
+    def __init__(self, db: Database, log_id: int) -> None:
+        """Serve the log with this row id."""
+        self._db, self._log_id = db, log_id
+
+    def checkpoint(self, size: str | None = None) -> Response:
+        """The newest checkpoint, or the one of a size with all its cosignatures."""
+        wanted = None if size is None else parse_size(size.encode(), NotFound)  # type: ignore[arg-type]  # any other spelling names nothing
+        with self._db.read() as session:
+            raw = head_with_cosignatures(session, self._log_id, wanted)
+        if raw is None:
+            raise NotFound("There is no signed checkpoint of that size.")
+        return Response(raw, media_type=TEXT, headers=FRESH)
+
+    def tile(self, path: str) -> Response:
+        """A hash tile or an entry bundle, in the width asked for, up to the newest signed head."""
+        wanted = parse_tile_path(f"tile/{path}")
+        with self._db.read() as session:
+            size = session.execute(select(LogRow.head_size).where(LogRow.id == self._log_id)).scalar_one()
+            level = wanted.level if isinstance(wanted, TilePath) else 0
+            if tile_width(size, level, wanted.index) < wanted.width:
+                raise NotFound("The log is not that large yet.")
+            if isinstance(wanted, BundlePath):
+                body = read_bundle(session, self._log_id, wanted)
+            else:
+                hashes = session.execute(
+                    select(TileRow.hashes).where(
+                        TileRow.log_id == self._log_id, TileRow.level == wanted.level, TileRow.idx == wanted.index
+                    )
+                ).scalar_one()
+                body = hashes[: wanted.width * 32]
+        return Response(body, media_type=OCTETS, headers=IMMUTABLE if wanted.width == TILE_WIDTH else FRESH)
+
+    def proof(self, index: str) -> Response:
+        """A C2SP tlog-proof for one leaf against the newest checkpoint."""
+        number = parse_size(index.encode(), NotFound)  # type: ignore[arg-type]  # any other spelling names nothing
+        with self._db.read() as session:
+            raw = head_with_cosignatures(session, self._log_id)
+            if raw is None:
+                raise NotFound("There is no signed checkpoint yet.")
+            body = prove(session, self._log_id, number, raw).encode()
+        return Response(body, media_type=TEXT, headers=FRESH)
+
+
+def prove(session: Session, log_id: int, index: int, head: bytes) -> TlogProof:
+    """The tlog-proof of a leaf against a stored head.
+
+    Raises:
+        NotFound: the head does not cover the leaf.
+    """
+    size = Checkpoint.parse(parse_note(head).text).size
+    leaf = session.execute(select(LeafRow.idx).where(LeafRow.log_id == log_id, LeafRow.idx == index)).scalar_one_or_none()
+    if leaf is None or index >= size:
+        raise NotFound("No signed checkpoint covers that index yet.")
+    return TlogProof(index, inclusion_proof(node_reader(session, log_id), index, size), head)
+
+
+def _own(node: CurrentNode, epoch: int) -> LogFiles:
+    if epoch != node.settings.epoch:
+        raise NotFound("This node serves no log of that epoch.")
+    with node.db.read() as session:
+        log_id = session.execute(select(LogRow.id).where(LogRow.origin == node.origin)).scalar_one()
+    return LogFiles(node.db, log_id)
+
+
+def _mirrored(node: CurrentNode, origin_hash: str) -> LogFiles:
+    with node.db.read() as session:
+        logs = session.execute(select(LogRow.id, LogRow.origin)).all()
+    for log_id, origin in logs:
+        if sha256(origin.encode()).hexdigest() == origin_hash:
+            return LogFiles(node.db, log_id)
+    raise NotFound("This node mirrors no log with that hash of its origin.")
+
+
+@router.get("/log/{epoch}/checkpoint")
+def own_checkpoint(node: CurrentNode, epoch: int) -> Response:
+    """The own log's newest checkpoint: its signature, then at most 16 cosignatures."""
+    return _own(node, epoch).checkpoint()
+
+
+@router.get("/log/{epoch}/checkpoint/{size}")
+def own_checkpoint_of_size(node: CurrentNode, epoch: int, size: str) -> Response:
+    """The checkpoint of a size that was signed, with every cosignature this node has for it."""
+    return _own(node, epoch).checkpoint(size)
+
+
+@router.get("/log/{epoch}/tile/{path:path}")
+def own_tile(node: CurrentNode, epoch: int, path: str) -> Response:
+    """A tile of the own log."""
+    return _own(node, epoch).tile(path)
+
+
+@router.get("/log/{epoch}/proof/{index}")
+def own_proof(node: CurrentNode, epoch: int, index: str) -> Response:
+    """A tlog-proof of one leaf of the own log."""
+    return _own(node, epoch).proof(index)
+
+
+@router.get("/mirror/{origin_hash}/checkpoint")
+def mirrored_checkpoint(node: CurrentNode, origin_hash: str) -> Response:
+    """The newest checkpoint of a log that this node mirrors, as far as it has proven it."""
+    return _mirrored(node, origin_hash).checkpoint()
+
+
+@router.get("/mirror/{origin_hash}/checkpoint/{size}")
+def mirrored_checkpoint_of_size(node: CurrentNode, origin_hash: str, size: str) -> Response:
+    """An earlier checkpoint of a mirrored log."""
+    return _mirrored(node, origin_hash).checkpoint(size)
+
+
+@router.get("/mirror/{origin_hash}/tile/{path:path}")
+def mirrored_tile(node: CurrentNode, origin_hash: str, path: str) -> Response:
+    """A tile of a mirrored log."""
+    return _mirrored(node, origin_hash).tile(path)
+
+
+@router.get("/mirror/{origin_hash}/proof/{index}")
+def mirrored_proof(node: CurrentNode, origin_hash: str, index: str) -> Response:
+    """A tlog-proof of one leaf of a mirrored log."""
+    return _mirrored(node, origin_hash).proof(index)

@@ -1,0 +1,111 @@
+"""What nodes ask of each other: cosignatures, bodies, the roster, evidence."""
+
+from __future__ import annotations
+
+import re
+from hashlib import sha256
+from typing import TYPE_CHECKING, Final
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import StreamingResponse
+from sqlalchemy import select
+from starlette.concurrency import run_in_threadpool
+
+from app.deps import CurrentNode, CurrentPrincipal  # noqa: TC001 - read at run time by FastAPI
+from app.domain.errors import NotAllowed, NotFound
+from app.limits import read_body
+from app.models import CosignatureRow, HeadRow, LogRow
+from app.replication.bodies import give, parse_request
+from app.tlog.note import parse as parse_note
+from app.tlog.note import parse_signature_lines
+from app.tlog.note import Note
+from app.tlog.witness import MAX_SUBMISSION_SIZE, SIZE_TYPE, OldSizeMismatch, Submission, encode_size
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+router = APIRouter(tags=["nodes"])
+
+TEXT: Final = "text/plain; charset=utf-8"
+MAX_BODIES_REQUEST: Final = 256 * 2**10
+RETRY_AFTER_S: Final = 2
+_EVIDENCE: Final = re.compile(r"[0-9a-f]{64}")
+
+
+@router.post("/witness/add-checkpoint", response_class=Response)
+async def add_checkpoint(request: Request, node: CurrentNode) -> Response:
+    """C2SP tlog-witness: take a checkpoint of another State's log; store its leaves; then cosign.
+
+    200 with signature lines; 409 with the size last cosigned; 503 while the leaves are still being fetched.
+    """
+    raw = await read_body(request.scope, request.receive, MAX_SUBMISSION_SIZE)
+    try:
+        _, line = await run_in_threadpool(node.take_submission, Submission.parse(raw))
+    except OldSizeMismatch as mismatch:
+        return Response(encode_size(mismatch.size), 409, media_type=SIZE_TYPE)
+    if line is None:
+        return Response(
+            "The leaves are being fetched; offer the checkpoint again.\n",
+            503,
+            media_type=TEXT,
+            headers={"retry-after": str(RETRY_AFTER_S)},
+        )
+    return Response(line, media_type=TEXT)
+
+
+@router.get("/witness/{origin_hash}/checkpoint", response_class=Response)
+def cosigned_checkpoint(node: CurrentNode, origin_hash: str) -> Response:
+    """The newest checkpoint that this node's witness cosigned for a log: what gossip compares."""
+    name = node.witness.name
+    with node.db.read() as session:
+        for log_id, origin in session.execute(select(LogRow.id, LogRow.origin)).all():
+            if sha256(origin.encode()).hexdigest() != origin_hash:
+                continue
+            row = session.execute(
+                select(HeadRow.note, CosignatureRow.line)
+                .join(CosignatureRow, (CosignatureRow.log_id == HeadRow.log_id) & (CosignatureRow.size == HeadRow.size))
+                .where(HeadRow.log_id == log_id, CosignatureRow.witness == name)
+                .order_by(HeadRow.size.desc())
+                .limit(1)
+            ).one_or_none()
+            if row is None or row.note is None:
+                break
+            signed = parse_note(row.note)
+            lines = signed.signatures + parse_signature_lines(row.line)
+            return Response(Note(signed.text, lines).encode(), media_type=TEXT, headers={"cache-control": "no-cache"})
+    raise NotFound("This witness has cosigned no checkpoint of that log.")
+
+
+@router.post("/bodies", response_class=Response)
+async def bodies(request: Request, node: CurrentNode, principal: CurrentPrincipal) -> Response:
+    """Bodies for an entitled State, by signed request; see `app.replication.bodies` for the form.
+
+    What the caller may not have is answered exactly as what does not exist: not at all.
+    """
+    if principal.kind != "peer":
+        raise NotAllowed("Bodies are given to nodes that sign their request with a transport key the roster lists.")
+    wanted = parse_request(await read_body(request.scope, request.receive, MAX_BODIES_REQUEST))
+
+    def lines() -> Iterator[bytes]:
+        with node.db.read() as session:
+            yield from give(session, principal, wanted)
+
+    return StreamingResponse(lines(), media_type="application/x-ndjson")
+
+
+@router.get("/roster/{path:path}", response_class=Response)
+def roster_file(node: CurrentNode, path: str) -> Response:
+    """A file of the roster's TUF repository, as this node verified it."""
+    raw = node.roster_client.read(path)
+    if raw is None:
+        raise NotFound("There is no such roster file.")
+    return Response(raw, media_type="application/json", headers={"cache-control": "no-cache"})
+
+
+@router.get("/evidence/{evidence_id}", response_class=Response)
+def evidence(node: CurrentNode, evidence_id: str) -> Response:
+    """One record of evidence against a log: two heads that contradict each other, checkable with the log's key alone."""
+    path = node.settings.data_dir / "evidence" / f"{evidence_id}.json"
+    if _EVIDENCE.fullmatch(evidence_id) is None or not path.is_file():
+        raise NotFound("There is no such evidence.")
+    return Response(path.read_bytes(), media_type="application/json")

@@ -1,0 +1,104 @@
+"""Wire shapes of `/v1/federation`."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from app.schemas.notices import Shape
+
+
+class LagOut(Shape):
+    """How far behind this node is."""
+
+    leaves: int = Field(description="leaves the origin signed that are not proven here yet")
+    seconds: float = Field(description="age of the newest proven head while behind, otherwise 0")
+
+
+class LogReceiptOut(Shape):
+    """A State's newest cosignature over the log."""
+
+    state: str
+    size: int
+    at: str
+    complete: bool = Field(description="covers the newest head")
+
+
+class LogErrorOut(Shape):
+    """What keeps this node from following the log."""
+
+    code: str
+    since: str | None
+    detail: str | None = Field(None, description="only for callers of a State")
+
+
+class LogOut(Shape):
+    """How far this node is with one log."""
+
+    state: str
+    origin: str
+    epoch: int
+    own: bool
+    status: str = Field(description="ok or frozen")
+    size: int = Field(description="leaves stored and proven here")
+    judged: int = Field(description="of those, judged and findable")
+    head_size: int
+    head_at: str | None
+    claimed_size: int = Field(description="largest size the origin signed, as far as is known here")
+    lag: LagOut
+    in_step: bool
+    skew_ms: int | None = Field(description="the origin's clock minus ours")
+    last_contact: str | None
+    silent_seconds: float | None
+    backfilled: bool
+    faults: int = Field(description="leaves that failed judgement; /v1/federation/faults lists them")
+    receipts: list[LogReceiptOut]
+    error: LogErrorOut | None
+
+
+class WarningOut(Shape):
+    """Something an operator should see to."""
+
+    code: str
+    detail: str
+
+
+class RosterOut(Shape):
+    """The roster in force."""
+
+    version: int
+    sha256: str
+    expires: str
+    warnings: list[WarningOut]
+
+
+class FederationOut(Shape):
+    """The federation as this node sees it."""
+
+    state: str
+    now: str
+    central_contact: str | None
+    quorum: int = Field(description="witnesses that confirm a checkpoint")
+    roster: RosterOut
+    logs: list[LogOut]
+    not_followed: list[str] = Field(description="origins in the roster that this node keeps nothing of yet")
+
+
+class FaultOut(Shape):
+    """One leaf, or its body, that failed judgement. It stands in the log all the same."""
+
+    state: str
+    origin: str
+    index: int
+    leaf_hash: str
+    part: str = Field(description="statement or body")
+    code: str
+    detail: str | None
+    received_at: str
+
+
+class FaultsOut(Shape):
+    """Faults in log order."""
+
+    items: list[FaultOut]
+    next: str | None
+    total: int

@@ -1,0 +1,216 @@
+"""Wire shapes of `/v1/notices`: the strict reader of signed notices, and the models that document the answers.
+
+The answers are written by the views of `app.queries` without passing through these models, as a page of a thousand
+documents should not be parsed to be sent; a test reads the written answers with them, so that they stay true.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, Literal
+
+import orjson
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.config import JsonDict
+
+from app.domain.encoding import b64u_decode, b64u_encode
+from app.domain.errors import MalformedRequest
+from app.domain.json import parse_strict
+from app.domain.statement import MAX_LEAF_BYTES, MAX_PARTS, Part
+from app.intake import SignedNotice
+from app.record import Receipt
+
+MAX_WIRE_DEPTH: Final = 4
+"""A signed notice nests three levels; its content is text and is parsed, strictly, by the judge."""
+
+_EXAMPLE: Final[JsonDict] = {
+    "statement": "eyJhbGciOiJFZDI1NTE5Iiwia2lkIjoiRUUvY3AvMSIsInR5cCI6Im5vdGljZStqd3MifQ.eyJ2IjoxLC4uLn0.…",
+    "parts": {"main": {"salt": "base64url of 32 bytes", "content": "base64url of the exact JSON bytes"}},
+}
+
+
+def read_signed(raw: bytes) -> SignedNotice:
+    """Read one signed notice as it is posted, without judging it.
+
+    Raises:
+        MalformedJson: not strict JSON.
+        MalformedRequest: not `{"statement": …, "parts": {name: {"salt": …, "content": …}}}`.
+        NonCanonicalEncoding: a salt or content is not canonical base64url.
+    """
+    value = _parse(raw)
+    if not isinstance(value, dict) or value.keys() != {"statement", "parts"}:
+        raise MalformedRequest('A signed notice has exactly the members "statement" and "parts".')
+    statement, parts = value["statement"], value["parts"]
+    if not isinstance(statement, str) or not statement.isascii() or len(statement) > MAX_LEAF_BYTES:
+        raise MalformedRequest(f'"statement" is a compact JWS: ASCII text of at most {MAX_LEAF_BYTES} bytes.')
+    if not isinstance(parts, dict) or len(parts) > MAX_PARTS:
+        raise MalformedRequest(f'"parts" is an object of at most {MAX_PARTS} parts.')
+    return SignedNotice(statement.encode("ascii"), {name: _part(name, part) for name, part in parts.items()})
+
+
+def _parse(raw: bytes) -> Any:  # noqa: ANN401 - any JSON value
+    # Most posts are compact JSON; if writing what was read gives the same bytes, no duplicate member was lost. That is
+    # several times faster than a second parser, and the second parser decides where it is not so.
+    try:
+        value = orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        return parse_strict(raw, max_depth=MAX_WIRE_DEPTH)
+    return value if orjson.dumps(value) == raw else parse_strict(raw, max_depth=MAX_WIRE_DEPTH)
+
+
+def _part(name: str, part: object) -> Part:
+    if not isinstance(part, dict) or part.keys() != {"salt", "content"}:
+        raise MalformedRequest(f'Part {name[:32]!r} must have exactly the members "salt" and "content".')
+    salt, content = part["salt"], part["content"]
+    if not isinstance(salt, str) or not isinstance(content, str):
+        raise MalformedRequest(f"Salt and content of part {name[:32]!r} are base64url texts.")
+    return Part(b64u_decode(salt), b64u_decode(content))
+
+
+def receipt(answer: Receipt) -> dict[str, Any]:
+    """The receipt on the wire."""
+    return {
+        "id": answer.id,
+        "index": answer.index,
+        "leaf_hash": b64u_encode(answer.leaf_hash),
+        "origin": answer.origin,
+    }
+
+
+# ── shapes for the documentation ──────────────────────────────────────────────────────────────────────────────────
+
+
+class Shape(BaseModel):
+    """No member that is not documented."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class PartIn(Shape):
+    """One opened body part."""
+
+    salt: str = Field(description="base64url of 32 random bytes")
+    content: str = Field(description="base64url of the exact bytes that were committed to")
+
+
+class SignedNoticeIn(Shape):
+    """One signed notice; the statement's signature is the caller's proof, no token is needed."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": _EXAMPLE})
+
+    statement: str = Field(description="compact JWS, docs/protocol.md")
+    parts: dict[str, PartIn] = Field(description="the part `main`, and one for each attachment")
+
+
+class ReceiptOut(Shape):
+    """The notice is durable at this place."""
+
+    id: str
+    index: int
+    leaf_hash: str = Field(description="base64url; what an amendment or withdrawal refers to")
+    origin: str
+
+
+class Links(Shape):
+    """Addresses of what else there is about the notice, relative to the node."""
+
+    self: str
+    versions: str
+    receipts: str
+    proof: str
+
+
+class NoticeOut(Shape):
+    """One notice in its newest version. Four times are kept apart: issued and changed (claimed), received (measured)."""
+
+    id: str
+    origin: str
+    index: int = Field(description="of the newest version in its log")
+    leaf_hash: str = Field(description="base64url, of the newest version")
+    issuer: str
+    type: str | None
+    status: Literal["active", "expired", "withdrawn", "erased"]
+    review_overdue: bool = Field(description="the review date has passed; the notice stays valid")
+    version: int
+    issued_at: str
+    changed_at: str
+    received_at: str
+    expires_at: str | None
+    tlp: str | None
+    audience: list[str] | Literal["ALL"] | None
+    title: str | None
+    stale: bool = Field(description="a newer version exists whose body is still being fetched")
+    document: dict[str, Any] | None = Field(description="the effective main part")
+    links: Links
+
+
+class NoticesOut(Shape):
+    """One page, newest arrival first."""
+
+    items: list[NoticeOut]
+    next: str | None = Field(description="cursor of the next page, for the same parameters")
+    total: int = Field(description="how many this caller may see in all")
+
+
+class VersionOut(Shape):
+    """One signed version. The statement is public; the rest is null if this caller may not read this version's body."""
+
+    version: int | None
+    index: int
+    id: str
+    kind: str
+    leaf_hash: str
+    kid: str
+    issued_at: str
+    received_at: str
+    statement: str
+    readable: bool
+    tlp: str | None
+    audience: list[str] | Literal["ALL"] | None
+    document: dict[str, Any] | None
+
+
+class VersionsOut(Shape):
+    """Versions, oldest first."""
+
+    items: list[VersionOut]
+    next: str | None
+
+
+class HoldingOut(Shape):
+    """A signed tree head that covers the version."""
+
+    size: int
+    at: str
+
+
+class StateReceiptOut(Shape):
+    """What is proven of one State."""
+
+    state: str
+    role: Literal["origin", "witness"]
+    holds: Literal["current", "earlier", "unproven"]
+    issue: HoldingOut | None
+    current: HoldingOut | None
+
+
+class AcknowledgementOut(Shape):
+    """A State's signed acknowledgement of a version."""
+
+    state: str
+    origin: str
+    index: int
+    id: str
+    ref: str
+    issued_at: str
+    document: dict[str, Any]
+
+
+class ReceiptsOut(Shape):
+    """Which States hold the notice, and which acknowledged it."""
+
+    id: str
+    origin: str
+    index: int
+    leaf_hash: str
+    states: list[StateReceiptOut]
+    acknowledgements: list[AcknowledgementOut]

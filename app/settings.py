@@ -1,0 +1,206 @@
+"""One frozen Settings, read once: a TOML file, then `VERBALE_*` environment variables over it.
+
+An unknown name, in either place, is refused: a misspelt setting that is silently ignored is how an unsafe default stays.
+`docs/operations.md` documents each; a test holds the two together.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import tomllib
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
+
+from app.domain.errors import UnsafeSettings
+from app.domain.statement import is_origin
+from app.domain.states import STATES
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+PREFIX: Final = "VERBALE_"
+SETTINGS_VARIABLE: Final = "VERBALE_SETTINGS"
+"""Names the settings file; the one variable that is not itself a setting."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What one node needs to know. Paths are absolute once loaded; relative ones count from the settings file."""
+
+    state: str = field(metadata={"doc": "Alpha-2 code of the State that runs this node."})
+    origin: str = field(metadata={"doc": "Origin of the own log, `<host>/log/<epoch>`. Never change it after `node init`."})
+    data_dir: Path = field(metadata={"doc": "Folder of this node: keys, roster, and the SQLite database by default."})
+    public_url: str = field(metadata={"doc": "URL under which peers reach this node, without a trailing slash."})
+    database_url: str = field(default="", metadata={"doc": "SQLAlchemy URL; empty is SQLite in `data_dir/verbale.db`."})
+    listen_host: str = field(default="127.0.0.1", metadata={"doc": "Address to listen on."})
+    listen_port: int = field(default=8480, metadata={"doc": "Port to listen on."})
+    roster_sources: tuple[str, ...] = field(
+        default=(),
+        metadata={"doc": "Where the roster is fetched from: URLs that end in /roster, or folders. Peers' nodes are tried too."},
+    )
+    roster_root: Path = field(
+        default=Path("root.json"), metadata={"doc": "The pinned root of the roster, obtained out of band; relative to data_dir."}
+    )
+    roster_refresh_s: int = field(default=60, metadata={"doc": "Seconds between two looks for a new roster."})
+    follow_interval_s: float = field(
+        default=5.0, metadata={"doc": "Seconds between two looks at a peer's log when it offers nothing by itself."}
+    )
+    peer_timeout_s: float = field(default=10.0, metadata={"doc": "Seconds to wait for a peer's answer."})
+    witnesses: tuple[str, ...] = field(
+        default=(),
+        metadata={"doc": "Witnesses outside the roster: `<vkey> <url>` each (C2SP tlog-witness)."},
+    )
+    max_body_bytes: int = field(default=4 * 2**20, metadata={"doc": "Largest body of one request, decompressed."})
+    max_batch_bytes: int = field(default=256 * 2**20, metadata={"doc": "Largest body of one batch, decompressed; it is streamed."})
+    max_batch_lines: int = field(default=100_000, metadata={"doc": "Most notices in one batch."})
+    max_notice_bytes: int = field(default=2 * 2**20, metadata={"doc": "Largest signed notice with its parts, as JSON."})
+    max_header_bytes: int = field(default=16 * 2**10, metadata={"doc": "Largest request header."})
+    webhook_allow_http: bool = field(default=False, metadata={"doc": "Allow webhooks over plain http. For tests and intranets."})
+    webhook_allow_networks: tuple[str, ...] = field(
+        default=(), metadata={"doc": "Networks (CIDR) that webhooks may reach although they are private or loopback."}
+    )
+    background: bool = field(
+        default=True, metadata={"doc": "Run the background loops in the server; false when `verbale worker` runs them."}
+    )
+    log_level: str = field(default="INFO", metadata={"doc": "DEBUG, INFO, WARNING or ERROR."})
+    insecure_demo: bool = field(
+        default=False, metadata={"doc": "Accept demo keys and plain http between peers. Never on a real node."}
+    )
+
+    @property
+    def epoch(self) -> int:
+        """The epoch of the own log, the last segment of its origin."""
+        return int(self.origin.rsplit("/", 1)[1])
+
+    @property
+    def keys_dir(self) -> Path:
+        """Folder of the private keys."""
+        return self.data_dir / "keys"
+
+    @property
+    def roster_dir(self) -> Path:
+        """Folder of the verified roster, also served to peers."""
+        return self.data_dir / "roster"
+
+    @property
+    def pinned_root(self) -> Path:
+        """File of the pinned root."""
+        return self.data_dir / self.roster_root
+
+    @property
+    def database(self) -> str:
+        """The database URL in force."""
+        return self.database_url or f"sqlite:///{self.data_dir / 'verbale.db'}"
+
+
+def load(path: Path | None = None, environment: Mapping[str, str] | None = None) -> Settings:
+    """Read the settings.
+
+    Args:
+        path: the TOML file; by default what VERBALE_SETTINGS names, or none.
+        environment: by default the process's.
+
+    Raises:
+        UnsafeSettings: unknown, missing, of the wrong type or contradictory; the message says what to change.
+    """
+    environment = os.environ if environment is None else environment
+    if path is None and SETTINGS_VARIABLE in environment:
+        path = Path(environment[SETTINGS_VARIABLE])
+    values: dict[str, Any] = _from_file(path) if path is not None else {}
+    base = path.resolve().parent if path is not None else Path.cwd()
+    known = {f.name: f for f in fields(Settings)}
+    for variable, text in environment.items():
+        if not variable.startswith(PREFIX) or variable == SETTINGS_VARIABLE:
+            continue
+        name = variable.removeprefix(PREFIX).lower()
+        if name not in known:
+            raise UnsafeSettings(f"The environment variable {variable} is no setting of this version. See docs/operations.md.")
+        values[name] = text
+    unknown = sorted(values.keys() - known.keys())
+    if unknown:
+        raise UnsafeSettings(f"{path} has settings this version does not know: {', '.join(unknown)}. See docs/operations.md.")
+    missing = sorted(n for n in ("state", "origin", "data_dir", "public_url") if not values.get(n))
+    if missing:
+        raise UnsafeSettings(f"Missing settings: {', '.join(missing)}. Run `verbale node init`, or set VERBALE_SETTINGS to its file.")
+    settings = Settings(**{name: _convert(name, str(known[name].type), value) for name, value in values.items()})
+    data_dir = settings.data_dir if settings.data_dir.is_absolute() else base / settings.data_dir
+    object.__setattr__(settings, "data_dir", data_dir.resolve())
+    _check(settings)
+    return settings
+
+
+def _from_file(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise UnsafeSettings(f"The settings file {path} cannot be read: {error.strerror}.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UnsafeSettings(f"The settings file {path} is not TOML: {error}.") from error
+
+
+def _convert(name: str, type_: str, value: object) -> object:
+    """Values from TOML have their type; values from the environment are text."""
+    try:
+        if type_ == "Path":
+            return Path(str(value))
+        if type_ == "bool":
+            if isinstance(value, bool):
+                return value
+            return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}[str(value).lower()]
+        if type_ == "int":
+            return int(str(value))
+        if type_ == "float":
+            return float(str(value))
+        if type_ == "tuple[str, ...]":
+            items = value if isinstance(value, list) else str(value).split(",")
+            return tuple(str(item).strip() for item in items if str(item).strip())
+        return str(value)
+    except (KeyError, ValueError) as error:
+        raise UnsafeSettings(f"The setting {name} cannot be {value!r}: it is a {type_}.") from error
+
+
+def _check(settings: Settings) -> None:
+    if settings.state not in STATES:
+        raise UnsafeSettings(f"state is {settings.state!r}; it must be the alpha-2 code of a Subscribing State.")
+    if not is_origin(settings.origin):
+        raise UnsafeSettings(f"origin is {settings.origin!r}; it must look like ee.example/log/1.")
+    url = urlsplit(settings.public_url)
+    if url.scheme not in ("https", "http") or not url.netloc or settings.public_url.endswith("/"):
+        raise UnsafeSettings("public_url must be an https URL without a trailing slash.")
+    loopback = (url.hostname or "") in ("localhost", "127.0.0.1", "::1")
+    if url.scheme == "http" and not loopback and not settings.insecure_demo:
+        raise UnsafeSettings("public_url is plain http on a name that is not this machine. Use https.")
+    if not 0 < settings.listen_port < 65536:  # noqa: PLR2004 - TCP
+        raise UnsafeSettings("listen_port must be between 1 and 65535.")
+    for name in ("max_body_bytes", "max_batch_bytes", "max_batch_lines", "max_notice_bytes", "max_header_bytes"):
+        if getattr(settings, name) < 1:
+            raise UnsafeSettings(f"{name} must be positive.")
+    for network in settings.webhook_allow_networks:
+        try:
+            ipaddress.ip_network(network)
+        except ValueError as error:
+            raise UnsafeSettings(f"webhook_allow_networks: {error}.") from error
+    if settings.log_level not in ("DEBUG", "INFO", "WARNING", "ERROR"):
+        raise UnsafeSettings("log_level must be DEBUG, INFO, WARNING or ERROR.")
+
+
+def to_toml(values: Mapping[str, object]) -> str:
+    """Write settings as the TOML that `load` reads, with each setting's description above it."""
+    docs = {f.name: f.metadata["doc"] for f in fields(Settings)}
+    lines = []
+    for name, value in values.items():
+        lines += [f"# {docs[name]}", f"{name} = {_toml(value)}", ""]
+    return "\n".join(lines)
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | float):
+        return str(value)
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(_toml(v) for v in value) + "]"
+    return '"' + str(value).replace("\\", "\\\\").replace('"', '\\"') + '"'

@@ -1,0 +1,89 @@
+"""Signing the own log's head: sequence → integrate → **publish**.
+
+Guarantees one truth per size: (log, size) is the primary key of `heads` and is committed with its root before the key is
+asked to sign, so neither a race nor a restart can sign a second root for a size. A crash between the two leaves a head
+without a note; the next step signs that same root.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from sqlalchemy import select, update
+
+from app.domain.errors import LogCorrupt
+from app.models import CosignatureRow, HeadRow, LogRow
+from app.tlog import note as notes
+from app.tlog.checkpoint import Checkpoint, sign_checkpoint
+from app.tlog.cosignature import with_cosignatures
+from app.tlog.store import lock_log
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from app.db import Database
+    from app.domain.keys import Signer
+
+REFRESH_MS: Final = 600_000
+"""An unchanged head is offered again after ten minutes: a quiet log then still gives fresh receipts."""
+
+
+def publish_step(db: Database, log_id: int, signer: Signer, *, now: int) -> Checkpoint | None:
+    """Sign the head of what is committed, if that is new. Returns the checkpoint, or None when there was nothing to sign.
+
+    Raises:
+        LogCorrupt: another root was decided for this size earlier; nothing is signed.
+    """
+    with db.write() as session:
+        log = lock_log(db, session, log_id)
+        head_size, head_note = session.execute(select(LogRow.head_size, LogRow.head_note).where(LogRow.id == log_id)).one()
+        if head_note is not None and head_size == log.size:
+            return None
+        root = log.frontier.root()
+        decided = session.execute(
+            select(HeadRow.root).where(HeadRow.log_id == log_id, HeadRow.size == log.size)
+        ).scalar_one_or_none()
+        if decided is None:
+            session.add(HeadRow(log_id=log_id, size=log.size, root=root, note=None, at=now))
+        elif decided != root:
+            raise LogCorrupt(
+                f"{log.origin} has another root for size {log.size} on record: the leaves changed under a signed head. Nothing "
+                "is signed. Restore the log from a mirror; see docs/operations.md."
+            )
+    # The decision is durable; signing the same bytes twice after a crash here is harmless (Ed25519 is deterministic).
+    checkpoint = Checkpoint(log.origin, log.size, root)
+    note = sign_checkpoint(checkpoint, signer).encode()
+    with db.write() as session:
+        session.execute(
+            update(HeadRow).where(HeadRow.log_id == log_id, HeadRow.size == checkpoint.size).values(note=note)
+        )
+        session.execute(
+            update(LogRow)
+            .where(LogRow.id == log_id, LogRow.head_size <= checkpoint.size)
+            .values(head_size=checkpoint.size, head_root=root, head_note=note, head_at=now, claimed_size=checkpoint.size)
+        )
+    return checkpoint
+
+
+def head_with_cosignatures(session: Session, log_id: int, size: int | None = None) -> bytes | None:
+    """The checkpoint as it is served: the log's lines, then cosignatures (at most 16 for the newest, all for a given size).
+
+    None when no head is signed yet, or none of that size.
+    """
+    if size is None:
+        head = session.execute(select(LogRow.head_size, LogRow.head_note).where(LogRow.id == log_id)).one_or_none()
+    else:
+        head = session.execute(
+            select(HeadRow.size, HeadRow.note).where(HeadRow.log_id == log_id, HeadRow.size == size)
+        ).one_or_none()
+    if head is None or head[1] is None:
+        return None
+    lines = session.scalars(
+        select(CosignatureRow.line)
+        .where(CosignatureRow.log_id == log_id, CosignatureRow.size == head[0])
+        .order_by(CosignatureRow.witness)
+    ).all()
+    signed = notes.parse(head[1])
+    cosignatures = [s for line in lines for s in notes.parse_signature_lines(line)]
+    limit = 16 if size is None else notes.MAX_SIGNATURES
+    return with_cosignatures(signed, cosignatures, limit).encode()

@@ -1,0 +1,147 @@
+"""The log in the database: appending to a tree and reading it back.
+
+Guarantees: leaves, tiles, frontier and size change together, in the caller's transaction. A crash before its commit leaves
+the log as it was; there is no state between. Leaves to others: who may append (`app.record` for the own log,
+`app.replication` for mirrors) and signing (`app.tlog.publish`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sqlalchemy import select, tuple_, update
+
+from app.domain.errors import LogCorrupt
+from app.models import LeafRow, LogRow, TileRow
+from app.tlog.merkle import Frontier
+from app.tlog.tiles import BundlePath, TilePath, encode_bundle, extend_tiles, nodes_from_tiles, partial_tiles
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy.orm import Session
+
+    from app.db import Database
+    from app.tlog.merkle import NodeReader
+    from app.tlog.tiles import TileReader
+
+_LEAF_COLUMNS = ("log_id", "idx", "leaf_hash", "leaf", "received_at")
+
+
+@dataclass(frozen=True, slots=True)
+class StoredLog:
+    """A log as its row had it when it was read, inside the same transaction."""
+
+    id: int
+    origin: str
+    state: str
+    is_own: bool
+    size: int
+    frontier: Frontier
+
+
+def find_log(session: Session, origin: str) -> StoredLog | None:
+    """Read a log's state; None if this node does not keep it."""
+    row = session.execute(
+        select(LogRow.id, LogRow.origin, LogRow.state, LogRow.is_own, LogRow.size, LogRow.frontier).where(
+            LogRow.origin == origin
+        )
+    ).one_or_none()
+    return None if row is None else _stored(row)
+
+
+def lock_log(db: Database, session: Session, log_id: int) -> StoredLog:
+    """Read a log's state and keep it from changing until the transaction ends."""
+    db.lock_row(session, LogRow.__table__, LogRow.id == log_id)
+    row = session.execute(
+        select(LogRow.id, LogRow.origin, LogRow.state, LogRow.is_own, LogRow.size, LogRow.frontier).where(LogRow.id == log_id)
+    ).one()
+    return _stored(row)
+
+
+def _stored(row: object) -> StoredLog:
+    log_id, origin, state, is_own, size, raw = row  # type: ignore[misc]  # a Row of the six columns selected above
+    frontier = Frontier.from_bytes(raw) if raw else Frontier()
+    if frontier.size != size:
+        raise LogCorrupt(f"The stored size {size} of {origin} is not that of its frontier ({frontier.size}). Run: verbale fsck")
+    return StoredLog(log_id, origin, state, is_own, size, frontier)
+
+
+def append_leaves(
+    db: Database, session: Session, log: StoredLog, leaves: Sequence[tuple[bytes, bytes]], *, at: int
+) -> StoredLog:
+    """Append (leaf hash, leaf) pairs to a locked log; return its new state.
+
+    Indexes are consecutive from `log.size`; the primary key refuses a second leaf at an index. No database sequence: a
+    rolled-back number would leave a gap, and a gap in a log is evidence of tampering.
+
+    Args:
+        at: unix ms when this node received them.
+    """
+    if not leaves:
+        return log
+    hashes = [leaf_hash for leaf_hash, _ in leaves]
+    frontier = log.frontier.extend(hashes)
+    db.bulk_insert(
+        session,
+        LeafRow.__table__,
+        _LEAF_COLUMNS,
+        [(log.id, log.size + n, leaf_hash, leaf, at) for n, (leaf_hash, leaf) in enumerate(leaves)],
+    )
+    tiles = [
+        {"log_id": log.id, "level": tile.level, "idx": tile.index, "hashes": tile.data}
+        for tile in extend_tiles(log.size, _partials(session, log), hashes)
+    ]
+    session.execute(db.upsert(TileRow.__table__, ("log_id", "level", "idx"), ("hashes",)), tiles)
+    session.execute(update(LogRow).where(LogRow.id == log.id).values(size=frontier.size, frontier=frontier.to_bytes()))
+    return StoredLog(log.id, log.origin, log.state, log.is_own, frontier.size, frontier)
+
+
+def _partials(session: Session, log: StoredLog) -> dict[int, bytes]:
+    wanted = partial_tiles(log.size)
+    rows = session.execute(
+        select(TileRow.level, TileRow.hashes).where(
+            TileRow.log_id == log.id, tuple_(TileRow.level, TileRow.idx).in_([(t.level, t.index) for t in wanted])
+        )
+    ).all()
+    return {level: hashes for level, hashes in rows}
+
+
+def tile_reader(session: Session, log_id: int) -> TileReader:
+    """A reader of this log's stored tiles, for proofs and roots."""
+
+    def read(level: int, index: int) -> bytes:
+        hashes = session.execute(
+            select(TileRow.hashes).where(TileRow.log_id == log_id, TileRow.level == level, TileRow.idx == index)
+        ).scalar_one_or_none()
+        if hashes is None:
+            raise LogCorrupt(f"{TilePath(level, index)} is missing from the store. Run: verbale fsck")
+        return bytes(hashes)
+
+    return read
+
+
+def node_reader(session: Session, log_id: int) -> NodeReader:
+    """A reader of complete subtrees of this log. Caches what it reads: one per request."""
+    return nodes_from_tiles(tile_reader(session, log_id))
+
+
+def read_leaves(session: Session, log_id: int, start: int, end: int) -> list[bytes]:
+    """The leaves [start, end), exactly as logged.
+
+    Raises:
+        LogCorrupt: one is missing.
+    """
+    leaves = session.scalars(
+        select(LeafRow.leaf).where(LeafRow.log_id == log_id, LeafRow.idx >= start, LeafRow.idx < end).order_by(LeafRow.idx)
+    ).all()
+    if len(leaves) != end - start:
+        raise LogCorrupt(f"Leaves are missing between {start} and {end}. Run: verbale fsck")
+    return list(leaves)
+
+
+def read_bundle(session: Session, log_id: int, path: BundlePath) -> bytes:
+    """An entry bundle's bytes (C2SP tlog-tiles)."""
+    start = path.index * 256
+    return encode_bundle(read_leaves(session, log_id, start, start + path.width))

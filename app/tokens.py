@@ -1,0 +1,163 @@
+"""API tokens of this State's member systems: made, shown once, checked, revoked.
+
+Guarantees that only a SHA-256 hash of the 256-bit secret is stored (a random secret of that size needs no slow hash), that
+every token expires within a year, and that an unknown, expired, revoked or altered token gives one and the same answer.
+What a token may do is in its `Principal`; who may make one is left to the CLI: the operator at the node's machine.
+
+A token is `vbl_<id>_<secret>`: the id is public and names it in logs, the prefix lets scanners find leaked ones.
+"""
+
+from __future__ import annotations
+
+import hmac
+import re
+import secrets
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import TYPE_CHECKING, Final
+
+from sqlalchemy import select, update
+
+from app.domain.encoding import b64u_encode
+from app.domain.errors import MalformedRequest, NotAuthenticated, NotFound
+from app.domain.handling import Tlp
+from app.gate import SCOPES, Principal
+from app.models import ApiTokenRow
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from sqlalchemy.orm import Session
+
+    from app.db import Database
+
+MAX_LIFETIME_MS: Final = 366 * 86_400_000
+"""A forgotten token ends by itself."""
+
+USED_EVERY_MS: Final = 60_000
+"""`last_used_at` is for an operator who looks for unused tokens: a minute is exact enough and saves a write a request."""
+
+_SECRET_BYTES = 32
+_ID_BYTES = 9
+_TOKEN = re.compile(r"vbl_([0-9a-z]{18})_([A-Za-z0-9_-]{43})")
+_ALTERED = "This API token is unknown, expired or revoked. Ask this node's operator for a new one."
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """What may be shown of a token. Times are unix ms."""
+
+    id: str
+    name: str
+    scopes: frozenset[str]
+    ceiling: Tlp
+    created_at: int
+    expires_at: int
+    revoked_at: int | None
+    last_used_at: int | None
+
+    @classmethod
+    def of(cls, row: ApiTokenRow) -> Token:
+        """Read a row."""
+        return cls(
+            row.id,
+            row.name,
+            frozenset(row.scopes.split()),
+            Tlp(row.ceiling),
+            row.created_at,
+            row.expires_at,
+            row.revoked_at,
+            row.last_used_at,
+        )
+
+
+def create(
+    session: Session, *, name: str, scopes: Iterable[str], ceiling: Tlp, expires_at: int, now_ms: int
+) -> tuple[Token, str]:
+    """Make a token; the second value is its text, which cannot be shown again.
+
+    Raises:
+        MalformedRequest: no name, no or an unknown scope, an expiry in the past or more than a year away.
+    """
+    wanted = frozenset(scopes)
+    if not 0 < len(name) <= 100:  # noqa: PLR2004 - the column
+        raise MalformedRequest("A token has a name of 1 to 100 characters that says which system holds it.")
+    if not wanted or not wanted <= set(SCOPES):
+        raise MalformedRequest(f"A token has at least one scope out of: {', '.join(SCOPES)}.")
+    if not now_ms < expires_at <= now_ms + MAX_LIFETIME_MS:
+        raise MalformedRequest("A token expires in the future and within a year.")
+    secret = b64u_encode(secrets.token_bytes(_SECRET_BYTES))
+    row = ApiTokenRow(
+        id=secrets.token_hex(_ID_BYTES),
+        name=name,
+        secret_hash=_hash(secret),
+        scopes=" ".join(s for s in SCOPES if s in wanted),
+        ceiling=int(ceiling),
+        created_at=now_ms,
+        expires_at=expires_at,
+    )
+    session.add(row)
+    session.flush()
+    return Token.of(row), f"vbl_{row.id}_{secret}"
+
+
+def listed(session: Session) -> list[Token]:
+    """All tokens, newest first, revoked and expired ones included."""
+    rows = session.scalars(select(ApiTokenRow).order_by(ApiTokenRow.created_at.desc(), ApiTokenRow.id))
+    return [Token.of(row) for row in rows]
+
+
+def revoke(session: Session, token_id: str, *, now_ms: int) -> Token:
+    """End a token now. Revoking twice keeps the first time.
+
+    Raises:
+        NotFound: no such token.
+    """
+    row = session.get(ApiTokenRow, token_id)
+    if row is None:
+        raise NotFound(f"There is no token {token_id}. `verbale token list` shows all.")
+    if row.revoked_at is None:
+        row.revoked_at = now_ms
+        session.flush()
+    return Token.of(row)
+
+
+def authenticate(db: Database, text: str, *, state: str, now_ms: int) -> Principal:
+    """The caller that a token's text stands for.
+
+    Args:
+        db: of this node.
+        text: what stood after `Bearer`.
+        state: this node's State, on whose behalf the token asks.
+        now_ms: unix ms.
+
+    Raises:
+        NotAuthenticated: malformed, unknown, altered, expired or revoked; the sentence does not say which.
+    """
+    match = _TOKEN.fullmatch(text)
+    if match is None:
+        raise NotAuthenticated(_ALTERED)
+    with db.read() as session:
+        row = session.get(ApiTokenRow, match[1])
+        stored = row.secret_hash if row is not None else b"\0" * 32
+        # The text is hashed, not what it decodes to: spare bits of base64url would give one token two texts.
+        genuine = hmac.compare_digest(stored, _hash(match[2]))
+        if row is None or not genuine or row.revoked_at is not None or row.expires_at <= now_ms:
+            raise NotAuthenticated(_ALTERED)
+        token = Token.of(row)
+    if token.last_used_at is None or token.last_used_at <= now_ms - USED_EVERY_MS:
+        with db.write() as session:
+            session.execute(update(ApiTokenRow).where(ApiTokenRow.id == token.id).values(last_used_at=now_ms))
+    return Principal("token", state, int(token.ceiling), token.scopes, token.id)
+
+
+def principal(session: Session, token_id: str, *, state: str, now_ms: int) -> Principal | None:
+    """The caller a stored token stands for, for work done on its behalf (webhooks); None if it no longer counts."""
+    row = session.get(ApiTokenRow, token_id)
+    if row is None or row.revoked_at is not None or row.expires_at <= now_ms:
+        return None
+    return Principal("token", state, row.ceiling, frozenset(row.scopes.split()), row.id)
+
+
+def _hash(secret_text: str) -> bytes:
+    return sha256(secret_text.encode()).digest()
