@@ -51,7 +51,9 @@ class Database:
         self.url: URL = make_url(url)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         self._writer = threading.Lock() if self.is_sqlite else None
-        self.engine: Engine = create_engine(self.url, pool_size=pool_size, max_overflow=40, pool_pre_ping=not self.is_sqlite)
+        self.engine: Engine = create_engine(
+            self.url, pool_size=pool_size, max_overflow=40, pool_pre_ping=not self.is_sqlite
+        )
         if self.is_sqlite:
             event.listen(self.engine, "connect", _configure_sqlite)
             event.listen(self.engine, "begin", _begin_sqlite)
@@ -96,7 +98,9 @@ class Database:
         )
         return result
 
-    def bulk_insert(self, session: Session, table: FromClause, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    def bulk_insert(
+        self, session: Session, table: FromClause, columns: Sequence[str], rows: Sequence[Sequence[Any]]
+    ) -> None:
         """Insert many rows through the driver: COPY on PostgreSQL, executemany on SQLite.
 
         This is the append path's inner loop; SQLAlchemy's per-row work would be most of its cost. Values must be what the
@@ -112,7 +116,7 @@ class Database:
                 marks = ", ".join("?" * len(columns))
                 cursor.executemany(f'INSERT INTO "{name}" ({names}) VALUES ({marks})', rows)  # noqa: S608 - our own names
             else:
-                with cursor.copy(f'COPY "{name}" ({names}) FROM STDIN') as copy:  # type: ignore[attr-defined]  # psycopg 3
+                with cursor.copy(f'COPY "{name}" ({names}) FROM STDIN') as copy:
                     for row in rows:
                         copy.write_row(row)
         finally:
@@ -150,7 +154,7 @@ class Database:
             path = Path(self.url.database or "")
             return sum(p.stat().st_size for p in (path, path.with_name(path.name + "-wal")) if p.exists())
         with self.read() as session:
-            return session.execute(text("SELECT pg_database_size(current_database())")).scalar_one()
+            return int(session.execute(text("SELECT pg_database_size(current_database())")).scalar_one())
 
     def dispose(self) -> None:
         """Close all connections."""

@@ -24,7 +24,11 @@ if TYPE_CHECKING:
     from app.domain.roster import Roster
     from app.intake import SignedNotice
     from app.record import Receipt
+    from app.replication.witness import WitnessIdentity
+    from app.roster import RosterClient
     from app.settings import Settings
+    from app.tlog.checkpoint import Checkpoint
+    from app.tlog.witness import Submission
 
 
 class Node(Protocol):
@@ -50,6 +54,20 @@ class Node(Protocol):
 
     async def authenticate_peer(self, request: Request) -> Principal:
         """The State whose key signed the request (RFC 9421); raises NotAuthenticated or NotAllowed."""
+        ...
+
+    def take_submission(self, submission: Submission) -> tuple[Checkpoint, bytes | None]:
+        """Store what an offered checkpoint adds, then cosign it; the signature line, or None while that takes long."""
+        ...
+
+    @property
+    def witness(self) -> WitnessIdentity:
+        """This node's witness."""
+        ...
+
+    @property
+    def roster_client(self) -> RosterClient:
+        """Keeper of the verified roster and its files."""
         ...
 
     def stopped_loops(self) -> list[str]:

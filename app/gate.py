@@ -57,8 +57,12 @@ class Principal:
         if scope in self.scopes:
             return
         if self.kind == "anonymous":
-            raise NotAuthenticated(f"This needs an API token with the scope {scope!r}. Send it as: Authorization: Bearer <token>.")
-        raise NotAllowed(f"This credential does not carry the scope {scope!r}. Ask this node's operator for one that does.")
+            raise NotAuthenticated(
+                f"This needs an API token with the scope {scope!r}. Send it as: Authorization: Bearer <token>."
+            )
+        raise NotAllowed(
+            f"This credential does not carry the scope {scope!r}. Ask this node's operator for one that does."
+        )
 
 
 ANONYMOUS: Final = Principal("anonymous", None, int(Tlp.CLEAR), frozenset())

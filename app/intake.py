@@ -58,7 +58,9 @@ def verify(signed: SignedNotice, *, origin: str, roster: Roster, at: int) -> Ver
     """
     verified = judge_statement(signed.statement, origin=origin, index=None, roster=roster, at=at)
     if roster.states[verified.issuer].status != "member":
-        raise NotAllowed(f"{verified.issuer} is {roster.states[verified.issuer].status} in the roster and cannot issue notices.")
+        raise NotAllowed(
+            f"{verified.issuer} is {roster.states[verified.issuer].status} in the roster and cannot issue notices."
+        )
     check_not_expired(verified.statement, at=at)
     return judge_body(verified, signed.parts)
 
@@ -72,7 +74,9 @@ class Sequencer:
     def __init__(self, db: Database, log_id: int, clock: Clock, on_commit: Callable[[], None]) -> None:
         """`on_commit` is called after each commit that appended something: it wakes the publisher."""
         self._db, self._log_id, self._clock, self._on_commit = db, log_id, clock, on_commit
-        self._queue: queue.SimpleQueue[tuple[Sequence[VerifiedNotice], Future[list[Answer]]] | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[tuple[Sequence[VerifiedNotice], Future[list[Answer]]] | None] = (
+            queue.SimpleQueue()
+        )
         self._queued = 0
         self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="sequencer", daemon=True)
@@ -130,7 +134,11 @@ class Sequencer:
                     answers += record_own(self._db, session, self._log_id, some, now=self._clock())
         except Exception as error:  # the thread must go on; every poster of this commit learns that it failed
             log.exception("append failed", extra={"action": "append_failed", "count": len(notices)})
-            failure = error if isinstance(error, VerbaleError) else Busy("The notice could not be stored now. Send it again.")
+            failure = (
+                error
+                if isinstance(error, VerbaleError)
+                else Busy("The notice could not be stored now. Send it again.")
+            )
             for _, future in groups:
                 future.set_exception(failure)
             return
@@ -148,9 +156,22 @@ class Sequencer:
 class Intake:
     """The local door as the routers use it: verify in the pool, then sequence."""
 
-    def __init__(self, sequencer: Sequencer, pool: ThreadPoolExecutor, origin: str, roster: Callable[[], Roster], clock: Clock) -> None:
+    def __init__(
+        self,
+        sequencer: Sequencer,
+        pool: ThreadPoolExecutor,
+        origin: str,
+        roster: Callable[[], Roster],
+        clock: Clock,
+    ) -> None:
         """`roster` returns the roster in force and raises if there is none."""
-        self._sequencer, self._pool, self._origin, self._roster, self._clock = sequencer, pool, origin, roster, clock
+        self._sequencer, self._pool, self._origin, self._roster, self._clock = (
+            sequencer,
+            pool,
+            origin,
+            roster,
+            clock,
+        )
 
     def verify_many(self, notices: Sequence[SignedNotice]) -> list[VerifiedNotice | VerbaleError]:
         """Judge notices on all cores; one outcome each, in order."""

@@ -77,10 +77,19 @@ class Loop:
                 self.failures = 0
             except Exception as error:  # whatever it was, the loop goes on
                 self.failures += 1
-                pause = min(FIRST_PAUSE_S * 2 ** min(self.failures - 1, 10), LONGEST_PAUSE_S, max(self._interval_s, 5.0))
+                pause = min(
+                    FIRST_PAUSE_S * 2 ** min(self.failures - 1, 10),
+                    LONGEST_PAUSE_S,
+                    max(self._interval_s, 5.0),
+                )
                 expected = isinstance(error, PeerFault)
                 level = logging.WARNING if expected else logging.ERROR
-                extra = {"action": "step_failed", "loop": self.name, "failures": self.failures, "why": str(error)[:500]}
+                extra = {
+                    "action": "step_failed",
+                    "loop": self.name,
+                    "failures": self.failures,
+                    "why": str(error)[:500],
+                }
                 log.log(level, "%s: %s", self.name, type(error).__name__, extra=extra, exc_info=not expected)
             self._beat = time.monotonic()
             self._hint.wait(pause)

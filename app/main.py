@@ -37,7 +37,9 @@ def create_app(node: Node) -> FastAPI:
         finally:
             await run_in_threadpool(node.stop)
 
-    app: FastAPI = FastAPIOffline(title="Verbale", version=__version__, description=DESCRIPTION, lifespan=lifespan)
+    app: FastAPI = FastAPIOffline(
+        title="Verbale", version=__version__, description=DESCRIPTION, lifespan=lifespan
+    )
     app.state.node = node
     app.state.metrics = RequestMetrics()
     problems.install(app)

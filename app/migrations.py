@@ -74,11 +74,15 @@ def check_current(database: Database) -> None:
     head = ScriptDirectory.from_config(_config()).get_current_head()
     current = current_revision(database)
     if current != head:
-        raise SchemaNotCurrent(f"The database is at schema {current or 'none'}, this version needs {head}. Run: verbale db upgrade")
+        raise SchemaNotCurrent(
+            f"The database is at schema {current or 'none'}, this version needs {head}. Run: verbale db upgrade"
+        )
 
 
 def differences(database: Database) -> list[str]:
     """What the models say that the migrated schema does not, one line each; empty when they agree (`alembic check`)."""
     with database.engine.connect() as connection:
-        found = compare_metadata(MigrationContext.configure(connection, opts={"compare_type": True}), Base.metadata)
+        found = compare_metadata(
+            MigrationContext.configure(connection, opts={"compare_type": True}), Base.metadata
+        )
     return [str(difference) for difference in found]

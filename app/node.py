@@ -8,6 +8,7 @@ and `verbale worker` runs the rest.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import threading
@@ -167,7 +168,9 @@ class Node:
     def _roster_sources(self) -> tuple[str | Path, ...]:
         from pathlib import Path  # noqa: PLC0415 - a type at run time only here
 
-        return tuple(s if s.startswith(("http://", "https://")) else Path(s) for s in self.settings.roster_sources)
+        return tuple(
+            s if s.startswith(("http://", "https://")) else Path(s) for s in self.settings.roster_sources
+        )
 
     def _own_log(self) -> int:
         with self.db.read() as session:
@@ -214,7 +217,9 @@ class Node:
         try:
             roster = self.roster_client.refresh(self.clock() // 1000)
         except VerbaleError as error:
-            log.warning("roster not refreshed", extra={"action": "roster_refresh_failed", "why": str(error)[:500]})
+            log.warning(
+                "roster not refreshed", extra={"action": "roster_refresh_failed", "why": str(error)[:500]}
+            )
             try:
                 roster = self.roster()
             except RosterMissing:
@@ -250,12 +255,13 @@ class Node:
         """Start the loops: publish, offer, follow, judge, roster, webhooks."""
         publisher = Loop("publish", self.publish, interval_s=PUBLISH_INTERVAL_S)
         self._publisher = publisher
-        self._loops = [publisher, Loop("roster", self.refresh_roster, interval_s=self.settings.roster_refresh_s)]
+        self._loops = [
+            publisher,
+            Loop("roster", self.refresh_roster, interval_s=self.settings.roster_refresh_s),
+        ]
         self._deliveries = DeliveryLoop(self.db, self.clock, self.webhooks)
-        try:
+        with contextlib.suppress(RosterMissing):  # then the roster loop adopts the first one it gets
             self.adopt(self.roster())
-        except RosterMissing:
-            pass  # the roster loop will
         for loop in self._loops:
             loop.start()
         self._deliveries.start()
@@ -297,7 +303,8 @@ class Node:
     async def submit_many(self, notices: Sequence[SignedNotice]) -> list[Receipt | VerbaleError]:
         """Judge and record many; one answer each, in order, after the commit."""
         outcomes, future = await run_in_threadpool(self.intake.begin, notices)
-        recorded = iter(await asyncio.wrap_future(future)) if future is not None else iter(())
+        answers = await asyncio.wrap_future(future) if future is not None else []
+        recorded = iter(answers)
         return [outcome if isinstance(outcome, VerbaleError) else next(recorded) for outcome in outcomes]
 
     def _on_commit(self) -> None:
@@ -320,7 +327,13 @@ class Node:
 
     def _authenticate(self, method: str, url: str, headers: dict[str, str], body: bytes) -> Principal:
         principal = authenticate_peer(
-            self.db, method=method, url=url, headers=headers, body=body, roster=self.roster(), now=self.clock()
+            self.db,
+            method=method,
+            url=url,
+            headers=headers,
+            body=body,
+            roster=self.roster(),
+            now=self.clock(),
         )
         self._heard_from(principal.state)
         return principal
@@ -358,7 +371,9 @@ class Node:
                 return False
             return witnessing.offer_step(self.db, self.client, current, self.log_id)
 
-        loop = self._offerers[endpoint.name] = Loop(f"offer {endpoint.name}", step, interval_s=OFFER_INTERVAL_S)
+        loop = self._offerers[endpoint.name] = Loop(
+            f"offer {endpoint.name}", step, interval_s=OFFER_INTERVAL_S
+        )
         loop.start()
 
     # ── following ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -464,7 +479,9 @@ class Node:
 
         def bodies(indexes: Sequence[int]) -> Given | None:
             node_url = self.roster().states[followed.state].url
-            return None if node_url is None else remote.ask_node(self.client, node_url, followed.origin, indexes)
+            return (
+                None if node_url is None else remote.ask_node(self.client, node_url, followed.origin, indexes)
+            )
 
         judged = remote.judge_step(
             self.db, followed.log_id, roster=self.roster(), pool=self.pool, bodies=bodies, clock=self.clock
@@ -494,13 +511,17 @@ class Node:
             See `app.replication.witness.open_submission` and `app.tlog.witness`.
         """
         identity = self.witness
-        log_id, checkpoint, note = witnessing.open_submission(self.db, submission, self.roster(), identity.name)
+        log_id, checkpoint, note = witnessing.open_submission(
+            self.db, submission, self.roster(), identity.name
+        )
         followed = self._followed.get(checkpoint.origin)
         if followed is None or not self.roster_is_fresh():
             return checkpoint, None
         with self.db.read() as session:
             mirror = read_followed(session, log_id)
-        if checkpoint.size - mirror.size > NEAR or not followed.lock.acquire(timeout=self.settings.peer_timeout_s / 2):
+        if checkpoint.size - mirror.size > NEAR or not followed.lock.acquire(
+            timeout=self.settings.peer_timeout_s / 2
+        ):
             assert followed.follower is not None  # noqa: S101 - made with it
             followed.follower.wake()
             return checkpoint, None

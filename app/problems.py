@@ -94,8 +94,8 @@ PROBLEMS: Final[Mapping[str, Problem]] = {
     "unknown-country": Problem(422, "Unknown country", "Countries are ISO 3166-1 alpha-2 codes, or XK."),
     "invalid-control-code": Problem(422, "Not a code of this control list",
         "Each list has its own numbering; the detail says how its codes look."),
-    "invalid-party": Problem(422, "A party does not follow the party model",
-        "Parties are FollowTheMoney entities on a pinned list of schemata and properties; the detail names the one at fault."),
+    "inapplicable-amendment": Problem(422, "The amendment cannot be applied",
+        "What it changes does not fit the version it names. Read the current version and amend that."),
     # ── keys and signatures ──
     "invalid-signature": Problem(422, "The signature does not hold",
         "Sign the exact bytes that are sent, with the key that `kid` names; nothing may be re-serialised in between."),
@@ -147,7 +147,33 @@ PROBLEMS: Final[Mapping[str, Problem]] = {
     "malformed-bundle": Problem(422, "Not an entry bundle", "Entries are a 16-bit length and that many bytes, nothing else."),
     "invalid-inclusion-proof": Problem(422, "The inclusion proof does not hold", "The leaf is not proven to stand under that root."),
     "invalid-consistency-proof": Problem(422, "The consistency proof does not hold", "The larger tree is not proven to continue the smaller."),
+    "invalid-note-signature": Problem(422, "A signature line of the note does not hold",
+        "A line names a known key and does not verify; then the whole note is refused (C2SP signed-note)."),
+    "no-known-signature": Problem(403, "No signature by a known key", "The note carries no line by any key that the roster lists for this."),
+    "old-size-mismatch": Problem(409, "The old size is not what this witness has", "The answer names the size to begin from; send the proof from there."),
+    "checkpoint-forked": Problem(409, "Two roots for one size", "The log signed two different trees. This is evidence, and it is kept."),
+    "proof-refused": Problem(422, "The file does not prove what it claims", "The detail names the step that failed."),
+    "not-yet-provable": Problem(404, "Not provable yet",
+        "The notice is recorded and no signed checkpoint covers it yet. Ask again in a second."),
+    # ── signed requests ──
+    "invalid-message-signature": Problem(401, "The message signature does not hold",
+        "Sign method, target, digest, creation time and nonce as `docs/protocol.md` says (RFC 9421), with the node's transport key."),
+    "signature-too-old": Problem(401, "The message signature is outside its window",
+        "`created` may differ by five minutes; the detail gives the measured skew. Set the clock."),
+    "signature-replayed": Problem(401, "This request was seen before", "A nonce counts once. Sign each request anew."),
+    # ── webhooks ──
+    "unsafe-url": Problem(422, "The webhook's URL cannot be called",
+        "It has to be https, without credentials, and lead to a public address, unless the operator allows the network."),
+    "invalid-webhook-secret": Problem(422, "Not a webhook secret", "A secret begins with `whsec_`; a public key in its place would let anybody sign."),
+    "too-many-subscriptions": Problem(409, "Too many subscriptions", "Delete one that is not needed any more."),
+    "not-deliverable": Problem(409, "The delivery must not be sent any more", "Its notice is no longer this token's to see."),
     # ── the roster ──
+    "draft-not-complete": Problem(409, "Signatures are missing", "The detail says whose."),
+    "draft-outdated": Problem(409, "The roster has moved on", "Make the change again on the current version."),
+    "draft-signed": Problem(409, "The draft is signed already", "What is signed cannot be changed. Begin a new draft."),
+    "key-not-in-role": Problem(403, "The key may not sign this", "It holds no role in any file of this draft."),
+    "root-would-orphan-targets": Problem(422, "The new root would leave targets unsigned",
+        "Keep enough of the keys that signed the present targets, or sign new targets with it."),
     "roster-refused": Problem(422, "The roster change is refused", "The detail says which rule it breaks."),
     "roster-not-verified": Problem(422, "The roster does not verify", "Signatures, versions or hashes of its metadata do not hold."),
     "roster-expired": Problem(503, "The roster has expired", "Reading goes on. The administrators have to sign new metadata; this node takes it by itself."),
@@ -157,6 +183,22 @@ PROBLEMS: Final[Mapping[str, Problem]] = {
     "not-ready": Problem(503, "The node is not ready",
         "It answers and cannot do its work: the database, the roster or a background loop. Its operator sees which."),
     "schema-not-current": Problem(503, "The database needs an upgrade", "The operator has to run `verbale db upgrade`."),
+    "checkpoint-fork": Problem(502, "The log contradicts itself", "It signed two heads that cannot both be true. The evidence is kept, and the log is frozen here."),
+    "corrupt-leaves": Problem(502, "Leaves do not match the head", "What was served does not hash to the signed head; another source is tried."),
+    "log-not-served": Problem(502, "The log is not served", "The source has no checkpoint of it yet."),
+    "stale-head": Problem(502, "The log went back", "The origin serves an older head than one it signed before."),
+    "peer-answer-refused": Problem(502, "Another node's answer is refused", "It is too large, redirected, or not in the format asked for."),
+    "peer-unreachable": Problem(502, "Another node does not answer", "It is tried again by itself."),
+    "roster-source-fault": Problem(502, "No source serves a valid roster", "The roster in force stays in force."),
+    "unknown-bis-record": Problem(422, "Not a record of the BIS data set", "The line does not have the members that the data set's records have."),
+    "demo-failed": Problem(500, "The demo failed", "Something that it shows did not happen."),
+    "log-corrupt": Problem(500, "The stored log is damaged", "The operator has to run `verbale fsck`."),
+    "log-not-initialised": Problem(500, "There is no log", "The operator has to run `verbale node init`, or to restore the right database."),
+    "node-exists": Problem(500, "There is a node already", "Choose another folder."),
+    "unsafe-key-file": Problem(500, "A key file is not safe", "The operator has to restore it, or to close its permissions."),
+    "unsafe-settings": Problem(500, "The settings are not safe", "The operator has to mend them; see `docs/operations.md`."),
+    "witness-ahead": Problem(500, "The node lost part of its log",
+        "It was restored from an old backup. The operator has to restore the rest before anything is signed."),
     "node-fault": Problem(500, "This node is not as it must be", "Its operator has to act; the instance names the entry in its log."),
     "error": Problem(500, "Something went wrong", "The instance names the entry in the node's log."),
     "internal-error": Problem(500, "Something went wrong",
@@ -174,6 +216,11 @@ _OF_STATUS: Final[Mapping[int, str]] = {
     422: "malformed-request",
     431: "headers-too-large",
     503: "busy",
+}
+
+_OF_PLACE: Final[Mapping[int | str, tuple[str, int]]] = {
+    "query": ("invalid-filter", 400),
+    "path": ("not-found", 404),  # an address in no form that exists
 }
 
 _INTERNAL: Final = "This node met an error it did not foresee. Its operator finds it by the instance."
@@ -200,6 +247,13 @@ def response(error: VerbaleError, base_url: str) -> Response:
     """The whole answer for an error, header fields included."""
     body = document(error, base_url)
     return Response(orjson.dumps(body), body["status"], _headers(body["status"]), media_type=MEDIA_TYPE)
+
+
+def encode(error: VerbaleError, base_url: str, status: int | None = None) -> tuple[bytes, int]:
+    """The document's bytes and its status, for what answers below the application; `status` replaces the table's."""
+    body = document(error, base_url)
+    body["status"] = status or body["status"]
+    return orjson.dumps(body), body["status"]
 
 
 def internal(base_url: str) -> Response:
@@ -271,8 +325,8 @@ def _on_error(request: Request, error: Exception) -> Response:
 def _on_validation(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for these
     found = error.errors()
-    in_query = all(e["loc"][:1] == ("query",) for e in found)
-    code, status = ("invalid-filter", 400) if in_query else ("malformed-request", 422)
+    places = {e["loc"][0] for e in found if e["loc"]}
+    code, status = _OF_PLACE.get(places.pop() if len(places) == 1 else "body", ("malformed-request", 422))
     errors = [{"pointer": _pointer(e["loc"]), "detail": e["msg"]} for e in found]
     first = f"{errors[0]['pointer'] or 'body'}: {errors[0]['detail']}." if errors else ""
     body = _document(

@@ -82,7 +82,9 @@ def make_proof(
     """
     log = session.execute(select(LogRow.origin, LogRow.state).where(LogRow.id == log_id)).one()
     versions = session.execute(
-        select(EntryRow.idx, EntryRow.id, EntryRow.tlp_rank, EntryRow.audience, EntryRow.body_state, LeafRow.leaf)
+        select(
+            EntryRow.idx, EntryRow.id, EntryRow.tlp_rank, EntryRow.audience, EntryRow.body_state, LeafRow.leaf
+        )
         .join(LeafRow, (LeafRow.log_id == EntryRow.log_id) & (LeafRow.idx == EntryRow.idx))
         .where(EntryRow.log_id == log_id, EntryRow.root_idx == root_idx, EntryRow.fault_code.is_(None))
         .order_by(EntryRow.idx)
@@ -134,15 +136,21 @@ def _best_head(session: Session, log_id: int, index: int, quorum: int) -> int | 
     if confirmed is not None:
         return confirmed
     return session.execute(
-        select(func.max(HeadRow.size)).where(HeadRow.log_id == log_id, HeadRow.size > index, HeadRow.note.is_not(None))
+        select(func.max(HeadRow.size)).where(
+            HeadRow.log_id == log_id, HeadRow.size > index, HeadRow.note.is_not(None)
+        )
     ).scalar_one_or_none()
 
 
 def _parts(session: Session, log_id: int, idx: int) -> dict[str, dict[str, str]]:
     rows = session.execute(
-        select(BodyRow.part, BodyRow.salt, BodyRow.content).where(BodyRow.log_id == log_id, BodyRow.idx == idx)
+        select(BodyRow.part, BodyRow.salt, BodyRow.content).where(
+            BodyRow.log_id == log_id, BodyRow.idx == idx
+        )
     )
-    return {part: {"salt": b64u_encode(salt), "content": b64u_encode(content)} for part, salt, content in rows}
+    return {
+        part: {"salt": b64u_encode(salt), "content": b64u_encode(content)} for part, salt, content in rows
+    }
 
 
 # ── checking ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -214,7 +222,9 @@ def verify_proof(proof: Any, pinned_root: bytes, *, at: int | None = None) -> Pr
     if state is None:
         raise ProofRefused("roster", f"the roster lists no log {origin}.")
     try:
-        checkpoint, note = open_checkpoint(_text(proof["checkpoint"]).encode(), log_keys(roster, origin), origin)
+        checkpoint, note = open_checkpoint(
+            _text(proof["checkpoint"]).encode(), log_keys(roster, origin), origin
+        )
     except Refused as error:
         raise ProofRefused("checkpoint", str(error)) from error
     cosigned: dict[str, int] = {}
@@ -227,12 +237,12 @@ def verify_proof(proof: Any, pinned_root: bytes, *, at: int | None = None) -> Pr
         except InvalidSignature as error:
             raise ProofRefused("cosignatures", f"the cosignature of {code} does not hold: {error}") from error
     chain = _Chain()
-    versions = []
     statements = proof["statements"]
     if not isinstance(statements, list) or not statements:
         raise ProofRefused("format", "statements must be a list with at least the issuing statement.")
-    for item in statements:
-        versions.append(_verify_statement(item, origin, checkpoint.size, checkpoint.root, roster, chain))
+    versions = tuple(
+        _verify_statement(item, origin, checkpoint.size, checkpoint.root, roster, chain) for item in statements
+    )
     assert chain.state is not None  # noqa: S101 - `_verify_statement` sets it or raises
     if chain.state.root_id != proof["notice"]:
         raise ProofRefused("life", "the statements are of another notice than the file names.")
@@ -244,7 +254,7 @@ def verify_proof(proof: Any, pinned_root: bytes, *, at: int | None = None) -> Pr
         size=checkpoint.size,
         cosigned_by=cosigned,
         quorum=roster.quorum(),
-        versions=tuple(versions),
+        versions=versions,
         roster_version=roster.version,
     )
 
@@ -298,6 +308,6 @@ def _verify_statement(
 
 
 def _text(value: object) -> str:
-    if not isinstance(value, str) or not value.isprintable() and "\n" not in value:
+    if not isinstance(value, str) or (not value.isprintable() and "\n" not in value):
         raise Malformed("A text is missing or cannot be read.")
     return value

@@ -94,7 +94,9 @@ def record_own(
     return answers
 
 
-def _existing(session: Session, log: StoredLog, statement_id: str, leaf_hash: bytes, placed: dict[str, int]) -> Receipt:
+def _existing(
+    session: Session, log: StoredLog, statement_id: str, leaf_hash: bytes, placed: dict[str, int]
+) -> Receipt:
     index = placed.get(statement_id)
     if index is None:
         index = session.execute(
@@ -132,7 +134,9 @@ def record_mirrored(
     if not arrivals:
         return
     if arrivals[0].index != judged or (start is not None and start != judged):
-        raise NodeFault(f"{log.origin} is judged up to {judged}, and leaf {arrivals[0].index} was to be next.")
+        raise NodeFault(
+            f"{log.origin} is judged up to {judged}, and leaf {arrivals[0].index} was to be next."
+        )
     fold = Fold(
         db,
         session,

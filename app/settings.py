@@ -31,43 +31,66 @@ class Settings:
     """What one node needs to know. Paths are absolute once loaded; relative ones count from the settings file."""
 
     state: str = field(metadata={"doc": "Alpha-2 code of the State that runs this node."})
-    origin: str = field(metadata={"doc": "Origin of the own log, `<host>/log/<epoch>`. Never change it after `node init`."})
-    data_dir: Path = field(metadata={"doc": "Folder of this node: keys, roster, and the SQLite database by default."})
-    public_url: str = field(metadata={"doc": "URL under which peers reach this node, without a trailing slash."})
-    database_url: str = field(default="", metadata={"doc": "SQLAlchemy URL; empty is SQLite in `data_dir/verbale.db`."})
+    origin: str = field(
+        metadata={"doc": "Origin of the own log, `<host>/log/<epoch>`. Never change it after `node init`."}
+    )
+    data_dir: Path = field(
+        metadata={"doc": "Folder of this node: keys, roster, and the SQLite database by default."}
+    )
+    public_url: str = field(
+        metadata={"doc": "URL under which peers reach this node, without a trailing slash."}
+    )
+    database_url: str = field(
+        default="", metadata={"doc": "SQLAlchemy URL; empty is SQLite in `data_dir/verbale.db`."}
+    )
     listen_host: str = field(default="127.0.0.1", metadata={"doc": "Address to listen on."})
     listen_port: int = field(default=8480, metadata={"doc": "Port to listen on."})
     roster_sources: tuple[str, ...] = field(
         default=(),
-        metadata={"doc": "Where the roster is fetched from: URLs that end in /roster, or folders. Peers' nodes are tried too."},
+        metadata={
+            "doc": "Where the roster is fetched from: URLs that end in /roster, or folders. Peers' nodes are tried too."
+        },
     )
     roster_root: Path = field(
-        default=Path("root.json"), metadata={"doc": "The pinned root of the roster, obtained out of band; relative to data_dir."}
+        default=Path("root.json"),
+        metadata={"doc": "The pinned root of the roster, obtained out of band; relative to data_dir."},
     )
     roster_refresh_s: int = field(default=60, metadata={"doc": "Seconds between two looks for a new roster."})
     follow_interval_s: float = field(
-        default=5.0, metadata={"doc": "Seconds between two looks at a peer's log when it offers nothing by itself."}
+        default=5.0,
+        metadata={"doc": "Seconds between two looks at a peer's log when it offers nothing by itself."},
     )
     peer_timeout_s: float = field(default=10.0, metadata={"doc": "Seconds to wait for a peer's answer."})
     witnesses: tuple[str, ...] = field(
         default=(),
         metadata={"doc": "Witnesses outside the roster: `<vkey> <url>` each (C2SP tlog-witness)."},
     )
-    max_body_bytes: int = field(default=4 * 2**20, metadata={"doc": "Largest body of one request, decompressed."})
-    max_batch_bytes: int = field(default=256 * 2**20, metadata={"doc": "Largest body of one batch, decompressed; it is streamed."})
+    max_body_bytes: int = field(
+        default=4 * 2**20, metadata={"doc": "Largest body of one request, decompressed."}
+    )
+    max_batch_bytes: int = field(
+        default=256 * 2**20, metadata={"doc": "Largest body of one batch, decompressed; it is streamed."}
+    )
     max_batch_lines: int = field(default=100_000, metadata={"doc": "Most notices in one batch."})
-    max_notice_bytes: int = field(default=2 * 2**20, metadata={"doc": "Largest signed notice with its parts, as JSON."})
+    max_notice_bytes: int = field(
+        default=2 * 2**20, metadata={"doc": "Largest signed notice with its parts, as JSON."}
+    )
     max_header_bytes: int = field(default=16 * 2**10, metadata={"doc": "Largest request header."})
-    webhook_allow_http: bool = field(default=False, metadata={"doc": "Allow webhooks over plain http. For tests and intranets."})
+    webhook_allow_http: bool = field(
+        default=False, metadata={"doc": "Allow webhooks over plain http. For tests and intranets."}
+    )
     webhook_allow_networks: tuple[str, ...] = field(
-        default=(), metadata={"doc": "Networks (CIDR) that webhooks may reach although they are private or loopback."}
+        default=(),
+        metadata={"doc": "Networks (CIDR) that webhooks may reach although they are private or loopback."},
     )
     background: bool = field(
-        default=True, metadata={"doc": "Run the background loops in the server; false when `verbale worker` runs them."}
+        default=True,
+        metadata={"doc": "Run the background loops in the server; false when `verbale worker` runs them."},
     )
     log_level: str = field(default="INFO", metadata={"doc": "DEBUG, INFO, WARNING or ERROR."})
     insecure_demo: bool = field(
-        default=False, metadata={"doc": "Accept demo keys and plain http between peers. Never on a real node."}
+        default=False,
+        metadata={"doc": "Accept demo keys and plain http between peers. Never on a real node."},
     )
 
     @property
@@ -117,15 +140,24 @@ def load(path: Path | None = None, environment: Mapping[str, str] | None = None)
             continue
         name = variable.removeprefix(PREFIX).lower()
         if name not in known:
-            raise UnsafeSettings(f"The environment variable {variable} is no setting of this version. See docs/operations.md.")
+            raise UnsafeSettings(
+                f"The environment variable {variable} is no setting of this version. See docs/operations.md."
+            )
         values[name] = text
     unknown = sorted(values.keys() - known.keys())
     if unknown:
-        raise UnsafeSettings(f"{path} has settings this version does not know: {', '.join(unknown)}. See docs/operations.md.")
+        raise UnsafeSettings(
+            f"{path} has settings this version does not know: {', '.join(unknown)}. See docs/operations.md."
+        )
     missing = sorted(n for n in ("state", "origin", "data_dir", "public_url") if not values.get(n))
     if missing:
-        raise UnsafeSettings(f"Missing settings: {', '.join(missing)}. Run `verbale node init`, or set VERBALE_SETTINGS to its file.")
-    settings = Settings(**{name: _convert(name, str(known[name].type), value) for name, value in values.items()})
+        raise UnsafeSettings(
+            f"Missing settings: {', '.join(missing)}. Run `verbale node init`, or set VERBALE_SETTINGS to its file."
+        )
+    converted: dict[str, Any] = {
+        name: _convert(name, str(known[name].type), value) for name, value in values.items()
+    }
+    settings = Settings(**converted)
     data_dir = settings.data_dir if settings.data_dir.is_absolute() else base / settings.data_dir
     object.__setattr__(settings, "data_dir", data_dir.resolve())
     _check(settings)
@@ -149,7 +181,9 @@ def _convert(name: str, type_: str, value: object) -> object:
         if type_ == "bool":
             if isinstance(value, bool):
                 return value
-            return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}[str(value).lower()]
+            return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}[
+                str(value).lower()
+            ]
         if type_ == "int":
             return int(str(value))
         if type_ == "float":
@@ -164,7 +198,9 @@ def _convert(name: str, type_: str, value: object) -> object:
 
 def _check(settings: Settings) -> None:
     if settings.state not in STATES:
-        raise UnsafeSettings(f"state is {settings.state!r}; it must be the alpha-2 code of a Subscribing State.")
+        raise UnsafeSettings(
+            f"state is {settings.state!r}; it must be the alpha-2 code of a Subscribing State."
+        )
     if not is_origin(settings.origin):
         raise UnsafeSettings(f"origin is {settings.origin!r}; it must look like ee.example/log/1.")
     url = urlsplit(settings.public_url)
@@ -175,7 +211,13 @@ def _check(settings: Settings) -> None:
         raise UnsafeSettings("public_url is plain http on a name that is not this machine. Use https.")
     if not 0 < settings.listen_port < 65536:  # noqa: PLR2004 - TCP
         raise UnsafeSettings("listen_port must be between 1 and 65535.")
-    for name in ("max_body_bytes", "max_batch_bytes", "max_batch_lines", "max_notice_bytes", "max_header_bytes"):
+    for name in (
+        "max_body_bytes",
+        "max_batch_bytes",
+        "max_batch_lines",
+        "max_notice_bytes",
+        "max_header_bytes",
+    ):
         if getattr(settings, name) < 1:
             raise UnsafeSettings(f"{name} must be positive.")
     for network in settings.webhook_allow_networks:

@@ -72,7 +72,9 @@ def begin_log(settings: Settings) -> None:
         migrations.upgrade(db)
         with db.write() as session:
             if session.execute(select(LogRow.id).where(LogRow.is_own)).first() is not None:
-                raise NodeExists("The database holds an own log already. A node has one; use another database.")
+                raise NodeExists(
+                    "The database holds an own log already. A node has one; use another database."
+                )
             session.add(
                 LogRow(
                     origin=settings.origin,

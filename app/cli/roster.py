@@ -1,6 +1,6 @@
 """`verbale roster`: keys, proposals, reviews and signatures of the roster, and a look at it.
 
-Commands raise VerbaleError; `app.cli` prints it and maps it to an exit code. `check` alone has codes of its own, see there.
+Commands raise VerbaleError; `app.cli` prints it and maps it to an exit code. `check` alone has two codes of its own (10, 11).
 Nothing here decides anything: the rules are in `app.roster`.
 """
 
@@ -35,8 +35,8 @@ propose = typer.Typer(
 app.add_typer(propose, name="propose")
 
 CHECK_FINE = 0
-CHECK_SOON = 3
-CHECK_EXPIRED = 4
+CHECK_SOON = 10
+CHECK_EXPIRED = 11
 
 Repository = Annotated[Path, typer.Argument(help="The roster repository: a directory.")]
 DraftName = Annotated[str, typer.Argument(help="The draft's name, for instance accession-jp.")]
@@ -483,8 +483,8 @@ def check(
 ) -> None:
     """Verify the published roster and warn before anything in it expires.
 
-    Exit code 0: nothing to do. 3: something expires within 60 days (root, targets, States) or within a third of its
-    lifetime (snapshot, timestamp). 4: something has expired. 1: the roster does not verify.
+    Exit code 0: nothing to do. 10: something expires within 60 days (root, targets, States) or within a third of its
+    lifetime (snapshot, timestamp). 11: something has expired. 1: the roster does not verify.
     """
     verified = _current(repository, pinned_root)
     moment = _now(at)

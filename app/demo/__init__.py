@@ -1,1 +1,1 @@
-"""A whole federation on one machine, for a first look and for tests. Its keys, offices and terms are its own inventions."""
+"""`verbale demo`: four States on one machine exchange, verify and deliver notices. `app.demo.command` is the way in."""

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Final
 
 from app.domain.roster import CentralContactTerm, ContactPoint, RosterLog
 from app.domain.states import STATES
-from app.keyfiles import FileSigner, KeyCard, card_path, create_key, read_card
+from app.keyfiles import FileSigner, KeyCard, card_path, create_key, load_private, read_card
 from app.roster import ceremony
 from app.roster.documents import StateDocument, StateKey
 from app.roster.founding import subscribing_states
-from app.setup import init_node, node_cards
+from app.settings import load
+from app.setup import SETTINGS_FILE, init_node, node_cards
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -26,6 +27,12 @@ if TYPE_CHECKING:
 
 GRACE_S: Final = 3600
 """Keys count from an hour before the founding, so that clocks that differ a little do not refuse the first notices."""
+
+# Where things lie in the federation's folder.
+ROSTER: Final = "roster"
+GOVERNANCE: Final = "governance"
+ROOT_FILE: Final = "root.json"
+OFFICER_KEY: Final = "officer/contact-point.key"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +76,7 @@ class FoundedNode:
     @property
     def settings_file(self) -> Path:
         """What `verbale serve` needs."""
-        return self.settings.data_dir / "node.toml"
+        return self.settings.data_dir / SETTINGS_FILE
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +110,8 @@ def found(directory: Path, members: Sequence[Member], *, central: str, at: int) 
     Raises:
         NodeExists, Malformed: the folder holds a federation already.
     """
-    repository = directory / "roster"
-    governance_dir = directory / "governance"
+    repository = directory / ROSTER
+    governance_dir = directory / GOVERNANCE
     governance = {m.state: _key(governance_dir, m.state, "governance") for m in members}
     authority = {m.state: _key(governance_dir, m.state, "authority") for m in members}
     online = [_key(governance_dir, m.state, "online") for m in members[:2]]
@@ -132,7 +139,7 @@ def found(directory: Path, members: Sequence[Member], *, central: str, at: int) 
         ceremony.sign(repository, ceremony.FOUNDING, signer, at=at)
     ceremony.publish(repository, ceremony.FOUNDING, at=at)
 
-    root = directory / "root.json"
+    root = directory / ROOT_FILE
     root.write_bytes((repository / "metadata" / "1.root.json").read_bytes())
     for node in nodes:
         node.settings.pinned_root.write_bytes(root.read_bytes())
@@ -157,7 +164,7 @@ def _node(directory: Path, member: Member, repository: Path) -> FoundedNode:
             **member.overrides,
         },
     )
-    contact_key = directory / code / "officer" / "contact-point.key"
+    contact_key = directory / code / OFFICER_KEY
     kid = f"{member.state}/cp/1"
     create_key(contact_key, kid, "notices")
     return FoundedNode(member, settings, contact_key, kid)
@@ -178,3 +185,19 @@ def _document(node: FoundedNode, at: int) -> StateDocument:
         keys=tuple(StateKey.of_card(card, active_from=at - GRACE_S) for card in cards),
         witness_name=f"{member.host}/witness",
     )
+
+
+def reopen(directory: Path) -> Federation:
+    """A federation that `found` made in `directory`, with its keys, ports and data.
+
+    Raises:
+        UnsafeKeyFile, UnsafeSettings: files are missing or were changed.
+    """
+    nodes = []
+    for file in sorted(directory.glob(f"*/{SETTINGS_FILE}")):
+        settings = load(file, environment={})
+        member = Member(settings.state, settings.listen_port)
+        contact_key = file.parent / OFFICER_KEY
+        nodes.append(FoundedNode(member, settings, contact_key, read_card(card_path(contact_key)).kid))
+    online = tuple(load_private(key) for key in sorted((directory / GOVERNANCE).glob("*-online.key")))
+    return Federation(directory, directory / ROOT_FILE, directory / ROSTER, tuple(nodes), online)

@@ -27,8 +27,12 @@ def b64u_decode(text: str | bytes) -> bytes:
         raw = text.encode("ascii") if isinstance(text, str) else text
         data = urlsafe_b64decode(raw + b"=" * (-len(raw) % 4))
     except (UnicodeEncodeError, binascii.Error, ValueError) as error:
-        raise NonCanonicalEncoding("This is not base64url. Encode without padding and with - and _.") from error
+        raise NonCanonicalEncoding(
+            "This is not base64url. Encode without padding and with - and _."
+        ) from error
     # The decoder skips foreign characters and ignores unused bits: re-encoding shows both.
     if urlsafe_b64encode(data).rstrip(b"=") != raw:
-        raise NonCanonicalEncoding("This base64url is not canonical. Encode without padding, line breaks or spare bits.")
+        raise NonCanonicalEncoding(
+            "This base64url is not canonical. Encode without padding, line breaks or spare bits."
+        )
     return data

@@ -19,7 +19,11 @@ documents, `app.cli` maps them to exit codes. `str(error)` is one sentence or tw
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Final
+
+
+_SHOWN: Final = 3
+"""Faults of a notice that fit into one sentence; all of them are in `InvalidNotice.errors`."""
 
 
 class VerbaleError(Exception):
@@ -103,8 +107,8 @@ class InvalidNotice(Malformed):
     def __init__(self, errors: list[tuple[str, str]]) -> None:
         """Keep every error: an officer mends them in one go."""
         self.errors = errors
-        shown = "; ".join(f"{pointer or '/'}: {detail}" for pointer, detail in errors[:3])
-        more = f" (and {len(errors) - 3} more)" if len(errors) > 3 else ""
+        shown = "; ".join(f"{pointer or '/'}: {detail}" for pointer, detail in errors[:_SHOWN])
+        more = f" (and {len(errors) - _SHOWN} more)" if len(errors) > _SHOWN else ""
         super().__init__(f"The notice does not follow its schema. {shown}{more}")
 
 

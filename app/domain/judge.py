@@ -72,7 +72,9 @@ class VerifiedNotice:
     notice: Notice | None
 
 
-def judge_statement(leaf: bytes, *, origin: str, index: int | None, roster: Roster, at: int) -> VerifiedStatement:
+def judge_statement(
+    leaf: bytes, *, origin: str, index: int | None, roster: Roster, at: int
+) -> VerifiedStatement:
     """Judge one leaf without its body.
 
     Args:
@@ -89,7 +91,9 @@ def judge_statement(leaf: bytes, *, origin: str, index: int | None, roster: Rost
     """
     read = statements.parse(leaf)
     if read.log != origin:
-        raise WrongLog(f"The statement was signed for the log {read.log}, not for {origin}. A statement counts in one log only.")
+        raise WrongLog(
+            f"The statement was signed for the log {read.log}, not for {origin}. A statement counts in one log only."
+        )
     state = roster.state_of_origin(origin)
     if state is None:
         raise NotAllowed(f"The roster (version {roster.version}) lists no log {origin}.")
@@ -139,8 +143,14 @@ def check_openings(statement: Statement, parts: Mapping[str, Part]) -> None:
     named = {p.name for p in statement.parts}
     if named != parts.keys():
         missing, extra = sorted(named - parts.keys()), sorted(parts.keys() - named)
-        said = "; ".join(f"{what}: {', '.join(names)}" for what, names in (("missing", missing), ("not named", extra)) if names)
-        raise PartsMismatch(f"The parts are not those the statement names ({said}). Send each named part, and no other.")
+        said = "; ".join(
+            f"{what}: {', '.join(names)}"
+            for what, names in (("missing", missing), ("not named", extra))
+            if names
+        )
+        raise PartsMismatch(
+            f"The parts are not those the statement names ({said}). Send each named part, and no other."
+        )
     for part in statement.parts:
         opened = parts[part.name]
         check_opening(part.commitment, opened.salt, statement.id, part.name, opened.content)
@@ -166,7 +176,9 @@ def judge_main(verified: VerifiedStatement, parts: Mapping[str, Part]) -> Notice
         )
     expected = KIND_OF_TYPE[notice.type]
     if expected != statement.kind:
-        raise KindMismatch(f"A notice of type {notice.type} is carried by a statement of kind {expected}, not {statement.kind}.")
+        raise KindMismatch(
+            f"A notice of type {notice.type} is carried by a statement of kind {expected}, not {statement.kind}."
+        )
     _check_reference(statement, notice)
     _check_attachments(statement, notice)
     return notice
@@ -182,7 +194,9 @@ def _check_reference(statement: Statement, notice: Notice) -> None:
     except NonCanonicalEncoding:
         named = b""
     if named != statement.ref:
-        raise ReferenceMismatch(f"body.{member}.hash and the statement's ref name different versions. They must be the same hash.")
+        raise ReferenceMismatch(
+            f"body.{member}.hash and the statement's ref name different versions. They must be the same hash."
+        )
 
 
 def _check_attachments(statement: Statement, notice: Notice) -> None:
@@ -190,4 +204,6 @@ def _check_attachments(statement: Statement, notice: Notice) -> None:
     named = {p.name for p in statement.parts} - {statements.MAIN_PART}
     if listed != named:
         odd = ", ".join(sorted(listed ^ named))
-        raise PartsMismatch(f"The notice's attachments and the statement's parts differ: {odd}. List each committed part once.")
+        raise PartsMismatch(
+            f"The notice's attachments and the statement's parts differ: {odd}. List each committed part once."
+        )

@@ -78,7 +78,9 @@ def _is_identity(point: _Point) -> bool:
 
 def _small_order_encodings() -> frozenset[bytes]:
     """The canonical encodings of the eight points whose order divides 8."""
-    for y in range(2, 100):  # some small y is a point of full order 8·L; L times it generates the torsion subgroup
+    for y in range(
+        2, 100
+    ):  # some small y is a point of full order 8·L; L times it generates the torsion subgroup
         point = _decompress(y.to_bytes(32, "little"))
         if point is None:
             continue
@@ -103,7 +105,9 @@ def _admit_ed25519(raw: bytes) -> None:
         raise UnacceptableKey(f"An Ed25519 public key has 32 bytes; this one has {len(raw)}.")
     point = _decompress(raw)
     if point is None:
-        raise UnacceptableKey("This Ed25519 public key is not a canonical point of the curve. Generate a new key.")
+        raise UnacceptableKey(
+            "This Ed25519 public key is not a canonical point of the curve. Generate a new key."
+        )
     if raw in _SMALL_ORDER or not _is_identity(_times(_L, point)):
         raise UnacceptableKey(
             "This Ed25519 public key is not of prime order: signatures under it would prove nothing. Generate a new key."
@@ -112,11 +116,15 @@ def _admit_ed25519(raw: bytes) -> None:
 
 def _admit_es256(raw: bytes) -> None:
     if len(raw) != 65 or raw[0] != 4:  # noqa: PLR2004 - SEC 1 uncompressed point on P-256
-        raise UnacceptableKey("A P-256 public key is an uncompressed SEC 1 point of 65 bytes that begins with 0x04.")
+        raise UnacceptableKey(
+            "A P-256 public key is an uncompressed SEC 1 point of 65 bytes that begins with 0x04."
+        )
     try:
         ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), raw)
     except ValueError as error:
-        raise UnacceptableKey("This P-256 public key is not a point of the curve. Generate a new key.") from error
+        raise UnacceptableKey(
+            "This P-256 public key is not a point of the curve. Generate a new key."
+        ) from error
 
 
 @lru_cache(maxsize=4096)
@@ -178,11 +186,15 @@ class PublicKey:
         if len(signature) != 64:  # noqa: PLR2004 - both algorithms
             raise InvalidSignature(f"A signature has 64 bytes; this one has {len(signature)}.")
         if self.alg == "Ed25519" and signature[:32] in _SMALL_ORDER:
-            raise InvalidSignature("The signature's first half is a point of small order; nobody signs so by chance.")
+            raise InvalidSignature(
+                "The signature's first half is a point of small order; nobody signs so by chance."
+            )
         try:
             _verifier(self.alg, self.raw)(signature, message)
         except (CryptographyInvalidSignature, ValueError) as error:
-            raise InvalidSignature("The signature does not hold under this key: the bytes or the key differ.") from error
+            raise InvalidSignature(
+                "The signature does not hold under this key: the bytes or the key differ."
+            ) from error
 
 
 class Signer(Protocol):

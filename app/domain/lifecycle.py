@@ -91,7 +91,9 @@ def advance(history: History, statement: Statement, index: int) -> NoticeState |
             "erase it, in the log that carries it."
         )
     if notice.status == "erased" or (notice.status == "withdrawn" and statement.kind != "erase"):
-        raise NoticeClosed(f"Notice {notice.root_id} is {notice.status}; nothing can follow. Issue a new notice.")
+        raise NoticeClosed(
+            f"Notice {notice.root_id} is {notice.status}; nothing can follow. Issue a new notice."
+        )
     if statement.ref != notice.current_hash:
         raise StaleReference(
             f"Notice {notice.root_id} has a newer version than the one acted on: refer to leaf hash "

@@ -19,7 +19,15 @@ if TYPE_CHECKING:
     from app.domain.keys import PublicKey
 
 KeyUse = Literal["notices", "node", "log", "witness", "transport", "encryption", "webhook"]
-KEY_USES: Final[tuple[KeyUse, ...]] = ("notices", "node", "log", "witness", "transport", "encryption", "webhook")
+KEY_USES: Final[tuple[KeyUse, ...]] = (
+    "notices",
+    "node",
+    "log",
+    "witness",
+    "transport",
+    "encryption",
+    "webhook",
+)
 MembershipStatus = Literal["member", "suspended", "withdrawn"]
 LogStatus = Literal["active", "frozen", "closed"]
 

@@ -46,7 +46,9 @@ _KID = re.compile(r"[A-Z]{2}/[a-z]{1,16}/[1-9][0-9]{0,5}")
 _ORIGIN = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?(:[0-9]{1,5})?/log/[1-9][0-9]{0,5}")
 _PART_NAME = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 _MEDIA_TYPE = re.compile(r"[a-z0-9][a-z0-9!#$&^_.+-]{0,62}/[a-z0-9][a-z0-9!#$&^_.+-]{0,62}")
-_PROTECTED = re.compile(rb'\{"alg":"(Ed25519|ES256)","kid":"([A-Z]{2}/[a-z]{1,16}/[1-9][0-9]{0,5})","typ":"notice\+jws"\}')
+_PROTECTED = re.compile(
+    rb'\{"alg":"(Ed25519|ES256)","kid":"([A-Z]{2}/[a-z]{1,16}/[1-9][0-9]{0,5})","typ":"notice\+jws"\}'
+)
 _REQUIRED = frozenset({"v", "log", "id", "kind", "iat", "parts"})
 _OPTIONAL = frozenset({"exp", "ref"})
 _PART_MEMBERS = {"p", "t", "c"}
@@ -181,7 +183,9 @@ def _payload(payload: bytes) -> dict[str, Any]:
     # Every value below is ASCII or an integer, and for those orjson with sorted members writes RFC 8785 exactly. Equality
     # also excludes duplicate members, as only one of them survives parsing.
     if orjson.dumps(members, option=orjson.OPT_SORT_KEYS) != payload:
-        raise MalformedStatement("The payload is not canonical JSON (RFC 8785): sort members, no white space, no duplicates.")
+        raise MalformedStatement(
+            "The payload is not canonical JSON (RFC 8785): sort members, no white space, no duplicates."
+        )
     if type(members["v"]) is not int or members["v"] != 1:
         raise MalformedStatement("Only statement version 1 is known.")
     _check_text(members, "log", _ORIGIN, "an origin such as ee.example/log/1")
@@ -206,7 +210,9 @@ def _check_text(members: dict[str, Any], name: str, pattern: re.Pattern[str], wh
 def _ref(members: dict[str, Any]) -> bytes | None:
     ref = members.get("ref")
     if (members["kind"] in KINDS_WITH_REF) != ("ref" in members):
-        raise MalformedStatement("ref is required for amend, withdraw, ack and erase, and not allowed for other kinds.")
+        raise MalformedStatement(
+            "ref is required for amend, withdraw, ack and erase, and not allowed for other kinds."
+        )
     return None if "ref" not in members else _hash(ref, "ref")
 
 

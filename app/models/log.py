@@ -26,8 +26,12 @@ class LogRow(Base):
     head_root: Mapped[bytes | None] = mapped_column(LargeBinary)
     head_note: Mapped[bytes | None] = mapped_column(LargeBinary)  # newest checkpoint: the log's own lines
     head_at: Mapped[int | None] = mapped_column(BigInteger)  # when this node signed or verified it
-    backfilled: Mapped[bool] = mapped_column(Boolean, default=False)  # the first catch-up is over: events are live
-    claimed_size: Mapped[int] = mapped_column(BigInteger, default=0)  # largest size the origin signed, verified or not
+    backfilled: Mapped[bool] = mapped_column(
+        Boolean, default=False
+    )  # the first catch-up is over: events are live
+    claimed_size: Mapped[int] = mapped_column(
+        BigInteger, default=0
+    )  # largest size the origin signed, verified or not
     contact_at: Mapped[int | None] = mapped_column(BigInteger)  # last answer of the origin that verified
     skew_ms: Mapped[int | None] = mapped_column(BigInteger)  # origin's clock minus ours
     error_code: Mapped[str | None] = mapped_column(String(64))
@@ -94,5 +98,3 @@ class BodyRow(Base):
     salt: Mapped[bytes] = mapped_column(LargeBinary)
     content: Mapped[bytes] = mapped_column(LargeBinary)
     held_at: Mapped[int] = mapped_column(BigInteger)
-
-

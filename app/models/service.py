@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Boolean, ForeignKey, Index, Integer, LargeBinary, SmallInteger, String, Text, text
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    SmallInteger,
+    String,
+    Text,
+    text,
+)
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.models.base import Base
@@ -23,7 +34,13 @@ class EventRow(Base):
     __tablename__ = "events"
     __table_args__ = (
         # "Was this subscriber told of the notice before?" Live ones only: a first catch-up writes none of it.
-        Index("ix_events_live_notice", "log_id", "root_idx", sqlite_where=text("live"), postgresql_where=text("live")),
+        Index(
+            "ix_events_live_notice",
+            "log_id",
+            "root_idx",
+            sqlite_where=text("live"),
+            postgresql_where=text("live"),
+        ),
     )
 
     seq: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
@@ -72,7 +89,9 @@ class DeliveryRow(Base):
         Index("ix_deliveries_subscription_id_event_seq", "subscription_id", "event_seq", unique=True),
     )
 
-    id: Mapped[str] = mapped_column(String(36), primary_key=True)  # the webhook-id: stable over retries and replays
+    id: Mapped[str] = mapped_column(
+        String(36), primary_key=True
+    )  # the webhook-id: stable over retries and replays
     subscription_id: Mapped[str] = mapped_column(ForeignKey("subscriptions.id"))
     event_seq: Mapped[int] = mapped_column(ForeignKey("events.seq"))
     state: Mapped[str] = mapped_column(String(10))  # pending | delivered | failed | dropped

@@ -18,6 +18,7 @@ from app.models import ApiTokenRow, DeliveryRow, EventRow, LogRow, NoticeRow, Su
 from app.notify import matching
 from app.notify.matching import Cause
 from app.notify.payload import Told
+from app.queries.filters import is_active
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -113,7 +114,9 @@ def claim(
                 .limit(min(free, share))
                 .with_for_update(**db.skip_locked())
             )
-            claimed.extend(Claimed(id_, subscription_id, attempts + 1, now + lease_ms) for id_, attempts in rows)
+            claimed.extend(
+                Claimed(id_, subscription_id, attempts + 1, now + lease_ms) for id_, attempts in rows
+            )
         if claimed:
             session.execute(
                 update(DeliveryRow)
@@ -142,25 +145,32 @@ def prepare(
             ).one_or_none()
             if found is None:
                 continue  # deleted since, and its deliveries with it
-            subscription, token = found.t
+            subscription, token = found
             ended = matching.why_token_ended(token, now)
             if ended is not None:
                 withheld.extend(Withheld(c, ended, ended=True) for c in rows.values())
                 continue
-            bodies = told_bodies(session, subscription, token, setup, list(rows))
+            bodies = told_bodies(session, subscription, token, setup, list(rows), now)
             for id_, row in rows.items():
                 body = bodies.get(id_)
                 if body is None:
-                    withheld.append(Withheld(row, "The notice is no longer visible to this subscription's token."))
+                    withheld.append(
+                        Withheld(row, "The notice is no longer visible to this subscription's token.")
+                    )
                 else:
                     ready.append(Ready(row, subscription.url, subscription.scheme, subscription.secret, body))  # type: ignore[arg-type]  # the column holds a Scheme
     return ready, withheld
 
 
 def told_bodies(
-    session: Session, subscription: SubscriptionRow, token: ApiTokenRow, setup: WebhookSetup, ids: Sequence[str]
+    session: Session,
+    subscription: SubscriptionRow,
+    token: ApiTokenRow,
+    setup: WebhookSetup,
+    ids: Sequence[str],
+    now: int,
 ) -> dict[str, bytes]:
-    """The bodies of those deliveries of one subscription that its token may be sent now, by delivery id."""
+    """The bodies of those deliveries of one subscription that its token may be sent now (unix ms), by delivery id."""
     principal = matching.token_principal(token, setup.state)
     told = matching.told_before(subscription.id, in_hand=ids)
     rows = session.execute(
@@ -183,6 +193,7 @@ def told_bodies(
                 NoticeRow.type.label("notice_type"),
                 NoticeRow.tlp_rank,
                 NoticeRow.status,
+                is_active(now).label("is_active"),
                 NoticeRow.version.label("notice_version"),
                 NoticeRow.content_state,
                 visible(principal).label("seen"),
@@ -220,7 +231,7 @@ def _told(row: Any) -> Told:  # noqa: ANN401 - a row of the statement above
         issuer=row.issuer,
         notice_type=None if erased else row.notice_type,
         tlp_rank=None if erased else row.tlp_rank,
-        status=row.status,
+        status="expired" if row.status == "active" and not row.is_active else row.status,
         origin=row.origin,
         index=row.idx,
         leaf_hash=None if row.leaf_hash is None else bytes(row.leaf_hash),

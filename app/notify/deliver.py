@@ -50,6 +50,9 @@ DRAIN_SECONDS: Final = 1.0
 CONCURRENCY: Final = 128
 POLL_SECONDS: Final = 1.0
 LONGEST_BACK_OFF_SECONDS: Final = 30.0
+PATIENCE_SECONDS: Final = 120.0
+"""Without a turn that went well for so long, the loop is reported as stopped."""
+
 LEAVE_SECONDS: Final = 5.0
 """How long a stopping loop waits for attempts in flight; what is cut off is sent again after its lease."""
 
@@ -69,7 +72,9 @@ class Sender:
     ) -> None:
         """Connect to nothing yet."""
         self._setup, self._clock = setup, clock
-        self._timeout = aiohttp.ClientTimeout(total=total_seconds, sock_connect=connect_seconds, connect=total_seconds)
+        self._timeout = aiohttp.ClientTimeout(
+            total=total_seconds, sock_connect=connect_seconds, connect=total_seconds
+        )
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
@@ -91,7 +96,10 @@ class Sender:
         return self
 
     async def __aexit__(
-        self, _type: type[BaseException] | None, _error: BaseException | None, _traceback: TracebackType | None
+        self,
+        _type: type[BaseException] | None,
+        _error: BaseException | None,
+        _traceback: TracebackType | None,
     ) -> None:
         """Close the connection pool."""
         if self._session is not None:
@@ -120,7 +128,9 @@ class Sender:
         retry_after: int | None = None
         try:
             headers = self.signed(ready, self._clock() // 1000)
-            async with self._session.post(ready.url, data=ready.body, headers=headers, allow_redirects=False) as answer:
+            async with self._session.post(
+                ready.url, data=ready.body, headers=headers, allow_redirects=False
+            ) as answer:
                 status = answer.status
                 retry_after = retry.parse_retry_after(answer.headers.get("Retry-After"), self._clock())
                 await _drain(answer)
@@ -197,9 +207,10 @@ async def deliver_step(
 class DeliveryLoop:
     """Delivers until it is stopped: inside the server (`start`, `stop`) or as a process of its own (`run`).
 
-    Attributes:
-        last_turn: `time.monotonic()` of the last turn that went well; readiness looks at its age.
+    Speaks the same words as `app.loops.Loop`, so that a node can hold it among its loops.
     """
+
+    name = "webhooks"
 
     def __init__(
         self,
@@ -221,7 +232,7 @@ class DeliveryLoop:
         self._running: dict[asyncio.Task[Attempt], str] = {}
         self._finished: list[Attempt] = []
         self._withheld: list[Withheld] = []
-        self.last_turn = time.monotonic()
+        self._beat = time.monotonic()
 
     # ── from any thread ───────────────────────────────────────────────────────────────────────────────────────────
 
@@ -230,12 +241,21 @@ class DeliveryLoop:
         self._thread = threading.Thread(target=self.run, name="webhooks", daemon=True)
         self._thread.start()
 
-    def stop(self, timeout: float = LEAVE_SECONDS + 5) -> None:
+    def stop(self, timeout_s: float = LEAVE_SECONDS + 5) -> None:
         """Ask the loop to end and wait for it. Attempts in flight are given a few seconds."""
         self._stop.set()
         self.wake()
+        self.join(timeout_s)
+
+    def join(self, timeout_s: float) -> None:
+        """Wait for the end of its thread."""
         if self._thread is not None:
-            self._thread.join(timeout)
+            self._thread.join(timeout_s)
+
+    def is_stuck(self) -> bool:
+        """Whether its thread ended unasked, or no turn went well for too long."""
+        ended = self._thread is not None and not self._thread.is_alive()
+        return not self._stop.is_set() and (ended or time.monotonic() - self._beat > PATIENCE_SECONDS)
 
     def wake(self) -> None:
         """Hint that there may be something to do. Losing it costs a second: the loop polls."""
@@ -268,12 +288,17 @@ class DeliveryLoop:
                 while not self._stop.is_set():
                     try:
                         busy = await self._turn(sender, thread)
-                        crashes, self.last_turn = 0, time.monotonic()
+                        crashes, self._beat = 0, time.monotonic()
                         pause = 0.0 if busy else self._poll
-                    except Exception:  # the loop outlives everything: what it was doing stands in the database
+                    except (
+                        Exception
+                    ):  # the loop outlives everything: what it was doing stands in the database
                         crashes += 1
                         pause = min(2.0 ** (crashes - 1), LONGEST_BACK_OFF_SECONDS)
-                        log.exception("delivering webhooks failed", extra={"action": "webhook.loop_failed", "crashes": crashes})
+                        log.exception(
+                            "delivering webhooks failed",
+                            extra={"action": "webhook.loop_failed", "crashes": crashes},
+                        )
                     await self._wait(pause)
                 await self._leave(thread)
         self._loop = None
@@ -315,7 +340,11 @@ class DeliveryLoop:
         self._running.pop(task, None)
         if not task.cancelled():
             if (error := task.exception()) is not None:
-                log.error("an attempt failed in this node", extra={"action": "webhook.attempt_failed"}, exc_info=error)
+                log.error(
+                    "an attempt failed in this node",
+                    extra={"action": "webhook.attempt_failed"},
+                    exc_info=error,
+                )
             else:
                 self._finished.append(task.result())
         if self._hint is not None:
@@ -344,7 +373,9 @@ class DeliveryLoop:
         try:
             await self._record(thread)
         except Exception:
-            log.exception("results of the last webhooks were not recorded", extra={"action": "webhook.loop_failed"})
+            log.exception(
+                "results of the last webhooks were not recorded", extra={"action": "webhook.loop_failed"}
+            )
 
     @staticmethod
     async def _in(thread: ThreadPoolExecutor, call: Callable[..., T], *arguments: Any) -> T:  # noqa: ANN401 - passed on

@@ -123,7 +123,9 @@ def check_url(text: str, policy: UrlPolicy) -> str:
             spelling, or an address or name that can only be an inner one.
     """
     if len(text) > MAX_URL or not text.isprintable() or " " in text or "\\" in text:
-        raise UnsafeUrl(f"A webhook URL has at most {MAX_URL} characters and no blanks, backslashes or control characters.")
+        raise UnsafeUrl(
+            f"A webhook URL has at most {MAX_URL} characters and no blanks, backslashes or control characters."
+        )
     try:
         url = yarl.URL(text)  # the parser that aiohttp will use: what is checked is what is called
         host, port = url.host, url.port
@@ -151,9 +153,13 @@ def _check_host(host: str, policy: UrlPolicy) -> None:
         if _ODD_IN_HOST.search(name):
             raise UnsafeUrl("The host of the webhook URL has characters that no host name has.") from None
         if _NUMERIC_END.search(name.rpartition(".")[2]):
-            raise UnsafeUrl("The host is a number that is no usual IP address. Write four decimal numbers, or a name.") from None
+            raise UnsafeUrl(
+                "The host is a number that is no usual IP address. Write four decimal numbers, or a name."
+            ) from None
         if any(name == local or name.endswith("." + local) for local in _LOCAL_NAMES) and not policy.networks:
-            raise UnsafeUrl("This host name is a local one. Webhooks go to public hosts unless the operator allows others.") from None
+            raise UnsafeUrl(
+                "This host name is a local one. Webhooks go to public hosts unless the operator allows others."
+            ) from None
         return
     if not policy.allows(host):
         raise UnsafeUrl(

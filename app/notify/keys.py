@@ -93,7 +93,9 @@ def _one_at_a_time(directory: Path) -> Iterator[None]:
     """Hold the directory's lock file: two processes that start together must not make two keys."""
     try:
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        lock = os.open(directory / ".webhook.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        lock = os.open(
+            directory / ".webhook.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
+        )
     except OSError as error:
         raise UnsafeKeyFile(f"Cannot use the key directory {directory}: {error.strerror}.") from error
     try:
@@ -113,9 +115,13 @@ def _sealing_key(path: Path) -> bytes:
     with os.fdopen(descriptor, "rb") as file:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode) or status.st_mode & 0o077:
-            raise UnsafeKeyFile(f"{path} must be a regular file that only its owner can read. Run: chmod 600 {path}")
+            raise UnsafeKeyFile(
+                f"{path} must be a regular file that only its owner can read. Run: chmod 600 {path}"
+            )
         raw = file.read(_KEY_BYTES + 1)
     if len(raw) != _KEY_BYTES:
         # A crash while it was first written can leave it short; nothing was sealed under it then.
-        raise UnsafeKeyFile(f"{path} does not hold {_KEY_BYTES} bytes. Restore it, or delete it if no webhook exists yet.")
+        raise UnsafeKeyFile(
+            f"{path} does not hold {_KEY_BYTES} bytes. Restore it, or delete it if no webhook exists yet."
+        )
     return raw

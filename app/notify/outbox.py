@@ -35,7 +35,9 @@ SUBSCRIPTIONS_PER_STEP: Final = 100
 
 def new_id(at_ms: int) -> str:
     """A UUIDv7 (RFC 9562): ids made later sort later, so that indexes grow at one end. It has no full stop in it."""
-    value = (at_ms & (1 << 48) - 1) << 80 | 7 << 76 | secrets.randbits(12) << 64 | 2 << 62 | secrets.randbits(62)
+    value = (
+        (at_ms & (1 << 48) - 1) << 80 | 7 << 76 | secrets.randbits(12) << 64 | 2 << 62 | secrets.randbits(62)
+    )
     text = f"{value:032x}"
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
@@ -85,7 +87,7 @@ def _fan_out(
     ).one_or_none()
     if row is None:
         return 0
-    subscription, token = row.t
+    subscription, token = row
     ended = matching.why_token_ended(token, now)
     if ended is not None:
         disable(subscription, ended)
@@ -123,7 +125,12 @@ def _fan_out(
 
 
 def _selected(
-    session: Session, subscription: SubscriptionRow, token: ApiTokenRow, setup: WebhookSetup, last: int, now: int
+    session: Session,
+    subscription: SubscriptionRow,
+    token: ApiTokenRow,
+    setup: WebhookSetup,
+    last: int,
+    now: int,
 ) -> list[int]:
     """The events up to `last` that this subscription is to be told of."""
     principal = matching.token_principal(token, setup.state)

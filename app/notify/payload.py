@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import orjson
 
+from app.domain.encoding import b64u_encode
 from app.domain.handling import Tlp
 
 MAX_PAYLOAD: Final = 20_000
@@ -59,7 +60,7 @@ class Told:
             "status": self.status,
             "origin": self.origin,
             "index": self.index,
-            "leaf_hash": None if self.leaf_hash is None else self.leaf_hash.hex(),
+            "leaf_hash": None if self.leaf_hash is None else b64u_encode(self.leaf_hash),
             "url": f"{public_url}/v1/notices/{self.notice_id}",
         }
         if self.acknowledgement is not None:

@@ -88,7 +88,11 @@ def record(
         _write(
             session,
             _HELD,
-            [{"leased_until": 0, "attempts": w.claimed.attempts - 1} | _key(w.claimed) for w in withheld if w.ended],
+            [
+                {"leased_until": 0, "attempts": w.claimed.attempts - 1} | _key(w.claimed)
+                for w in withheld
+                if w.ended
+            ],
         )
 
 
@@ -99,9 +103,12 @@ def _key(claimed: Claimed) -> dict[str, Any]:
 def _write(session: Session, where: Any, rows: list[dict[str, Any]]) -> None:  # noqa: ANN401 - an SQL expression
     if rows:
         names = [name for name in rows[0] if name not in ("row", "lease")]
-        statement = update(DeliveryRow).where(where).values({name: bindparam(f"new_{name}") for name in names})
+        statement = (
+            update(DeliveryRow).where(where).values({name: bindparam(f"new_{name}") for name in names})
+        )
         session.connection().execute(
-            statement, [{(n if n in ("row", "lease") else f"new_{n}"): v for n, v in row.items()} for row in rows]
+            statement,
+            [{(n if n in ("row", "lease") else f"new_{n}"): v for n, v in row.items()} for row in rows],
         )
 
 
@@ -154,7 +161,10 @@ def _health(session: Session, attempts: Sequence[Attempt]) -> None:
         row.id: row
         for row in session.scalars(
             # In the order of ids: two workers that write about the same endpoints must not wait for each other in a ring.
-            select(SubscriptionRow).where(SubscriptionRow.id.in_(ill)).order_by(SubscriptionRow.id).with_for_update()
+            select(SubscriptionRow)
+            .where(SubscriptionRow.id.in_(ill))
+            .order_by(SubscriptionRow.id)
+            .with_for_update()
         )
     }
     for attempt in sorted(attempts, key=lambda a: a.at):
@@ -165,8 +175,15 @@ def _health(session: Session, attempts: Sequence[Attempt]) -> None:
             row.failing_since = None
             continue
         row.failing_since = row.failing_since if row.failing_since is not None else attempt.at
-        row.not_before = max(row.not_before, attempt.at + retry.pause_after(attempt.status, attempt.retry_after_ms))
+        row.not_before = max(
+            row.not_before, attempt.at + retry.pause_after(attempt.status, attempt.retry_after_ms)
+        )
         if attempt.verdict == "gone":
-            disable(row, "The endpoint answered 410 Gone. Resume the subscription when it takes deliveries again.")
+            disable(
+                row, "The endpoint answered 410 Gone. Resume the subscription when it takes deliveries again."
+            )
         elif retry.must_disable(row.failing_since, attempt.at):
-            disable(row, "Every delivery of the last five days failed. Resume the subscription when the endpoint works.")
+            disable(
+                row,
+                "Every delivery of the last five days failed. Resume the subscription when the endpoint works.",
+            )

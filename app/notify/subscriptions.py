@@ -94,7 +94,9 @@ def create(
     stored = json.dumps(NoticeFilter.from_json(dict(filters)).to_json())
     owned = session.scalar(select(func.count()).where(SubscriptionRow.token_id == token_id)) or 0
     if owned >= MAX_PER_TOKEN:
-        raise TooManySubscriptions(f"This token has {owned} subscriptions, the most a token may have. Delete one first.")
+        raise TooManySubscriptions(
+            f"This token has {owned} subscriptions, the most a token may have. Delete one first."
+        )
     id_ = new_id(now)
     secret = signing.new_secret() if scheme == "v1" else None
     row = SubscriptionRow(
@@ -118,7 +120,10 @@ def create(
 
 def _last_before(session: Session, since: int) -> int:
     """Number of the last event recorded before `since` (unix ms); walks back from the newest."""
-    return session.scalar(select(EventRow.seq).where(EventRow.at < since).order_by(EventRow.seq.desc()).limit(1)) or 0
+    return (
+        session.scalar(select(EventRow.seq).where(EventRow.at < since).order_by(EventRow.seq.desc()).limit(1))
+        or 0
+    )
 
 
 def listed(session: Session, token_id: str) -> Sequence[SubscriptionRow]:
@@ -223,7 +228,9 @@ def after_trial(session: Session, token_id: str, attempt: Attempt) -> None:
             resume(row)
 
 
-def replay(session: Session, setup: WebhookSetup, subscription: SubscriptionRow, delivery_id: str) -> Ready:
+def replay(
+    session: Session, setup: WebhookSetup, subscription: SubscriptionRow, delivery_id: str, now: int
+) -> Ready:
     """A delivery once more, under its own id and today's secret, through today's gate.
 
     Raises:
@@ -232,7 +239,7 @@ def replay(session: Session, setup: WebhookSetup, subscription: SubscriptionRow,
     """
     row = _delivery(session, subscription.id, delivery_id)
     token = session.get_one(ApiTokenRow, subscription.token_id)
-    body = claims.told_bodies(session, subscription, token, setup, [row.id]).get(row.id)
+    body = claims.told_bodies(session, subscription, token, setup, [row.id], now).get(row.id)
     if body is None:
         raise NotDeliverable("The notice is no longer visible to this token. Nothing was sent.")
     return _ready(subscription, Claimed(row.id, subscription.id, row.attempts + 1, row.leased_until), body)
@@ -259,44 +266,3 @@ def _delivery(session: Session, subscription_id: str, delivery_id: str) -> Deliv
 def _ready(subscription: SubscriptionRow, claimed: Claimed, body: bytes) -> Ready:
     scheme: Scheme = "v1a" if subscription.scheme == "v1a" else "v1"
     return Ready(claimed, subscription.url, scheme, subscription.secret, body)
-
-
-# ── for the operator ──────────────────────────────────────────────────────────────────────────────────────────────
-
-
-@dataclass(frozen=True, slots=True)
-class QueueState:
-    """What `/metrics` shows of the queue.
-
-    Attributes:
-        pending: deliveries to active subscriptions that wait for an attempt.
-        oldest_due_ms: age of the oldest of them that is due, 0 if none is.
-        subscriptions: how many there are, by status.
-        unfanned: events that the active subscription furthest behind has not looked at.
-    """
-
-    pending: int
-    oldest_due_ms: int
-    subscriptions: Mapping[str, int]
-    unfanned: int
-
-
-def queue_state(session: Session, now: int) -> QueueState:
-    """Depth and age of the queue. `now` in unix ms."""
-    active = SubscriptionRow.status == "active"
-    waiting = (
-        select(DeliveryRow.due_at)
-        .join(SubscriptionRow, SubscriptionRow.id == DeliveryRow.subscription_id)
-        .where(DeliveryRow.state == "pending", active)
-        .subquery()
-    )
-    pending = session.scalar(select(func.count()).select_from(waiting)) or 0
-    oldest = session.scalar(select(func.min(waiting.c.due_at)))
-    counts = session.execute(select(SubscriptionRow.status, func.count()).group_by(SubscriptionRow.status))
-    furthest = session.scalar(select(func.min(SubscriptionRow.fanned_seq)).where(active))
-    return QueueState(
-        pending,
-        0 if oldest is None else max(0, now - oldest),
-        {status: count for status, count in counts},  # noqa: C416 - rows, not pairs
-        0 if furthest is None else max(0, newest_event(session) - furthest),
-    )

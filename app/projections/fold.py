@@ -83,7 +83,9 @@ class _Draft:
     notice: Notice | None = None  # set when the content changed in this fold
     content_changed: bool = False
     touched: bool = False
-    document_body: str = "wanted"  # body state of the version `document_idx`; "invalid" if it failed judgement
+    document_body: str = (
+        "wanted"  # body state of the version `document_idx`; "invalid" if it failed judgement
+    )
     patchable: bool = False  # the document at hand is of the version just before `document_idx`
 
     @property
@@ -91,7 +93,7 @@ class _Draft:
         if self.notice is not None:
             return self.notice.document
         text = self.values["document"]
-        return None if text is None else orjson.loads(text)  # type: ignore[no-any-return]  # an object by construction
+        return None if text is None else orjson.loads(text)
 
 
 _NOTICE_COLUMNS: Final = tuple(column.name for column in NoticeRow.__table__.columns)
@@ -116,7 +118,13 @@ class Fold:
     """See the module. Implements `lifecycle.History` for its log."""
 
     def __init__(
-        self, db: Database, session: Session, *, log_id: int, issuer: str, statements: Iterable[Statement | None]
+        self,
+        db: Database,
+        session: Session,
+        *,
+        log_id: int,
+        issuer: str,
+        statements: Iterable[Statement | None],
     ) -> None:
         """Load ids and referenced versions in two queries, however many statements there are."""
         self._db, self._session, self._log_id, self._issuer = db, session, log_id, issuer
@@ -230,7 +238,12 @@ class Fold:
         self._take_content(draft, arrival, entry)
 
     def _entry(self, arrival: Arrival, state: NoticeState | None) -> dict[str, Any]:
-        statement, fault, body_fault, notice = arrival.statement, arrival.fault, arrival.body_fault, arrival.notice
+        statement, fault, body_fault, notice = (
+            arrival.statement,
+            arrival.fault,
+            arrival.body_fault,
+            arrival.notice,
+        )
         return {
             "log_id": self._log_id,
             "idx": arrival.index,
@@ -320,7 +333,7 @@ class Fold:
         self._erased.append(root)
         for entry in self._entries:
             if entry["root_idx"] == root and entry["fault_code"] is None:
-                entry |= _ERASED_ENTRY
+                entry.update(_ERASED_ENTRY)
         gone = {e["idx"] for e in self._entries if e["root_idx"] == root}
         self._bodies = [b for b in self._bodies if b[1] not in gone]
         self._events.append(("notice.erased", arrival.index, root))
@@ -337,7 +350,10 @@ class Fold:
         """
         db, session = self._db, self._session
         db.bulk_insert(
-            session, EntryRow.__table__, _ENTRY_COLUMNS, [tuple(e[c] for c in _ENTRY_COLUMNS) for e in self._entries]
+            session,
+            EntryRow.__table__,
+            _ENTRY_COLUMNS,
+            [tuple(e[c] for c in _ENTRY_COLUMNS) for e in self._entries],
         )
         self._erase_stored()
         db.bulk_insert(session, BodyRow.__table__, _BODY_COLUMNS, self._bodies)
@@ -348,7 +364,10 @@ class Fold:
                 session,
                 EventRow.__table__,
                 ("seq", "type", "log_id", "idx", "root_idx", "at", "live"),
-                [(first + n, type_, self._log_id, idx, root, now, live) for n, (type_, idx, root) in enumerate(self._events)],
+                [
+                    (first + n, type_, self._log_id, idx, root, now, live)
+                    for n, (type_, idx, root) in enumerate(self._events)
+                ],
             )
 
     def _write_notices(self) -> None:
@@ -367,14 +386,19 @@ class Fold:
             for n, draft in enumerate(new):
                 draft.values["seq"] = first + n
             db.bulk_insert(
-                session, NoticeRow.__table__, _NOTICE_COLUMNS, [tuple(d.values[c] for c in _NOTICE_COLUMNS) for d in new]
+                session,
+                NoticeRow.__table__,
+                _NOTICE_COLUMNS,
+                [tuple(d.values[c] for c in _NOTICE_COLUMNS) for d in new],
             )
         old = [d for d in touched if not d.is_new]
         for draft in old:
             session.execute(
                 update(NoticeRow)
                 .where(NoticeRow.log_id == self._log_id, NoticeRow.idx == draft.values["idx"])
-                .values({c: draft.values[c] for c in _NOTICE_COLUMNS if c not in ("log_id", "idx", "seq", "id")})
+                .values(
+                    {c: draft.values[c] for c in _NOTICE_COLUMNS if c not in ("log_id", "idx", "seq", "id")}
+                )
             )
         stale = [d.values["idx"] for d in old if d.content_changed]
         for some in chunks(stale, SQLITE_VARIABLES):
@@ -393,7 +417,9 @@ class Fold:
         for root in self._erased:
             versions = select(EntryRow.idx).where(EntryRow.log_id == self._log_id, EntryRow.root_idx == root)
             self._session.execute(
-                delete(BodyRow).where(BodyRow.log_id == self._log_id, BodyRow.idx.in_(versions.scalar_subquery()))
+                delete(BodyRow).where(
+                    BodyRow.log_id == self._log_id, BodyRow.idx.in_(versions.scalar_subquery())
+                )
             )
             self._session.execute(
                 update(EntryRow)
@@ -461,5 +487,3 @@ def terms(notice: Notice) -> set[tuple[str, str, int]]:
     if notice.handling.audience != "ALL":
         found.update(("a", state, 0) for state in notice.handling.audience)
     return found
-
-

@@ -15,7 +15,14 @@ from app.domain.errors import VerbaleError
 from app.domain.notices import Notice, amended, parse_main
 from app.models import BodyRow, EntryRow, EventRow, NoticeRow, NoticeTermRow
 from app.models.notice import UNKNOWN_TLP
-from app.projections.fold import EVENT_OF_KIND, NO_CONTENT, audience_text, content_columns, content_state, terms
+from app.projections.fold import (
+    EVENT_OF_KIND,
+    NO_CONTENT,
+    audience_text,
+    content_columns,
+    content_state,
+    terms,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -90,7 +97,9 @@ def _store(session: Session, log_id: int, body: LateBody, now: int) -> None:
     )
     if body.state == "held" and body.parts is not None:
         session.add_all(
-            BodyRow(log_id=log_id, idx=body.index, part=name, salt=part.salt, content=part.content, held_at=now)
+            BodyRow(
+                log_id=log_id, idx=body.index, part=name, salt=part.salt, content=part.content, held_at=now
+            )
             for name, part in body.parts.items()
         )
         session.flush()
@@ -103,7 +112,9 @@ class _Refolded:
     withdrawn_on: str | None = None
 
 
-def _refold(session: Session, log_id: int, root: int, index: int, kind: str | None) -> list[tuple[str, int, int | None]]:
+def _refold(
+    session: Session, log_id: int, root: int, index: int, kind: str | None
+) -> list[tuple[str, int, int | None]]:
     """Fold one notice from the bodies held; return the events that the body at `index` causes."""
     row = session.execute(
         select(NoticeRow.status, NoticeRow.document_idx, NoticeRow.content_state).where(
@@ -144,7 +155,8 @@ def _fold_versions(session: Session, log_id: int, root: int) -> _Refolded:
     versions = session.execute(
         select(EntryRow.idx, EntryRow.kind, EntryRow.body_fault_code, BodyRow.content)
         .outerjoin(
-            BodyRow, (BodyRow.log_id == EntryRow.log_id) & (BodyRow.idx == EntryRow.idx) & (BodyRow.part == "main")
+            BodyRow,
+            (BodyRow.log_id == EntryRow.log_id) & (BodyRow.idx == EntryRow.idx) & (BodyRow.part == "main"),
         )
         .where(EntryRow.log_id == log_id, EntryRow.root_idx == root, EntryRow.fault_code.is_(None))
         .where(EntryRow.kind.in_(("issue", "amend", "withdraw")))
@@ -152,15 +164,14 @@ def _fold_versions(session: Session, log_id: int, root: int) -> _Refolded:
     ).all()
     result = _Refolded()
     previous: Notice | None = None  # of the version just before, if held
-    for idx, kind, fault_code, content in versions:
+    for idx, kind, fault_code, body in versions:
+        content: bytes | None = body  # an outer join: no body, no content
         usable = content is not None and fault_code in (None, "inapplicable-amendment")
         if kind == "withdraw":
             if usable:
-                result.withdrawn_on = parse_main(content).document["body"]["effective_on"]
+                result.withdrawn_on = parse_main(body).document["body"]["effective_on"]
             continue
-        notice = None
-        if usable:
-            notice = _version(session, log_id, idx, kind, content, previous)
+        notice = _version(session, log_id, idx, kind, body, previous) if usable else None
         if notice is not None:
             result.notice, result.content_idx = notice, idx
         previous = notice
@@ -183,7 +194,8 @@ def _version(
         update(EntryRow)
         .where(EntryRow.log_id == log_id, EntryRow.idx == idx)
         .values(
-            body_fault_code=fault.code if fault else None, body_fault_detail=str(fault)[:1000] if fault else None
+            body_fault_code=fault.code if fault else None,
+            body_fault_detail=str(fault)[:1000] if fault else None,
         )
     )
     return result

@@ -53,8 +53,15 @@ def parse_request(raw: bytes) -> list[tuple[str, int]]:
         if not isinstance(item, list) or len(item) != 2:  # noqa: PLR2004 - a pair
             raise MalformedRequest("Each body is asked for as a pair [origin, index].")
         origin, index = item
-        if not isinstance(origin, str) or not is_origin(origin) or type(index) is not int or not 0 <= index < 2**62:
-            raise MalformedRequest("Each body is asked for by the origin of its log and the index of its leaf.")
+        if (
+            not isinstance(origin, str)
+            or not is_origin(origin)
+            or type(index) is not int
+            or not 0 <= index < 2**62
+        ):
+            raise MalformedRequest(
+                "Each body is asked for by the origin of its log and the index of its leaf."
+            )
         wanted.append((origin, index))
     return wanted
 
@@ -85,7 +92,9 @@ def give(session: Session, principal: Principal, wanted: Sequence[tuple[str, int
             yield line
 
 
-def _allowed(session: Session, principal: Principal, origin: str, indexes: Sequence[int]) -> tuple[int, list[int]] | None:
+def _allowed(
+    session: Session, principal: Principal, origin: str, indexes: Sequence[int]
+) -> tuple[int, list[int]] | None:
     log = session.execute(select(LogRow.id, LogRow.state).where(LogRow.origin == origin)).one_or_none()
     if log is None:
         return None
@@ -95,7 +104,9 @@ def _allowed(session: Session, principal: Principal, origin: str, indexes: Seque
         )
     )
     return log.id, [
-        row.idx for row in rows if may_read(principal, issuer=log.state, tlp_rank=row.tlp_rank, audience=row.audience)
+        row.idx
+        for row in rows
+        if may_read(principal, issuer=log.state, tlp_rank=row.tlp_rank, audience=row.audience)
     ]
 
 
@@ -122,7 +133,9 @@ def ask(client: PeerClient, node_url: str, origin: str, indexes: Sequence[int]) 
         request = orjson.dumps({"bodies": [[origin, index] for index in open_indexes[:MAX_ASKED]]})
         status, answer = client.post(f"{node_url}/bodies", request, limit=MAX_BODIES_BYTES, signed=True)
         if status != 200:  # noqa: PLR2004 - HTTP OK
-            raise PeerAnswerRefused(f"{node_url}/bodies answered {status}: {answer[:300].decode(errors='replace')}")
+            raise PeerAnswerRefused(
+                f"{node_url}/bodies answered {status}: {answer[:300].decode(errors='replace')}"
+            )
         found, more = _read_answer(answer, origin, node_url)
         parts |= {index: found[index] for index in found.keys() & set(open_indexes)}
         asked, rest = open_indexes[:MAX_ASKED], open_indexes[MAX_ASKED:]
@@ -144,8 +157,11 @@ def _read_answer(answer: bytes, origin: str, node_url: str) -> tuple[dict[int, M
                 continue
             if line["origin"] == origin:
                 found[line["index"]] = {
-                    name: Part(b64u_decode(part["salt"]), b64u_decode(part["content"])) for name, part in line["parts"].items()
+                    name: Part(b64u_decode(part["salt"]), b64u_decode(part["content"]))
+                    for name, part in line["parts"].items()
                 }
         except (ValueError, KeyError, TypeError, AttributeError, NonCanonicalEncoding) as error:
-            raise PeerAnswerRefused(f"{node_url}/bodies answered a line that is no body: {raw[:100]!r}") from error
+            raise PeerAnswerRefused(
+                f"{node_url}/bodies answered a line that is no body: {raw[:100]!r}"
+            ) from error
     return found, more

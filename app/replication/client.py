@@ -20,9 +20,11 @@ if TYPE_CHECKING:
     from app.domain.keys import Signer
 
 MAX_CHECKPOINT_BYTES: Final = 64 * 2**10
-MAX_BUNDLE_BYTES: Final = 256 * (2 + 16_384)
+MAX_BUNDLE_BYTES: Final = 256 * (2 + 65_535)
 MAX_TILE_BYTES: Final = 256 * 32
 MAX_BODIES_BYTES: Final = 64 * 2**20
+DATE_STEP_MS: Final = 1000
+"""Date is cut to the second, so a clock that agrees seems up to this much behind."""
 DEADLINE_FACTOR: Final = 6
 """A whole answer may take this many times the time-out that each read has: a peer that trickles bytes is cut off."""
 
@@ -90,7 +92,13 @@ class PeerClient:
         return body
 
     def post(
-        self, url: str, body: bytes, *, limit: int, signed: bool = False, content_type: str = "application/json"
+        self,
+        url: str,
+        body: bytes,
+        *,
+        limit: int,
+        signed: bool = False,
+        content_type: str = "application/json",
     ) -> tuple[int, bytes]:
         """Post `body`; returns status and answer.
 
@@ -100,7 +108,9 @@ class PeerClient:
         headers = dict(self._http.headers) | {"content-type": content_type}
         if signed:
             assert self._signer is not None  # noqa: S101 - wiring mistake
-            headers |= sign_request("POST", url, body, signer=self._signer, kid=self._kid, at=self._clock() // 1000)
+            headers |= sign_request(
+                "POST", url, body, signer=self._signer, kid=self._kid, at=self._clock() // 1000
+            )
         return self._send(httpx.Request("POST", url, headers=headers, content=body), limit)
 
     def _send(self, request: httpx.Request, limit: int) -> tuple[int, bytes]:
@@ -114,10 +124,14 @@ class PeerClient:
             finally:
                 response.close()
         except httpx.HTTPError as error:
-            raise PeerUnreachable(f"{request.url} did not answer: {type(error).__name__} {error}".strip()[:500]) from error
+            raise PeerUnreachable(
+                f"{request.url} did not answer: {type(error).__name__} {error}".strip()[:500]
+            ) from error
         self._note_skew(response)
         if response.is_redirect:
-            raise PeerAnswerRefused(f"{request.url} redirects. A node answers at the address the roster gives; nothing is followed.")
+            raise PeerAnswerRefused(
+                f"{request.url} redirects. A node answers at the address the roster gives; nothing is followed."
+            )
         return response.status_code, body
 
     def _read(self, response: httpx.Response, limit: int, deadline: float, request: httpx.Request) -> bytes:
@@ -128,7 +142,9 @@ class PeerClient:
             if size > limit:
                 raise PeerAnswerRefused(f"{request.url} answered more than {limit} bytes.")
             if time.monotonic() > deadline:
-                raise PeerUnreachable(f"{request.url} took longer than {DEADLINE_FACTOR * self._timeout_s:.0f} seconds.")
+                raise PeerUnreachable(
+                    f"{request.url} took longer than {DEADLINE_FACTOR * self._timeout_s:.0f} seconds."
+                )
             pieces.append(piece)
         return b"".join(pieces)
 
@@ -142,7 +158,7 @@ class PeerClient:
         except (TypeError, ValueError, OverflowError):
             return
         skew = theirs - self._clock()
-        self.skew_ms = 0 if -1000 < skew <= 0 else skew  # Date is cut to the second
+        self.skew_ms = 0 if -DATE_STEP_MS < skew <= 0 else skew
 
 
 def mirror_url(node_url: str, origin: str) -> str:

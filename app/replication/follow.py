@@ -35,7 +35,15 @@ from app.tlog.checkpoint import Checkpoint, open_checkpoint
 from app.tlog.merkle import Frontier, tree_root
 from app.tlog.note import Note
 from app.tlog.store import append_leaves, lock_log, node_reader
-from app.tlog.tiles import BundlePath, MalformedBundle, MalformedTile, TilePath, bundle_width, decode_bundle, split_tile
+from app.tlog.tiles import (
+    BundlePath,
+    MalformedBundle,
+    MalformedTile,
+    TilePath,
+    bundle_width,
+    decode_bundle,
+    split_tile,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -112,7 +120,14 @@ def read_followed(session: Session, log_id: int) -> Followed:
 
 
 def follow_step(
-    db: Database, client: PeerClient, log_id: int, source: str, roster: Roster, *, clock: Clock, evidence_dir: Path | None
+    db: Database,
+    client: PeerClient,
+    log_id: int,
+    source: str,
+    roster: Roster,
+    *,
+    clock: Clock,
+    evidence_dir: Path | None,
 ) -> bool:
     """Bring the mirror of one log up to the head that `source` serves. True if the mirror grew.
 
@@ -139,7 +154,9 @@ def follow_step(
         session.execute(
             update(LogRow)
             .where(LogRow.id == log_id)
-            .values(contact_at=clock(), skew_ms=client.skew_ms, error_code=None, error_detail=None, error_at=None)
+            .values(
+                contact_at=clock(), skew_ms=client.skew_ms, error_code=None, error_detail=None, error_at=None
+            )
         )
     return grew
 
@@ -164,19 +181,31 @@ def advance(
     log_id = mirror.id
     if checkpoint.size <= mirror.size:
         with db.read() as session:
-            ours = mirror.head_root if checkpoint.size == mirror.head_size else _root_at(session, log_id, checkpoint.size)
+            ours = (
+                mirror.head_root
+                if checkpoint.size == mirror.head_size
+                else _root_at(session, log_id, checkpoint.size)
+            )
         if ours is not None and ours != checkpoint.root:
             _freeze(db, mirror, note, evidence_dir, now=clock())
         if checkpoint.size < mirror.head_size:
-            raise StaleHead(f"{source} serves size {checkpoint.size}, and {mirror.origin} has signed {mirror.head_size} before.")
+            raise StaleHead(
+                f"{source} serves size {checkpoint.size}, and {mirror.origin} has signed {mirror.head_size} before."
+            )
     grew = False
     if checkpoint.size > mirror.size:
         _note_claim(db, log_id, checkpoint.size)
         if checkpoint.size - mirror.size <= NEAR:
-            grew = _take_near(db, client, mirror, source, checkpoint, note, clock=clock, evidence_dir=evidence_dir)
+            grew = _take_near(
+                db, client, mirror, source, checkpoint, note, clock=clock, evidence_dir=evidence_dir
+            )
         else:
-            grew = _take_far(db, client, mirror, source, checkpoint, note, clock=clock, evidence_dir=evidence_dir)
-    elif checkpoint.size > mirror.head_size or mirror.head_note is None:  # a catch-up that was cut off after its last leaves
+            grew = _take_far(
+                db, client, mirror, source, checkpoint, note, clock=clock, evidence_dir=evidence_dir
+            )
+    elif (
+        checkpoint.size > mirror.head_size or mirror.head_note is None
+    ):  # a catch-up that was cut off after its last leaves
         with db.write() as session:
             _set_head(db, session, log_id, checkpoint, note, now=clock())
         grew = True
@@ -192,7 +221,9 @@ def _root_at(session: Session, log_id: int, size: int) -> bytes:
 def _note_claim(db: Database, log_id: int, size: int) -> None:
     """What the log says it has, even before we have it: lag is shown against it."""
     with db.write() as session:
-        session.execute(update(LogRow).where(LogRow.id == log_id, LogRow.claimed_size < size).values(claimed_size=size))
+        session.execute(
+            update(LogRow).where(LogRow.id == log_id, LogRow.claimed_size < size).values(claimed_size=size)
+        )
 
 
 def _take_near(
@@ -248,7 +279,9 @@ def _take_far(
         pairs = [(hash_leaf(leaf), leaf) for leaf in leaves]
         for index, ((found, _), expected) in enumerate(zip(pairs, wanted, strict=True), at):
             if found != expected:
-                raise CorruptLeaves(f"{source} serves a leaf {index} that is not the one {mirror.origin} signed for.")
+                raise CorruptLeaves(
+                    f"{source} serves a leaf {index} that is not the one {mirror.origin} signed for."
+                )
         with db.write() as session:
             stored = lock_log(db, session, mirror.id)
             if stored.size != at:
@@ -265,7 +298,9 @@ def _frontier(session: Session, log_id: int) -> Frontier:
     return Frontier.from_bytes(raw) if raw else Frontier()
 
 
-def _set_head(db: Database, session: Session, log_id: int, checkpoint: Checkpoint, note: Note, *, now: int) -> None:
+def _set_head(
+    db: Database, session: Session, log_id: int, checkpoint: Checkpoint, note: Note, *, now: int
+) -> None:
     """The head is proven: store it with the log's own signature line (cosignatures are kept apart)."""
     own = Note(note.text, tuple(s for s in note.signatures if s.name == checkpoint.origin))
     session.execute(
@@ -343,7 +378,9 @@ def _explain_mismatch(
     hashes = [raw[at : at + 32] for at in range(0, len(raw), 32)]
     at_our_size = Frontier().extend(hashes[: mirror.head_size])
     if at_our_size.extend(hashes[mirror.head_size :]).root() != checkpoint.root:
-        raise CorruptLeaves(f"{source} serves tiles that do not hash to the head it serves (size {checkpoint.size}).")
+        raise CorruptLeaves(
+            f"{source} serves tiles that do not hash to the head it serves (size {checkpoint.size})."
+        )
     if mirror.head_root is not None and at_our_size.root() != mirror.head_root:
         _freeze(db, mirror, note, evidence_dir, now=now)
     raise CorruptLeaves(f"{source} serves bundles that are not the leaves {mirror.origin} signed for.")

@@ -41,12 +41,15 @@ JUDGED_AT_ONCE: Final = 512
 POOL_CHUNK: Final = 64
 LATE_AT_ONCE: Final = 128
 
+
 def judge_leaves(
     rows: Sequence[tuple[int, bytes, bytes, int]], *, origin: str, roster: Roster, pool: ThreadPoolExecutor
 ) -> list[tuple[Arrival, VerifiedStatement | None]]:
     """Judge (index, leaf hash, leaf, received_at ms) without bodies, on all cores, in order."""
 
-    def judge(some: Sequence[tuple[int, bytes, bytes, int]]) -> list[tuple[Arrival, VerifiedStatement | None]]:
+    def judge(
+        some: Sequence[tuple[int, bytes, bytes, int]],
+    ) -> list[tuple[Arrival, VerifiedStatement | None]]:
         return [_judge_leaf(*row, origin=origin, roster=roster) for row in some]
 
     return [judged for some in pool.map(judge, chunks(rows, POOL_CHUNK)) for judged in some]
@@ -91,7 +94,9 @@ def attach_bodies(
     list(pool.map(attach, chunks(judged, POOL_CHUNK)))
 
 
-def open_body(verified: VerifiedStatement, parts: Mapping[str, Part]) -> tuple[str, Notice | None, VerbaleError | None]:
+def open_body(
+    verified: VerifiedStatement, parts: Mapping[str, Part]
+) -> tuple[str, Notice | None, VerbaleError | None]:
     """Judge one given body: (state, notice, fault).
 
     A body that does not open its commitment says nothing about the State that logged the leaf, only about who served it:
@@ -123,7 +128,9 @@ def judge_step(
     """
     with db.read() as session:
         origin, judged, head_size, backfilled = session.execute(
-            select(LogRow.origin, LogRow.judged, LogRow.head_size, LogRow.backfilled).where(LogRow.id == log_id)
+            select(LogRow.origin, LogRow.judged, LogRow.head_size, LogRow.backfilled).where(
+                LogRow.id == log_id
+            )
         ).one()
         # Only below a proven head: leaves of a catch-up under way are stored, and may not be complete yet.
         rows = [
@@ -138,13 +145,17 @@ def judge_step(
     if not rows:
         if not backfilled and judged == head_size:
             with db.write() as session:
-                session.execute(update(LogRow).where(LogRow.id == log_id, LogRow.judged == judged).values(backfilled=True))
+                session.execute(
+                    update(LogRow).where(LogRow.id == log_id, LogRow.judged == judged).values(backfilled=True)
+                )
         return 0
     outcomes = judge_leaves(rows, origin=origin, roster=roster, pool=pool)
     wanted = [arrival.index for arrival, _ in outcomes if arrival.body_state == "wanted"]
     attach_bodies(outcomes, bodies(wanted) if wanted else None, pool)
     with db.write() as session:
-        record_mirrored(db, session, log_id, [arrival for arrival, _ in outcomes], now=clock(), live=backfilled)
+        record_mirrored(
+            db, session, log_id, [arrival for arrival, _ in outcomes], now=clock(), live=backfilled
+        )
     flagged = sum(arrival.fault is not None or arrival.body_fault is not None for arrival, _ in outcomes)
     if flagged:
         log.warning("leaves flagged", extra={"action": "leaves_flagged", "origin": origin, "count": flagged})
@@ -171,7 +182,10 @@ def fetch_wanted(
                 select(LeafRow.idx, LeafRow.leaf_hash, LeafRow.leaf, LeafRow.received_at)
                 .join(EntryRow, (EntryRow.log_id == LeafRow.log_id) & (EntryRow.idx == LeafRow.idx))
                 .where(
-                    EntryRow.log_id == log_id, EntryRow.body_state == "wanted", EntryRow.idx > after, EntryRow.idx < judged
+                    EntryRow.log_id == log_id,
+                    EntryRow.body_state == "wanted",
+                    EntryRow.idx > after,
+                    EntryRow.idx < judged,
                 )
                 .order_by(EntryRow.idx)
                 .limit(LATE_AT_ONCE)
@@ -194,7 +208,7 @@ def fetch_wanted(
             late.append(LateBody(index, state, given.parts[index], notice, fault))
     with db.write() as session:
         take_late_bodies(db, session, log_id=log_id, bodies=late, now=clock(), live=backfilled)
-    return rows[-1][0]
+    return int(rows[-1][0])
 
 
 def ask_node(client: PeerClient, node_url: str, origin: str, indexes: Sequence[int]) -> Given | None:
@@ -202,5 +216,7 @@ def ask_node(client: PeerClient, node_url: str, origin: str, indexes: Sequence[i
     try:
         return ask(client, node_url, origin, indexes)
     except PeerFault as fault:
-        log.warning("bodies not given", extra={"action": "bodies_failed", "origin": origin, "why": str(fault)[:300]})
+        log.warning(
+            "bodies not given", extra={"action": "bodies_failed", "origin": origin, "why": str(fault)[:300]}
+        )
         return None

@@ -13,7 +13,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
-from http_message_signatures import HTTPMessageSigner, HTTPMessageVerifier, HTTPSignatureAlgorithm, HTTPSignatureKeyResolver
+from http_message_signatures import (
+    HTTPMessageSigner,
+    HTTPMessageVerifier,
+    HTTPSignatureAlgorithm,
+    HTTPSignatureKeyResolver,
+)
 from http_message_signatures import InvalidSignature as LibraryInvalidSignature
 from http_message_signatures.exceptions import HTTPMessageSignaturesException
 from sqlalchemy import delete
@@ -101,8 +106,7 @@ def sign_request(
         covered_component_ids=COMPONENTS,
         body=body,
     )
-    base = prepared.signature_base
-    library.apply(message, prepared, signer.sign(base if isinstance(base, bytes) else base.encode()))
+    library.apply(message, prepared, signer.sign(prepared.signature_base))
     return message.headers
 
 
@@ -148,11 +152,18 @@ def authenticate_peer(
     verifier = _Verifier(signature_algorithm=_Ed25519, key_resolver=resolver)
     try:
         result = verifier.verify(
-            _Message(method, url, dict(headers)), max_age=None, expect_tag=TAG, require_components=COMPONENTS, body=body
+            _Message(method, url, dict(headers)),
+            max_age=None,
+            expect_tag=TAG,
+            require_components=COMPONENTS,
+            body=body,
         )[0]
     except (LibraryInvalidSignature, HTTPMessageSignaturesException) as error:
         cause = error.args[0] if error.args and isinstance(error.args[0], Exception) else error.__cause__
-        if isinstance(cause, UnknownKey | KeyNotActive | NotAllowed) or getattr(cause, "code", "") == "wrong-key-use":
+        if (
+            isinstance(cause, UnknownKey | KeyNotActive | NotAllowed)
+            or getattr(cause, "code", "") == "wrong-key-use"
+        ):
             raise cause from error  # type: ignore[misc]  # an exception by the check
         detail = str(cause) if isinstance(cause, InvalidSignature) else str(error)
         raise InvalidMessageSignature(
@@ -161,7 +172,9 @@ def authenticate_peer(
         ) from error
     created, nonce = result.parameters.get("created"), result.nonce
     if not isinstance(created, int) or not nonce or len(nonce) > 64:  # noqa: PLR2004 - width of the column
-        raise InvalidMessageSignature("The message signature needs the parameters created and nonce (at most 64 characters).")
+        raise InvalidMessageSignature(
+            "The message signature needs the parameters created and nonce (at most 64 characters)."
+        )
     skew = created - at
     if abs(skew) > WINDOW_S:
         raise SignatureTooOld(
@@ -181,7 +194,9 @@ def _count_once(db: Database, kid: str, nonce: str, *, expires: int, now: int) -
             session.execute(delete(NonceRow).where(NonceRow.expires_at < now))
             session.add(NonceRow(keyid=kid, nonce=nonce, expires_at=expires))
     except IntegrityError as error:
-        raise SignatureReplayed("This signed request was seen before. Sign each request anew, with a fresh nonce.") from error
+        raise SignatureReplayed(
+            "This signed request was seen before. Sign each request anew, with a fresh nonce."
+        ) from error
 
 
 def target(public_url: str, path: str, query: str = "") -> str:

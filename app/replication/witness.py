@@ -71,7 +71,9 @@ def log_keys(roster: Roster, origin: str) -> tuple[VerifierKey, ...]:
     if state is None:
         return ()
     return tuple(
-        VerifierKey(origin, k.key) for k in roster.keys_of(state.code, "log") if k.revoked_at_index is None and k.key.alg == "Ed25519"
+        VerifierKey(origin, k.key)
+        for k in roster.keys_of(state.code, "log")
+        if k.revoked_at_index is None and k.key.alg == "Ed25519"
     )
 
 
@@ -85,7 +87,9 @@ def cosigner_keys(roster: Roster) -> dict[CosignerKey, str]:
     }
 
 
-def witness_endpoints(roster: Roster, own_state: str, extra: Iterable[str] = ()) -> tuple[WitnessEndpoint, ...]:
+def witness_endpoints(
+    roster: Roster, own_state: str, extra: Iterable[str] = ()
+) -> tuple[WitnessEndpoint, ...]:
     """All witnesses of this node's log: every other State's node, and those of the setting `witnesses`.
 
     Raises:
@@ -131,14 +135,20 @@ def cosign_head(db: Database, log_id: int, identity: WitnessIdentity, *, now: in
     """
     with db.write() as session:
         row = session.execute(
-            select(LogRow.origin, LogRow.size, LogRow.head_size, LogRow.head_root, LogRow.status).where(LogRow.id == log_id)
+            select(LogRow.origin, LogRow.size, LogRow.head_size, LogRow.head_root, LogRow.status).where(
+                LogRow.id == log_id
+            )
         ).one()
         if row.status != "ok" or row.head_root is None or row.size < row.head_size:
             return None
         checkpoint = Checkpoint(row.origin, row.head_size, bytes(row.head_root))
         line = cosign(checkpoint, identity.name, identity.signer, now // 1000)
         store_cosignatures(
-            db, session, log_id, checkpoint.size, [(Cosignature(line.name, line.key_id, now // 1000, line), identity.state)]
+            db,
+            session,
+            log_id,
+            checkpoint.size,
+            [(Cosignature(line.name, line.key_id, now // 1000, line), identity.state)],
         )
     return checkpoint
 
@@ -151,14 +161,23 @@ def store_cosignatures(
     First, not newest: the earliest time is what "since when does that State hold it" asks.
     """
     rows = [
-        {"log_id": log_id, "size": size, "witness": c.name, "state": state, "timestamp": c.at, "line": c.signature.line()}
+        {
+            "log_id": log_id,
+            "size": size,
+            "witness": c.name,
+            "state": state,
+            "timestamp": c.at,
+            "line": c.signature.line(),
+        }
         for c, state in found
     ]
     if rows:
         session.execute(db.insert_ignore(CosignatureRow.__table__), rows)
 
 
-def collect_cosignatures(db: Database, session: Session, log_id: int, size: int, note: Note, roster: Roster) -> None:
+def collect_cosignatures(
+    db: Database, session: Session, log_id: int, size: int, note: Note, roster: Roster
+) -> None:
     """Verify and keep the cosignatures that a served checkpoint carries: receipts of States that did not tell us.
 
     A line that does not hold is dropped: it accuses nobody, since anybody could have put it there.
@@ -169,12 +188,19 @@ def collect_cosignatures(db: Database, session: Session, log_id: int, size: int,
         if key.name not in names:
             continue
         try:
-            store_cosignatures(db, session, log_id, size, [(c, state) for c in verify_cosignatures(note, [key])])
+            store_cosignatures(
+                db, session, log_id, size, [(c, state) for c in verify_cosignatures(note, [key])]
+            )
         except VerbaleError as error:
-            log.warning("cosignature dropped", extra={"action": "cosignature_dropped", "witness": key.name, "why": error.code})
+            log.warning(
+                "cosignature dropped",
+                extra={"action": "cosignature_dropped", "witness": key.name, "why": error.code},
+            )
 
 
-def open_submission(db: Database, submission: Submission, roster: Roster, name: str) -> tuple[int, Checkpoint, Note]:
+def open_submission(
+    db: Database, submission: Submission, roster: Roster, name: str
+) -> tuple[int, Checkpoint, Note]:
     """Judge an `add-checkpoint` request against what this witness cosigned last. Returns (log id, checkpoint, note).
 
     Raises:
@@ -184,9 +210,13 @@ def open_submission(db: Database, submission: Submission, roster: Roster, name: 
     origin = submission.claimed_origin()
     keys = log_keys(roster, origin)
     with db.read() as session:
-        log_id = session.execute(select(LogRow.id).where(LogRow.origin == origin, LogRow.is_own.is_(False))).scalar_one_or_none()
+        log_id = session.execute(
+            select(LogRow.id).where(LogRow.origin == origin, LogRow.is_own.is_(False))
+        ).scalar_one_or_none()
         if not keys or log_id is None:
-            raise NotFound(f"This witness does not follow {origin[:300]}: the roster in force here lists no such log.")
+            raise NotFound(
+                f"This witness does not follow {origin[:300]}: the roster in force here lists no such log."
+            )
         held = last_cosigned(session, log_id, name, origin)
     checkpoint, note = judge_submission(submission, keys, origin, held)
     return log_id, checkpoint, note
@@ -227,7 +257,9 @@ def offer_step(db: Database, client: PeerClient, witness: WitnessEndpoint, log_i
             )
         status, body = _submit(client, witness, _submission(db, log_id, checkpoint, size))
     if status != ACCEPTED:
-        raise PeerFault(f"{witness.name} did not cosign size {checkpoint.size}: status {status} {body[:200].decode(errors='replace')}")
+        raise PeerFault(
+            f"{witness.name} did not cosign size {checkpoint.size}: status {status} {body[:200].decode(errors='replace')}"
+        )
     note = parse_cosignatures(body, checkpoint)
     found = verify_cosignatures(note, witness.keys)
     if not found:
@@ -240,12 +272,16 @@ def offer_step(db: Database, client: PeerClient, witness: WitnessEndpoint, log_i
 def _make_offer(db: Database, log_id: int, witness: str) -> tuple[Checkpoint, Submission] | None:
     with db.read() as session:
         row = session.execute(
-            select(LogRow.origin, LogRow.head_size, LogRow.head_root, LogRow.head_note).where(LogRow.id == log_id)
+            select(LogRow.origin, LogRow.head_size, LogRow.head_root, LogRow.head_note).where(
+                LogRow.id == log_id
+            )
         ).one()
         if row.head_note is None:
             return None
         last = session.execute(
-            select(func.max(CosignatureRow.size)).where(CosignatureRow.log_id == log_id, CosignatureRow.witness == witness)
+            select(func.max(CosignatureRow.size)).where(
+                CosignatureRow.log_id == log_id, CosignatureRow.witness == witness
+            )
         ).scalar_one_or_none()
     if last == row.head_size:
         return None
@@ -266,11 +302,16 @@ def _submission(db: Database, log_id: int, checkpoint: Checkpoint, old_size: int
 
 def _submit(client: PeerClient, witness: WitnessEndpoint, submission: Submission) -> tuple[int, bytes]:
     return client.post(
-        f"{witness.url}/add-checkpoint", submission.encode(), limit=MAX_ANSWER_BYTES, content_type="text/plain; charset=utf-8"
+        f"{witness.url}/add-checkpoint",
+        submission.encode(),
+        limit=MAX_ANSWER_BYTES,
+        content_type="text/plain; charset=utf-8",
     )
 
 
-def set_log_error(db: Database, log_id: int, error: VerbaleError | None, *, now: int, contact: bool = False) -> None:
+def set_log_error(
+    db: Database, log_id: int, error: VerbaleError | None, *, now: int, contact: bool = False
+) -> None:
     """Show, or clear, what is wrong with a log, for operators and `/v1/federation`."""
     values: dict[str, object] = {"error_code": None, "error_detail": None, "error_at": None}
     if error is not None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from fastapi import APIRouter, Response
 from sqlalchemy import select
 
-from app.deps import CurrentNode  # noqa: TC001 - read at run time by FastAPI
+from app.deps import CurrentNode
 from app.domain.errors import NotFound
 from app.models import LeafRow, LogRow, TileRow
 from app.tlog.checkpoint import Checkpoint, parse_size
@@ -65,7 +65,9 @@ class LogFiles:
             else:
                 hashes = session.execute(
                     select(TileRow.hashes).where(
-                        TileRow.log_id == self._log_id, TileRow.level == wanted.level, TileRow.idx == wanted.index
+                        TileRow.log_id == self._log_id,
+                        TileRow.level == wanted.level,
+                        TileRow.idx == wanted.index,
                     )
                 ).scalar_one()
                 body = hashes[: wanted.width * 32]
@@ -89,7 +91,9 @@ def prove(session: Session, log_id: int, index: int, head: bytes) -> TlogProof:
         NotFound: the head does not cover the leaf.
     """
     size = Checkpoint.parse(parse_note(head).text).size
-    leaf = session.execute(select(LeafRow.idx).where(LeafRow.log_id == log_id, LeafRow.idx == index)).scalar_one_or_none()
+    leaf = session.execute(
+        select(LeafRow.idx).where(LeafRow.log_id == log_id, LeafRow.idx == index)
+    ).scalar_one_or_none()
     if leaf is None or index >= size:
         raise NotFound("No signed checkpoint covers that index yet.")
     return TlogProof(index, inclusion_proof(node_reader(session, log_id), index, size), head)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import orjson
@@ -92,9 +93,11 @@ async def _answers(request: Request) -> AsyncIterator[bytes]:
     node, settings, url = node_of(request), node_of(request).settings, base_url(request)
     window: list[bytes] = []
     first, size, ended = 1, 0, True
-    lines = _lines(request, settings.max_batch_bytes, settings.max_notice_bytes)
+    # While one window is stored the next is read; never two at once, as the lines of a batch build on each other.
+    storing: asyncio.Task[bytes] | None = None
+    refused: Refused | None = None
     try:
-        async for raw, ended in lines:
+        async for raw, ended in _lines(request, settings.max_batch_bytes, settings.max_notice_bytes):
             if first + len(window) > settings.max_batch_lines:
                 raise TooLarge(
                     f"A batch has at most {settings.max_batch_lines} lines. Send the rest in another."
@@ -102,16 +105,18 @@ async def _answers(request: Request) -> AsyncIterator[bytes]:
             window.append(raw)
             size += len(raw)
             if len(window) >= WINDOW_LINES or size >= WINDOW_BYTES:
-                yield await _store(node, window, first, ended=ended, url=url)
+                if storing is not None:
+                    yield await storing
+                storing = asyncio.create_task(_store(node, window, first, ended=ended, url=url))
                 first, size, window = first + len(window), 0, []
     except Refused as refusal:
-        # What came before this line is stored and answered; what follows it was not read.
-        if window:
-            yield await _store(node, window, first, ended=True, url=url)
-        yield _line(first + len(window), refusal, url)
-        return
+        refused = refusal  # what came before this line is stored and answered; what follows it was not read
+    if storing is not None:
+        yield await storing
     if window:
-        yield await _store(node, window, first, ended=ended, url=url)
+        yield await _store(node, window, first, ended=ended or refused is not None, url=url)
+    if refused is not None:
+        yield _line(first + len(window), refused, url)
 
 
 async def _lines(request: Request, limit: int, line_limit: int) -> AsyncIterator[tuple[bytes, bool]]:

@@ -11,14 +11,13 @@ from fastapi.responses import StreamingResponse
 from sqlalchemy import select
 from starlette.concurrency import run_in_threadpool
 
-from app.deps import CurrentNode, CurrentPrincipal  # noqa: TC001 - read at run time by FastAPI
+from app.deps import CurrentNode, CurrentPrincipal
 from app.domain.errors import NotAllowed, NotFound
-from app.limits import read_body
+from app.limits import read_body, too_large
 from app.models import CosignatureRow, HeadRow, LogRow
 from app.replication.bodies import give, parse_request
+from app.tlog.note import Note, parse_signature_lines
 from app.tlog.note import parse as parse_note
-from app.tlog.note import parse_signature_lines
-from app.tlog.note import Note
 from app.tlog.witness import MAX_SUBMISSION_SIZE, SIZE_TYPE, OldSizeMismatch, Submission, encode_size
 
 if TYPE_CHECKING:
@@ -63,7 +62,10 @@ def cosigned_checkpoint(node: CurrentNode, origin_hash: str) -> Response:
                 continue
             row = session.execute(
                 select(HeadRow.note, CosignatureRow.line)
-                .join(CosignatureRow, (CosignatureRow.log_id == HeadRow.log_id) & (CosignatureRow.size == HeadRow.size))
+                .join(
+                    CosignatureRow,
+                    (CosignatureRow.log_id == HeadRow.log_id) & (CosignatureRow.size == HeadRow.size),
+                )
                 .where(HeadRow.log_id == log_id, CosignatureRow.witness == name)
                 .order_by(HeadRow.size.desc())
                 .limit(1)
@@ -72,7 +74,9 @@ def cosigned_checkpoint(node: CurrentNode, origin_hash: str) -> Response:
                 break
             signed = parse_note(row.note)
             lines = signed.signatures + parse_signature_lines(row.line)
-            return Response(Note(signed.text, lines).encode(), media_type=TEXT, headers={"cache-control": "no-cache"})
+            return Response(
+                Note(signed.text, lines).encode(), media_type=TEXT, headers={"cache-control": "no-cache"}
+            )
     raise NotFound("This witness has cosigned no checkpoint of that log.")
 
 
@@ -83,8 +87,13 @@ async def bodies(request: Request, node: CurrentNode, principal: CurrentPrincipa
     What the caller may not have is answered exactly as what does not exist: not at all.
     """
     if principal.kind != "peer":
-        raise NotAllowed("Bodies are given to nodes that sign their request with a transport key the roster lists.")
-    wanted = parse_request(await read_body(request.scope, request.receive, MAX_BODIES_REQUEST))
+        raise NotAllowed(
+            "Bodies are given to nodes that sign their request with a transport key the roster lists."
+        )
+    raw = await request.body()  # here already: the signature covers it, so it was read to be checked
+    if len(raw) > MAX_BODIES_REQUEST:
+        raise too_large(MAX_BODIES_REQUEST)
+    wanted = parse_request(raw)
 
     def lines() -> Iterator[bytes]:
         with node.db.read() as session:

@@ -70,11 +70,15 @@ def create_subscription(
 def list_subscriptions(node: CurrentNode, setup: Webhooks, token: TokenId) -> SubscriptionList:
     """The calling token's subscriptions, oldest first."""
     with node.db.read() as session:
-        return SubscriptionList(items=[SubscriptionOut.of(row, setup) for row in subscriptions.listed(session, token)])
+        return SubscriptionList(
+            items=[SubscriptionOut.of(row, setup) for row in subscriptions.listed(session, token)]
+        )
 
 
 @router.get("/v1/subscriptions/{subscription_id}")
-def get_subscription(node: CurrentNode, setup: Webhooks, token: TokenId, subscription_id: str) -> SubscriptionOut:
+def get_subscription(
+    node: CurrentNode, setup: Webhooks, token: TokenId, subscription_id: str
+) -> SubscriptionOut:
     """One subscription."""
     with node.db.read() as session:
         return SubscriptionOut.of(subscriptions.owned(session, token, subscription_id), setup)
@@ -153,7 +157,7 @@ async def replay_delivery(
 def _replay(node: Node, setup: WebhookSetup, token: str, subscription_id: str, delivery_id: str) -> Ready:
     with node.db.read() as session:
         subscription = subscriptions.owned(session, token, subscription_id)
-        return subscriptions.replay(session, setup, subscription, delivery_id)
+        return subscriptions.replay(session, setup, subscription, delivery_id, node.clock())
 
 
 @router.get("/v1/webhook-keys")

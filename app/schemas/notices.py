@@ -19,9 +19,6 @@ from app.domain.statement import MAX_LEAF_BYTES, MAX_PARTS, Part
 from app.intake import SignedNotice
 from app.record import Receipt
 
-MAX_WIRE_DEPTH: Final = 4
-"""A signed notice nests three levels; its content is text and is parsed, strictly, by the judge."""
-
 _EXAMPLE: Final[JsonDict] = {
     "statement": "eyJhbGciOiJFZDI1NTE5Iiwia2lkIjoiRUUvY3AvMSIsInR5cCI6Im5vdGljZStqd3MifQ.eyJ2IjoxLC4uLn0.…",
     "parts": {"main": {"salt": "base64url of 32 bytes", "content": "base64url of the exact JSON bytes"}},
@@ -53,8 +50,8 @@ def _parse(raw: bytes) -> Any:  # noqa: ANN401 - any JSON value
     try:
         value = orjson.loads(raw)
     except orjson.JSONDecodeError:
-        return parse_strict(raw, max_depth=MAX_WIRE_DEPTH)
-    return value if orjson.dumps(value) == raw else parse_strict(raw, max_depth=MAX_WIRE_DEPTH)
+        return parse_strict(raw)
+    return value if orjson.dumps(value) == raw else parse_strict(raw)
 
 
 def _part(name: str, part: object) -> Part:

@@ -36,7 +36,9 @@ def publish_step(db: Database, log_id: int, signer: Signer, *, now: int) -> Chec
     """
     with db.write() as session:
         log = lock_log(db, session, log_id)
-        head_size, head_note = session.execute(select(LogRow.head_size, LogRow.head_note).where(LogRow.id == log_id)).one()
+        head_size, head_note = session.execute(
+            select(LogRow.head_size, LogRow.head_note).where(LogRow.id == log_id)
+        ).one()
         if head_note is not None and head_size == log.size:
             return None
         root = log.frontier.root()
@@ -60,7 +62,13 @@ def publish_step(db: Database, log_id: int, signer: Signer, *, now: int) -> Chec
         session.execute(
             update(LogRow)
             .where(LogRow.id == log_id, LogRow.head_size <= checkpoint.size)
-            .values(head_size=checkpoint.size, head_root=root, head_note=note, head_at=now, claimed_size=checkpoint.size)
+            .values(
+                head_size=checkpoint.size,
+                head_root=root,
+                head_note=note,
+                head_at=now,
+                claimed_size=checkpoint.size,
+            )
         )
     return checkpoint
 
@@ -71,7 +79,9 @@ def head_with_cosignatures(session: Session, log_id: int, size: int | None = Non
     None when no head is signed yet, or none of that size.
     """
     if size is None:
-        head = session.execute(select(LogRow.head_size, LogRow.head_note).where(LogRow.id == log_id)).one_or_none()
+        head = session.execute(
+            select(LogRow.head_size, LogRow.head_note).where(LogRow.id == log_id)
+        ).one_or_none()
     else:
         head = session.execute(
             select(HeadRow.size, HeadRow.note).where(HeadRow.log_id == log_id, HeadRow.size == size)

@@ -20,6 +20,7 @@ from app.tlog.tiles import BundlePath, TilePath, encode_bundle, extend_tiles, no
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from sqlalchemy import Row
     from sqlalchemy.orm import Session
 
     from app.db import Database
@@ -55,16 +56,20 @@ def lock_log(db: Database, session: Session, log_id: int) -> StoredLog:
     """Read a log's state and keep it from changing until the transaction ends."""
     db.lock_row(session, LogRow.__table__, LogRow.id == log_id)
     row = session.execute(
-        select(LogRow.id, LogRow.origin, LogRow.state, LogRow.is_own, LogRow.size, LogRow.frontier).where(LogRow.id == log_id)
+        select(LogRow.id, LogRow.origin, LogRow.state, LogRow.is_own, LogRow.size, LogRow.frontier).where(
+            LogRow.id == log_id
+        )
     ).one()
     return _stored(row)
 
 
-def _stored(row: object) -> StoredLog:
-    log_id, origin, state, is_own, size, raw = row  # type: ignore[misc]  # a Row of the six columns selected above
+def _stored(row: Row[int, str, str, bool, int, bytes]) -> StoredLog:
+    log_id, origin, state, is_own, size, raw = row
     frontier = Frontier.from_bytes(raw) if raw else Frontier()
     if frontier.size != size:
-        raise LogCorrupt(f"The stored size {size} of {origin} is not that of its frontier ({frontier.size}). Run: verbale fsck")
+        raise LogCorrupt(
+            f"The stored size {size} of {origin} is not that of its frontier ({frontier.size}). Run: verbale fsck"
+        )
     return StoredLog(log_id, origin, state, is_own, size, frontier)
 
 
@@ -94,7 +99,9 @@ def append_leaves(
         for tile in extend_tiles(log.size, _partials(session, log), hashes)
     ]
     session.execute(db.upsert(TileRow.__table__, ("log_id", "level", "idx"), ("hashes",)), tiles)
-    session.execute(update(LogRow).where(LogRow.id == log.id).values(size=frontier.size, frontier=frontier.to_bytes()))
+    session.execute(
+        update(LogRow).where(LogRow.id == log.id).values(size=frontier.size, frontier=frontier.to_bytes())
+    )
     return StoredLog(log.id, log.origin, log.state, log.is_own, frontier.size, frontier)
 
 
@@ -102,10 +109,11 @@ def _partials(session: Session, log: StoredLog) -> dict[int, bytes]:
     wanted = partial_tiles(log.size)
     rows = session.execute(
         select(TileRow.level, TileRow.hashes).where(
-            TileRow.log_id == log.id, tuple_(TileRow.level, TileRow.idx).in_([(t.level, t.index) for t in wanted])
+            TileRow.log_id == log.id,
+            tuple_(TileRow.level, TileRow.idx).in_([(t.level, t.index) for t in wanted]),
         )
-    ).all()
-    return {level: hashes for level, hashes in rows}
+    )
+    return {level: bytes(hashes) for level, hashes in rows}
 
 
 def tile_reader(session: Session, log_id: int) -> TileReader:
@@ -113,7 +121,9 @@ def tile_reader(session: Session, log_id: int) -> TileReader:
 
     def read(level: int, index: int) -> bytes:
         hashes = session.execute(
-            select(TileRow.hashes).where(TileRow.log_id == log_id, TileRow.level == level, TileRow.idx == index)
+            select(TileRow.hashes).where(
+                TileRow.log_id == log_id, TileRow.level == level, TileRow.idx == index
+            )
         ).scalar_one_or_none()
         if hashes is None:
             raise LogCorrupt(f"{TilePath(level, index)} is missing from the store. Run: verbale fsck")
@@ -134,7 +144,9 @@ def read_leaves(session: Session, log_id: int, start: int, end: int) -> list[byt
         LogCorrupt: one is missing.
     """
     leaves = session.scalars(
-        select(LeafRow.leaf).where(LeafRow.log_id == log_id, LeafRow.idx >= start, LeafRow.idx < end).order_by(LeafRow.idx)
+        select(LeafRow.leaf)
+        .where(LeafRow.log_id == log_id, LeafRow.idx >= start, LeafRow.idx < end)
+        .order_by(LeafRow.idx)
     ).all()
     if len(leaves) != end - start:
         raise LogCorrupt(f"Leaves are missing between {start} and {end}. Run: verbale fsck")

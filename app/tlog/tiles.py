@@ -26,8 +26,9 @@ TILE_SIZE = TILE_WIDTH * HASH_SIZE
 MAX_LEVEL = 63
 """The highest level a path may name (C2SP tlog-tiles). A tree of MAX_TREE_SIZE leaves needs levels 0 to 7."""
 
-MAX_ENTRY_SIZE = 16_384
-"""Bytes of one entry: the largest leaf of the protocol. A bundle is thereby at most 4.2 MB."""
+MAX_ENTRY_SIZE = 65_535
+"""Bytes of one entry, as C2SP tlog-tiles bounds it. The protocol's leaves are at most a quarter of that; a State that logs a
+longer one is mirrored all the same, and judging flags the leaf. A bundle is thereby at most 16.8 MB."""
 
 _LENGTH_SIZE = 2
 

@@ -59,7 +59,10 @@ def make_roster(expires: int = NOW_S + 90 * 86_400) -> Roster:
             witness_name=f"{code.lower()}.example/witness",
         )
 
-    known = {code: listed(code, name) for code, name in (("EE", "Estonia"), ("US", "United States"), ("NL", "Netherlands"))}
+    known = {
+        code: listed(code, name)
+        for code, name in (("EE", "Estonia"), ("US", "United States"), ("NL", "Netherlands"))
+    }
     terms = (CentralContactTerm("NL", "2026-01-01", "2027-01-01"),)
     return Roster(7, "ab" * 32, expires, MappingProxyType(known), terms)
 
@@ -113,9 +116,22 @@ def open_node(database_url: str, **settings: Any) -> EdgeNode:
     with db.write() as session:
         for state, log_id in LOGS.items():
             session.add(
-                LogRow(id=log_id, origin=origin_of(state), state=state, epoch=1, is_own=state == "EE", size=100, judged=100)
+                LogRow(
+                    id=log_id,
+                    origin=origin_of(state),
+                    state=state,
+                    epoch=1,
+                    is_own=state == "EE",
+                    size=100,
+                    judged=100,
+                )
             )
-    values: dict[str, Any] = {"state": "EE", "origin": origin_of("EE"), "data_dir": Path("unused"), "public_url": URL}
+    values: dict[str, Any] = {
+        "state": "EE",
+        "origin": origin_of("EE"),
+        "data_dir": Path("unused"),
+        "public_url": URL,
+    }
     return EdgeNode(Settings(**(values | settings)), db)
 
 
@@ -161,7 +177,12 @@ def token(node: EdgeNode, ceiling: Tlp = Tlp.RED, scopes: Sequence[str] = ("read
     """The header of a new token."""
     with node.db.write() as session:
         _, text = tokens.create(
-            session, name="licensing", scopes=scopes, ceiling=ceiling, expires_at=NOW_MS + 1_000_000, now_ms=NOW_MS
+            session,
+            name="licensing",
+            scopes=scopes,
+            ceiling=ceiling,
+            expires_at=NOW_MS + 1_000_000,
+            now_ms=NOW_MS,
         )
     return {"Authorization": f"Bearer {text}"}
 
@@ -227,7 +248,18 @@ def put(
                 **columns,
             )
         )
-        put_version(session, log_id, n, n, statement_id, "issue", leaf_hash, tlp=int(tlp), audience=audience, body=document)
+        put_version(
+            session,
+            log_id,
+            n,
+            n,
+            statement_id,
+            "issue",
+            leaf_hash,
+            tlp=int(tlp),
+            audience=audience,
+            body=document,
+        )
         terms = {("n", token_, pos) for pos, name in enumerate(names) for token_ in name_tokens(name)}
         terms |= {("c", prefix, 0) for code in codes for prefix in ancestors(code)}
         terms |= {("l", c, 0) for c in countries} | {("h", c, 0) for c in concerns}
@@ -252,7 +284,9 @@ def put_version(
     version: int | None = 1,
     **columns: Any,
 ) -> None:
-    session.add(LeafRow(log_id=log_id, idx=idx, leaf_hash=leaf_hash, leaf=b"header.payload.sig", received_at=NOW_MS))
+    session.add(
+        LeafRow(log_id=log_id, idx=idx, leaf_hash=leaf_hash, leaf=b"header.payload.sig", received_at=NOW_MS)
+    )
     session.flush()
     session.add(
         EntryRow(
@@ -274,5 +308,12 @@ def put_version(
     )
     if body is not None:
         session.add(
-            BodyRow(log_id=log_id, idx=idx, part="main", salt=b"s" * 32, content=json.dumps(body).encode(), held_at=NOW_MS)
+            BodyRow(
+                log_id=log_id,
+                idx=idx,
+                part="main",
+                salt=b"s" * 32,
+                content=json.dumps(body).encode(),
+                held_at=NOW_MS,
+            )
         )

@@ -8,7 +8,7 @@ import socketserver
 import threading
 from base64 import b64decode
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from sqlalchemy import select
 
@@ -68,7 +68,7 @@ class Receiver:
     arrived: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
     closing: threading.Event = field(default_factory=threading.Event)
 
-    def __enter__(self) -> Receiver:
+    def __enter__(self) -> Self:
         outer = self
 
         class Handler(socketserver.StreamRequestHandler):
@@ -98,7 +98,9 @@ class Receiver:
                 """A sender that hangs up is what some tests are about."""
 
         self._server = Server(("127.0.0.1", 0), Handler)
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True
+        )
         self._thread.start()
         return self
 
@@ -116,14 +118,18 @@ class Receiver:
         return [r.headers["webhook-id"] for r in self.received]
 
 
-def loopback_setup(directory: Path, *, networks: tuple[str, ...] = ("127.0.0.0/8", "::1/128")) -> WebhookSetup:
+def loopback_setup(
+    directory: Path, *, networks: tuple[str, ...] = ("127.0.0.0/8", "::1/128")
+) -> WebhookSetup:
     """A node of Estonia that allows webhooks to this machine."""
     return WebhookSetup(
         "EE", "https://ee.example", UrlPolicy.of(networks, http=True), WebhookKeys.open(directory, "EE")
     )
 
 
-def add_token(db: Database, *, ceiling: int = 4, scopes: str = "read subscribe", expires_at: int = NOW * 2) -> str:
+def add_token(
+    db: Database, *, ceiling: int = 4, scopes: str = "read subscribe", expires_at: int = NOW * 2
+) -> str:
     with db.write() as session:
         count = len(session.scalars(select(ApiTokenRow.id)).all())
         token_id = f"token{count}"
@@ -136,7 +142,9 @@ def add_token(db: Database, *, ceiling: int = 4, scopes: str = "read subscribe",
     return token_id
 
 
-def subscribe(db: Database, setup: WebhookSetup, token_id: str, url: str, **changes: Any) -> tuple[str, bytes | None]:
+def subscribe(
+    db: Database, setup: WebhookSetup, token_id: str, url: str, **changes: Any
+) -> tuple[str, bytes | None]:
     """A subscription made as the route makes it; its id and its secret."""
     wanted: dict[str, Any] = {
         "url": url, "description": None, "event_types": [], "filters": {}, "scheme": "v1", "since": None, "now": NOW,
@@ -157,14 +165,22 @@ class Log:
     def __init__(self, db: Database, state: str = "US") -> None:
         self.db, self.state, self.size = db, state, 0
         with db.write() as session:
-            row = LogRow(origin=f"{state.lower()}.verbale.example/log/1", state=state, epoch=1, is_own=state == "EE")
+            row = LogRow(
+                origin=f"{state.lower()}.verbale.example/log/1", state=state, epoch=1, is_own=state == "EE"
+            )
             session.add(row)
             session.flush()
             self.id = row.id
             self.origin = row.origin
 
     def issue(
-        self, *, tlp: int = 0, audience: str = "ALL", type_: str = "denied_end_user", event: bool = True, live: bool = True
+        self,
+        *,
+        tlp: int = 0,
+        audience: str = "ALL",
+        type_: str = "denied_end_user",
+        event: bool = True,
+        live: bool = True,
     ) -> int:
         """Issue a notice; return its index."""
         idx = self._entry("issue", None, tlp, audience, 1)
@@ -186,7 +202,9 @@ class Log:
             self.event("notice.issued", idx, idx, live=live)
         return idx
 
-    def follow(self, kind: str, root: int, event_type: str, *, tlp: int = 0, audience: str = "ALL", **values: Any) -> int:
+    def follow(
+        self, kind: str, root: int, event_type: str, *, tlp: int = 0, audience: str = "ALL", **values: Any
+    ) -> int:
         """A later statement about the notice `root`, with what it changes in the notice's row."""
         with self.db.write() as session:
             notice = session.get_one(NoticeRow, (self.id, root))
@@ -199,7 +217,7 @@ class Log:
         return idx
 
     def acknowledge(self, leaf_hash: bytes, *, tlp: int = 1, audience: str = "ALL") -> int:
-        idx = self._entry("ack", None, tlp, audience, None, ref=leaf_hash, root=None)
+        idx = self._entry("ack", None, tlp, audience, None, ref=leaf_hash)
         self.event("acknowledgement.received", idx, None)
         return idx
 
@@ -215,18 +233,26 @@ class Log:
     def event(self, type_: str, idx: int, root: int | None, *, live: bool = True, at: int = NOW) -> int:
         with self.db.write() as session:
             seq = self.db.next_values(session, "events", 1)
-            session.add(EventRow(seq=seq, type=type_, log_id=self.id, idx=idx, root_idx=root, at=at, live=live))
+            session.add(
+                EventRow(seq=seq, type=type_, log_id=self.id, idx=idx, root_idx=root, at=at, live=live)
+            )
         return seq
 
     def _entry(
-        self, kind: str, root: int | None, tlp: int, audience: str, version: int | None, ref: bytes | None = None, **kw: Any
+        self,
+        kind: str,
+        root: int | None,
+        tlp: int,
+        audience: str,
+        version: int | None,
+        ref: bytes | None = None,
     ) -> int:
         idx, self.size = self.size, self.size + 1
         with self.db.write() as session:
             session.add(
                 EntryRow(
                     log_id=self.id, idx=idx, leaf_hash=self.hash(idx), id=f"statement-{self.state}-{idx}", kind=kind,
-                    kid="US/cp/1", iat=NOW // 1000, root_idx=kw.get("root", idx if root is None else root),
+                    kid="US/cp/1", iat=NOW // 1000, root_idx=idx if kind == "issue" else root,
                     version=version, ref=ref, received_at=NOW, body_state="held", tlp_rank=tlp, audience=audience,
                 )
             )  # fmt: skip

@@ -141,7 +141,10 @@ def test_a_name_that_answers_an_inner_address_at_connect_time_is_not_connected_t
 
 
 def test_a_redirect_is_a_failure_and_is_not_followed(tmp_path: Path) -> None:
-    with Receiver() as inner, Receiver(lambda *_: answer("307 Temporary Redirect", f"Location: {inner.url}")) as outer:
+    with (
+        Receiver() as inner,
+        Receiver(lambda *_: answer("307 Temporary Redirect", f"Location: {inner.url}")) as outer,
+    ):
         attempt = attempt_at(outer.url, loopback_setup(tmp_path))
     assert (attempt.status, attempt.error, attempt.verdict) == (307, "redirect", "retry")
     assert inner.received == []

@@ -22,7 +22,8 @@ def test_the_jitter_is_a_fifth_either_way_and_never_passes_a_day() -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "given"), [(0, 5 * SECOND), (7 * SECOND, 7 * SECOND), (HOUR, 10 * SECOND), (5 * SECOND, 5 * SECOND)]
+    ("asked", "given"),
+    [(0, 5 * SECOND), (7 * SECOND, 7 * SECOND), (HOUR, 10 * SECOND), (5 * SECOND, 5 * SECOND)],
 )
 def test_retry_after_counts_between_the_wait_and_its_double(asked: int, given: int) -> None:
     assert retry.next_delay(1, 0.0, asked) == given

@@ -76,7 +76,9 @@ def test_several_signatures_stand_side_by_side() -> None:
 
 def test_v1a_verifies_under_the_published_key_and_no_tampering_does() -> None:
     signer = Ed25519Signer.generate()
-    key = Ed25519PublicKey.from_public_bytes(b64decode(signing.public_text(signer.public).removeprefix("whpk_")))
+    key = Ed25519PublicKey.from_public_bytes(
+        b64decode(signing.public_text(signer.public).removeprefix("whpk_"))
+    )
     version, _, text = signing.sign_v1a(signer, "m", 7, BODY).partition(",")
     signature = b64decode(text, validate=True)
     assert version == "v1a"
@@ -86,7 +88,10 @@ def test_v1a_verifies_under_the_published_key_and_no_tampering_does() -> None:
             key.verify(signature, forged)
 
 
-@pytest.mark.parametrize("text", ["whpk_" + "A" * 44, "whsk_" + "A" * 44, "whsec_short", "whsec_!!", "A" * 44, "whsec_" + "A" * 120])
+@pytest.mark.parametrize(
+    "text",
+    ["whpk_" + "A" * 44, "whsk_" + "A" * 44, "whsec_short", "whsec_!!", "A" * 44, "whsec_" + "A" * 120],
+)
 def test_what_is_no_secret_is_not_used_as_one(text: str) -> None:
     with pytest.raises(signing.InvalidWebhookSecret):
         signing.parse_secret(text)

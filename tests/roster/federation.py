@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import copy
+import json
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+from tuf.api.metadata import Metadata, TargetFile
+
+from app.domain.json import canonical
 from app.domain.keys import Ed25519Signer, Es256Signer
 from app.domain.roster import ContactPoint, RosterLog
 from app.keyfiles import KID_SEGMENTS, KeyCard, generate
-from app.roster import Membership, StateDocument, StateKey, VerifiedRoster, ceremony
-from app.roster.documents import KEY_USES
+from app.roster import Membership, StateDocument, StateKey, VerifiedRoster, ceremony, layout
+from app.roster.tufkeys import SignerForTuf
 
 AT = 1_790_000_000
 """2026-09-21: when the federation is founded, unless a test says otherwise."""
@@ -140,4 +145,63 @@ class Federation:
         }
 
 
-assert set(NODE_USES) <= set(KEY_USES)
+# ── tools of a forger: properly signed metadata that the ceremony would not make ─────────────────────────────────
+
+Files = dict[str, bytes]
+
+
+def resign(
+    federation: Federation, files: Files, role: str, change: Callable[[Any], None], keys: list[Key]
+) -> None:
+    """Change a role's metadata, sign it properly, and carry its new hash up to the timestamp."""
+    path = f"metadata/1.{role}.json"
+    metadata: Metadata[Any] = Metadata.from_bytes(files[path])
+    change(metadata.signed)
+    sign_with(metadata, keys)
+    files[path] = metadata.to_bytes()
+    if role == "root":
+        return
+    snapshot: Metadata[Any] = Metadata.from_bytes(files["metadata/1.snapshot.json"])
+    meta = snapshot.signed.meta[f"{role}.json"]
+    data = TargetFile.from_data(path, files[path])
+    meta.length, meta.hashes = data.length, data.hashes
+    sign_with(snapshot, list(federation.online.values()))
+    files["metadata/1.snapshot.json"] = snapshot.to_bytes()
+
+
+def sign_with(metadata: Metadata[Any], keys: list[Key]) -> None:
+    metadata.signatures.clear()
+    for key in keys:
+        metadata.sign(SignerForTuf(key), append=True)
+
+
+def set_state_document(federation: Federation, code: str, change: Callable[[dict[str, Any]], None]) -> Files:
+    """The repository's files after the State itself signed a changed document with the right key."""
+    files = federation.files()
+    name = layout.state_target(code)
+    [path] = [p for p in files if p.startswith("targets/states/") and p.endswith(f".{code.lower()}.json")]
+    value = json.loads(files.pop(path))
+    change(value)
+    raw = canonical(value)
+    info = TargetFile.from_data(name, raw)
+    files[layout.target_path(name, info.hashes["sha256"])] = raw
+
+    def targets(signed: Any) -> None:
+        signed.targets = {name: info}
+
+    resign(federation, files, layout.state_role(code), targets, [federation.authority[code]])
+    return files
+
+
+def rotate(federation: Federation, code: str, number: int) -> None:
+    new = generate()
+    ceremony.propose_governance_key(
+        federation.repository,
+        "rotate",
+        add=card(new, code, "governance", number),
+        remove=f"{code}/governance/{number - 1}",
+        at=AT,
+    )
+    federation.sign("rotate", federation.governance.values())
+    federation.governance[code] = new
+    federation.finish("rotate")

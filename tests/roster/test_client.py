@@ -22,8 +22,7 @@ from app.domain.errors import RosterExpired, RosterMissing
 from app.domain.json import canonical
 from app.roster import HttpFetcher, RosterClient, RosterSourceFault, ceremony, layout, roster_from_repository
 from app.roster import client as client_module
-from tests.roster.federation import AT, DAY, Federation
-from tests.roster.test_verify import resign, rotate
+from tests.roster.federation import AT, DAY, Federation, Files, Key, resign, rotate, sign_with
 
 BASE = "https://node.example/roster"
 
@@ -54,6 +53,14 @@ def fetching(handler: Callable[[httpx.Request], httpx.Response]) -> HttpFetcher:
 def reply(raw: bytes, headers: dict[str, str] | None = None) -> httpx.Response:
     """An answer that comes as a stream, as from a network: a ready body cannot be read raw."""
     return httpx.Response(200, content=iter([raw]), headers=headers)
+
+
+def always(files: Files) -> Callable[[], Files]:
+    return lambda: files
+
+
+def answering(make: Callable[[], httpx.Response]) -> Callable[[httpx.Request], httpx.Response]:
+    return lambda request: make()
 
 
 def web(files: Callable[[], dict[str, bytes]]) -> HttpFetcher:
@@ -255,7 +262,7 @@ def test_one_good_source_among_bad_ones_is_enough(federation: Federation, tmp_pa
     def garbage(request: httpx.Request) -> httpx.Response:
         return reply(b"<html>Sign in to the guest network</html>")
 
-    sources = [BASE, federation.repository, tmp_path / "nothing"]
+    sources: list[str | Path] = [BASE, federation.repository, tmp_path / "nothing"]
     client = RosterClient(tmp_path / "node", sources, federation.root, fetcher=fetching(garbage))
     assert client.refresh(AT).version == 1
     assert statuses(client) == ["invalid", "current", "unreachable"]
@@ -313,9 +320,7 @@ def test_a_mix_of_old_and_new_files_is_refused(federation: Federation, tmp_path:
         },
     }
     for name, files in mixes.items():
-        client = RosterClient(
-            tmp_path / name, [BASE], federation.root, fetcher=web(lambda files=files: files)
-        )  # type: ignore[misc]
+        client = RosterClient(tmp_path / name, [BASE], federation.root, fetcher=web(always(files)))
         with pytest.raises(RosterSourceFault):
             client.refresh(AT)
         assert client.verified is None
@@ -324,12 +329,13 @@ def test_a_mix_of_old_and_new_files_is_refused(federation: Federation, tmp_path:
 def test_a_roster_signed_by_fewer_than_the_threshold_is_refused(
     federation: Federation, tmp_path: Path
 ) -> None:
-    for keys in (federation.threshold()[:-1], [federation.online["EE"]] * 1, []):
+    attempts: list[list[Key]] = [federation.threshold()[:-1], [federation.online["EE"]], []]
+    for keys in attempts:
         files = federation.files()
-        resign(federation, files, "targets", lambda signed: None, keys)  # type: ignore[arg-type]
+        resign(federation, files, "targets", lambda signed: None, keys)
         client = RosterClient(
-            tmp_path / str(len(keys)), [BASE], federation.root, fetcher=web(lambda files=files: files)
-        )  # type: ignore[misc]
+            tmp_path / str(attempts.index(keys)), [BASE], federation.root, fetcher=web(always(files))
+        )
         with pytest.raises(RosterSourceFault):
             client.refresh(AT)
 
@@ -365,17 +371,15 @@ def drop_key(federation: Federation) -> dict[str, bytes]:
     snapshot: Metadata[Any] = Metadata.from_bytes(files["metadata/1.snapshot.json"])
     state: Metadata[Any] = Metadata.from_bytes(files["metadata/1.state-ee.json"])
     timestamp: Metadata[Any] = Metadata.from_bytes(files["metadata/timestamp.json"])
-    from tests.roster.test_verify import _sign
-
     state.signed.version = 2
-    _sign(state, [federation.authority["EE"]])
+    sign_with(state, [federation.authority["EE"]])
     files["metadata/2.state-ee.json"] = state.to_bytes()
     data = TargetFile.from_data("x", state.to_bytes())
     meta = snapshot.signed.meta["state-ee.json"]
     meta.version, meta.length, meta.hashes = 2, data.length, data.hashes
     snapshot.signed.version = timestamp.signed.version = timestamp.signed.snapshot_meta.version = 2
     for metadata, where in ((snapshot, "metadata/2.snapshot.json"), (timestamp, "metadata/timestamp.json")):
-        _sign(metadata, list(federation.online.values()))
+        sign_with(metadata, list(federation.online.values()))
         files[where] = metadata.to_bytes()
     return files
 
@@ -458,8 +462,8 @@ def test_a_server_error_or_a_broken_connection_counts_as_unreachable(
         (lambda: httpx.Response(503), lambda: httpx.Response(200, content=broken()))
     ):
         client = RosterClient(
-            tmp_path / str(number), [BASE], federation.root, fetcher=fetching(lambda _, r=response: r())
-        )  # type: ignore[misc]
+            tmp_path / str(number), [BASE], federation.root, fetcher=fetching(answering(response))
+        )
         with pytest.raises(RosterMissing):
             client.refresh(AT)
         assert statuses(client) == ["unreachable"]

@@ -97,10 +97,11 @@ def test_what_is_no_key_is_refused(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(content)
         with pytest.raises(UnsafeKeyFile):
             load_private(tmp_path / name)
-    for name, key in {
+    others: dict[str, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey] = {
         "rsa": rsa.generate_private_key(65537, 2048),
         "p384": ec.generate_private_key(ec.SECP384R1()),
-    }.items():
+    }
+    for name, key in others.items():
         (tmp_path / name).touch(0o600)
         (tmp_path / name).write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
         with pytest.raises(UnsafeKeyFile, match="neither Ed25519 nor P-256"):

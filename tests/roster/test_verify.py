@@ -28,10 +28,9 @@ from app.roster import (
     verify,
     verify_bundle,
 )
-from app.roster.tufkeys import SignerForTuf
-from tests.roster.federation import AT, DAY, Federation, Key, card
+from tests.roster.federation import AT, DAY, Federation, Files, resign, rotate, set_state_document, sign_with
 
-Files = dict[str, bytes]
+JUNK: tuple[Any, ...] = (None, 0, -1, 1e300, "", "x", [], {}, True, [[]], {"a": 1})
 
 
 def refused(files: Files, root: bytes) -> VerbaleError:
@@ -78,7 +77,7 @@ def test_members_of_the_wrong_type_are_refused_and_crash_nothing(two_states: Fed
         return [at, *(place for key, child in inner for place in places(child, (*at, key)))]
 
     for place in places(value)[1:]:
-        for junk in (None, 0, -1, 1e300, "", "x", [], {}, True, [[]], {"a": 1}):
+        for junk in JUNK:
             copy = json.loads(files[path])
             target = copy
             for key in place[:-1]:
@@ -119,49 +118,6 @@ def test_a_lapsed_state_is_named_and_takes_nobody_elses_roster_away(two_states: 
 
 
 # ── what a dishonest threshold, or a dishonest State, could sign ──────────────────────────────────────────────────
-
-
-def resign(
-    federation: Federation, files: Files, role: str, change: Callable[[Any], None], keys: list[Key]
-) -> None:
-    """Change a role's metadata, sign it properly, and carry its new hash up to the timestamp."""
-    path = f"metadata/1.{role}.json"
-    metadata: Metadata[Any] = Metadata.from_bytes(files[path])
-    change(metadata.signed)
-    _sign(metadata, keys)
-    files[path] = metadata.to_bytes()
-    if role == "root":
-        return
-    snapshot: Metadata[Any] = Metadata.from_bytes(files["metadata/1.snapshot.json"])
-    meta = snapshot.signed.meta[f"{role}.json"]
-    data = TargetFile.from_data(path, files[path])
-    meta.length, meta.hashes = data.length, data.hashes
-    _sign(snapshot, list(federation.online.values()))
-    files["metadata/1.snapshot.json"] = snapshot.to_bytes()
-
-
-def _sign(metadata: Metadata[Any], keys: list[Key]) -> None:
-    metadata.signatures.clear()
-    for key in keys:
-        metadata.sign(SignerForTuf(key), append=True)
-
-
-def set_state_document(federation: Federation, code: str, change: Callable[[dict[str, Any]], None]) -> Files:
-    """The repository's files after the State itself signed a changed document with the right key."""
-    files = federation.files()
-    name = layout.state_target(code)
-    [path] = [p for p in files if p.startswith("targets/states/") and p.endswith(f".{code.lower()}.json")]
-    value = json.loads(files.pop(path))
-    change(value)
-    raw = canonical(value)
-    info = TargetFile.from_data(name, raw)
-    files[layout.target_path(name, info.hashes["sha256"])] = raw
-
-    def targets(signed: Any) -> None:
-        signed.targets = {name: info}
-
-    resign(federation, files, layout.state_role(code), targets, [federation.authority[code]])
-    return files
 
 
 def test_the_forging_tools_of_these_tests_work(two_states: Federation) -> None:
@@ -221,6 +177,8 @@ INADMISSIBLE: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
         lambda v: v["logs"][0].update(origin="https://ee.example/log/1"),
         "is not <host>/log/1",
     ),
+    "origin of JP": (lambda v: v["logs"][0].update(origin="jp.verbale.example/log/1"), "claimed by"),
+    "witness name of JP": (lambda v: v.update(witness_name="jp.verbale.example/witness"), "claimed by"),
     "epoch that is not the origin's": (lambda v: v["logs"][0].update(epoch=2), "is not <host>/log/2"),
     "url with a password": (lambda v: v.update(url="https://a:b@ee.example"), "base URL"),
     "url of a file": (lambda v: v.update(url="file:///etc/passwd"), "base URL"),
@@ -311,20 +269,6 @@ def test_a_root_key_that_does_not_say_whose_it_is_is_refused(tmp_path: Path) -> 
 # ── roots ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def rotate(federation: Federation, code: str, number: int) -> None:
-    new = generate()
-    ceremony.propose_governance_key(
-        federation.repository,
-        "rotate",
-        add=card(new, code, "governance", number),
-        remove=f"{code}/governance/{number - 1}",
-        at=AT,
-    )
-    federation.sign("rotate", federation.governance.values())
-    federation.governance[code] = new
-    federation.finish("rotate")
-
-
 def test_a_chain_of_rotations_verifies_from_every_root_in_it(federation: Federation) -> None:
     for number in (2, 3, 4):
         rotate(federation, "EE", number)
@@ -343,7 +287,7 @@ def test_a_gap_or_an_unsigned_step_in_the_chain_is_refused(federation: Federatio
     gap = {path: raw for path, raw in files.items() if path != "metadata/2.root.json"}
     refused(gap, root)
     forged: Metadata[Any] = Metadata.from_bytes(files["metadata/2.root.json"])
-    _sign(forged, [federation.governance["EE"]])
+    sign_with(forged, [federation.governance["EE"]])
     refused({**files, "metadata/2.root.json": forged.to_bytes()}, root)
 
 
@@ -377,7 +321,7 @@ def test_a_bundle_with_anything_else_in_it_is_refused(two_states: Federation) ->
     good = export_bundle(two_states.repository)
     files = good["files"]
     spare = layout.target_path("states/xx.json", "0" * 64)
-    for bundle in (
+    bundles: tuple[Any, ...] = (
         None,
         [],
         {},
@@ -391,7 +335,8 @@ def test_a_bundle_with_anything_else_in_it_is_refused(two_states: Federation) ->
         {**good, "files": {**files, "metadata/timestamp.json": 5}},
         {**good, "files": {**files, "metadata/timestamp.json": "AA=="}},
         {**good, "files": {f"metadata/{n}.root.json": "AA" for n in range(1, 3000)}},
-    ):
+    )
+    for bundle in bundles:
         with pytest.raises(RosterNotVerified):
             verify_bundle(bundle, two_states.root)
 

@@ -1,0 +1,5 @@
+"""`python -m app` is `verbale`."""
+
+from app.cli import main
+
+main()

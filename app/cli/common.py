@@ -1,0 +1,142 @@
+"""What several commands share: finding settings, printing, progress.
+
+Left to `app.cli`: errors and exit codes.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
+
+import typer
+
+from app.domain.errors import Malformed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from app.db import Database
+    from app.settings import Settings
+
+MAX_INPUT_BYTES = 64 * 2**20
+"""Of one document read into memory: a notice with attachments, or a proof. Batches are streamed."""
+
+SettingsFile = Annotated[
+    Path | None, typer.Option("--settings", help="The node's settings file; by default what VERBALE_SETTINGS names.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+
+
+def load_settings(path: Path | None) -> Settings:
+    """The node's settings: `--settings` of the command, else of `verbale` itself, else VERBALE_SETTINGS.
+
+    Raises:
+        UnsafeSettings
+    """
+    from app.settings import load  # noqa: PLC0415 - see `app.cli`
+
+    return load(path or _named.get())
+
+
+_named: ContextVar[Path | None] = ContextVar("settings_file", default=None)
+
+
+def name_settings(path: Path | None) -> None:
+    """Keep what `verbale --settings FILE …` named for the command that follows."""
+    _named.set(path)
+
+
+@contextmanager
+def open_database(settings: Settings) -> Iterator[Database]:
+    """The node's database, its schema current.
+
+    Raises:
+        SchemaNotCurrent
+    """
+    from app import migrations  # noqa: PLC0415 - see `app.cli`
+    from app.db import Database  # noqa: PLC0415
+
+    database = Database(settings.database)
+    try:
+        migrations.check_current(database)
+        yield database
+    finally:
+        database.dispose()
+
+
+def read_file(path: Path, *, limit: int = MAX_INPUT_BYTES) -> bytes:
+    """The bytes of a file, or of standard input for `-`.
+
+    Raises:
+        Malformed: it cannot be read, or is larger than any such file.
+    """
+    if str(path) == "-":
+        raw = sys.stdin.buffer.read(limit + 1)
+    else:
+        try:
+            with path.open("rb") as file:
+                raw = file.read(limit + 1)
+        except OSError as error:
+            raise Malformed(f"Cannot read {path}: {error.strerror}.") from error
+    if len(raw) > limit:
+        raise Malformed(f"{path} is larger than {limit} bytes.")
+    return raw
+
+
+def print_json(value: Any) -> None:  # noqa: ANN401 - any JSON value
+    """Pretty JSON on standard output."""
+    print(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def warn(sentence: str) -> None:
+    """A sentence on standard error that changes nothing."""
+    print(f"warning: {sentence}", file=sys.stderr)
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, title: str | None = None) -> None:
+    """A table for people; through a pipe it is wide rather than cut, so that nothing is lost."""
+    from rich.console import Console  # noqa: PLC0415 - see `app.cli`
+    from rich.markup import escape  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+
+    table = Table(title=title, title_justify="left")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*("" if cell is None else escape(str(cell)) for cell in row))
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=240)
+    console.print(table)
+
+
+class Progress(Protocol):
+    """How far something is."""
+
+    def __call__(self, done: int, what: str | None = None) -> None:
+        """`done` of the total; `what` is worked on from now."""
+        ...
+
+
+@contextmanager
+def progress(what: str, total: int) -> Iterator[Progress]:
+    """A bar on a terminal; elsewhere nothing, as the result says it all."""
+    if not sys.stderr.isatty() or total <= 0:
+        yield lambda _done, _what=None: None
+        return
+    from rich.console import Console  # noqa: PLC0415 - see `app.cli`
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn  # noqa: PLC0415
+    from rich.progress import Progress as Bar  # noqa: PLC0415
+
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what, total=total)
+
+        def show(done: int, now: str | None = None) -> None:
+            bar.update(task, completed=done, description=now)
+
+        yield show

@@ -1,0 +1,133 @@
+"""`verbale keys`: keys of a contact point or a node, and the cards by which their public halves travel."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+
+import typer
+
+from app.cli.common import AsJson, SettingsFile, load_settings, print_json, read_file
+from app.domain.errors import UnacceptableKey, UnsafeKeyFile
+
+if TYPE_CHECKING:
+    from app.domain.roster import Roster
+    from app.keyfiles import KeyCard
+    from app.settings import Settings
+
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Make, show and check keys of a contact point or a node.")
+
+MAX_KEY_BYTES: Final = 64 * 2**10
+
+PassphraseFile = Annotated[
+    Path | None, typer.Option("--passphrase-file", help="File whose first line is the key's passphrase.")
+]
+
+
+def passphrase_of(file: Path | None) -> bytes | None:
+    """The first line of a passphrase file; None without one.
+
+    Raises:
+        UnsafeKeyFile: it is empty.
+    """
+    if file is None:
+        return None
+    lines = read_file(file, limit=MAX_KEY_BYTES).splitlines()
+    if not lines or not lines[0]:
+        raise UnsafeKeyFile(f"The first line of {file} is empty. Put the passphrase there.")
+    return lines[0]
+
+
+@app.command()
+def new(
+    file: Annotated[Path, typer.Argument(help="Where the private key goes; its card goes beside it as FILE.pub.")],
+    kid: Annotated[str, typer.Option(help="The key's id, like EE/cp/1.")],
+    use: Annotated[str, typer.Option(help="notices (a contact point), log, witness, transport, node, …")] = "notices",
+    alg: Annotated[Literal["Ed25519", "ES256"], typer.Option(help="ES256 is ECDSA on P-256.")] = "Ed25519",
+    passphrase_file: PassphraseFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a key: a private file (mode 0600, never overwritten) and a card that can be mailed."""
+    from app.keyfiles import create_key  # noqa: PLC0415 - see `app.cli`
+
+    _, card = create_key(file, kid, use, alg=alg, passphrase=passphrase_of(passphrase_file))
+    _show(card, file, as_json=as_json)
+
+
+@app.command()
+def show(
+    file: Annotated[Path, typer.Argument(help="A private key with its card beside it, or a card (.pub).")],
+    as_json: AsJson = False,
+) -> None:
+    """Show a key's card and its fingerprint."""
+    from app.keyfiles import card_path, read_card  # noqa: PLC0415 - see `app.cli`
+
+    is_private = file.suffix != ".pub"
+    card = read_card(card_path(file) if is_private else file)
+    _show(card, file if is_private else None, as_json=as_json)
+
+
+def _show(card: KeyCard, private: Path | None, *, as_json: bool) -> None:
+    from app.keyfiles import card_path, fingerprint  # noqa: PLC0415 - see `app.cli`
+
+    if as_json:
+        where = {} if private is None else {"private": str(private), "card": str(card_path(private))}
+        print_json({**card.to_dict(), **where, "fingerprint": fingerprint(card.key)})
+        return
+    if private is not None:
+        print(f"{card.kid}, {card.use}, {card.key.alg}: private key {private}, card {card_path(private)}")
+    else:
+        print(f"{card.kid}, {card.use}, {card.key.alg}")
+    print(card.to_line().decode().strip())
+    digits = fingerprint(card.key)
+    print("Fingerprint " + " ".join(digits[at : at + 8] for at in range(0, len(digits), 8)))
+
+
+@app.command()
+def check(
+    files: Annotated[list[Path] | None, typer.Argument(help="Private keys; by default those of the node.")] = None,
+    settings_file: SettingsFile = None,
+    passphrase_file: PassphraseFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check that private keys can be used: permissions, format, that the card beside each is its own.
+
+    Without files, check the node's keys, and whether the roster the node holds lists them. Exit code 0: all is well.
+    """
+    if files:
+        checked = [_check(file, None, passphrase_of(passphrase_file)) for file in files]
+    else:
+        from app.node import KEY_FILES  # noqa: PLC0415 - see `app.cli`
+
+        settings = load_settings(settings_file)
+        roster = _roster(settings)
+        names = [*KEY_FILES.values(), "node.key"]
+        checked = [_check(settings.keys_dir / name, roster, None, listed=True) for name in names]
+    if as_json:
+        print_json(checked)
+        return
+    for key in checked:
+        print(f"{key['kid']}: {key['file']} is sound; {key['roster']}")
+
+
+def _check(file: Path, roster: Roster | None, passphrase: bytes | None, *, listed: bool = False) -> dict[str, Any]:
+    from app.keyfiles import card_path, fingerprint, load_private, read_card  # noqa: PLC0415 - see `app.cli`
+
+    signer = load_private(file, passphrase=passphrase)
+    card = read_card(card_path(file))
+    if card.key != signer.public:
+        raise UnacceptableKey(f"The card {card_path(file)} is another key's than {file}. Find the right pair.")
+    standing = "the roster was not asked"
+    if listed and roster is None:
+        standing = "the node holds no roster yet"
+    elif roster is not None:
+        entry = roster.key(card.state, card.kid)
+        same = entry is not None and entry.key == card.key
+        standing = f"roster version {roster.version} {'lists it' if same else 'does not list it'}"
+    return {"file": str(file), "kid": card.kid, "fingerprint": fingerprint(card.key), "roster": standing}
+
+
+def _roster(settings: Settings) -> Roster | None:
+    from app.cli.store import kept_roster  # noqa: PLC0415 - see `app.cli`
+
+    return kept_roster(settings)

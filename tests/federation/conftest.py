@@ -1,0 +1,59 @@
+"""Fixtures of the federation's tests: templates of nodes, and worlds made of them."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.federation.world import World, make_template
+
+CODES = ("EE", "US", "NL", "JP")
+
+
+@pytest.fixture(scope="session")
+def templates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folders of nodes that have keys, a schema and an empty log."""
+    directory = tmp_path_factory.mktemp("templates")
+    for code in CODES:
+        make_template(directory, code)
+    return directory
+
+
+@pytest.fixture
+def world(tmp_path: Path, templates: Path) -> Iterator[World]:
+    """Three States, none of their nodes running yet, on SQLite."""
+    with ExitStack() as stack:
+        made = World(tmp_path / "world", templates)
+        stack.callback(made.close)
+        yield made
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def world_on_both(request: pytest.FixtureRequest, tmp_path: Path, templates: Path) -> Iterator[World]:
+    """The same, once on each engine."""
+    database: Callable[[str], str] | None = None
+    if request.param == "postgresql":
+        database = request.getfixturevalue("pg_node")
+    with ExitStack() as stack:
+        made = World(tmp_path / "world", templates, database=database)
+        stack.callback(made.close)
+        yield made
+
+
+@pytest.fixture
+def pg_node(
+    fresh_pg_database: Callable[[str | None], str], templates: Path
+) -> Callable[[str], str]:
+    """A function that makes a PostgreSQL database with the empty log of a State."""
+    from dataclasses import replace
+
+    from app.settings import load
+    from app.setup import begin_log
+
+    def make(code: str) -> str:
+        url = fresh_pg_database(None)
+        begin_log(replace(load(templates / code / "node.toml", environment={}), database_url=url))
+        return url
+
+    return make
