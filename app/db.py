@@ -52,7 +52,11 @@ class Database:
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         self._writer = threading.Lock() if self.is_sqlite else None
         self.engine: Engine = create_engine(
-            self.url, pool_size=pool_size, max_overflow=40, pool_pre_ping=not self.is_sqlite
+            self.url,
+            pool_size=pool_size,
+            max_overflow=40,
+            pool_pre_ping=not self.is_sqlite,
+            hide_parameters=True,  # an error's message must not carry a body or a party's name into a log
         )
         if self.is_sqlite:
             event.listen(self.engine, "connect", _configure_sqlite)

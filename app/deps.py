@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from app.db import Database
     from app.domain.errors import VerbaleError
     from app.domain.roster import Roster
-    from app.intake import SignedNotice
+    from app.domain.signed import SignedNotice
+    from app.judging import Judged
     from app.record import Receipt
     from app.replication.witness import WitnessIdentity
     from app.roster import RosterClient
@@ -48,8 +49,14 @@ class Node(Protocol):
         """Judge and record one notice; returns when it is durable. Raises Refused."""
         ...
 
-    async def submit_many(self, notices: Sequence[SignedNotice]) -> list[Receipt | VerbaleError]:
-        """The same for many; one answer each, in order."""
+    async def judge_posts(
+        self, notices: Sequence[SignedNotice | bytes], *, flood: bool = False
+    ) -> list[Judged | VerbaleError]:
+        """Judge notices, read or as the bytes that came; one outcome each, in order. `flood`: thousands are coming."""
+        ...
+
+    async def record_posts(self, outcomes: Sequence[Judged | VerbaleError]) -> list[Receipt | VerbaleError]:
+        """Record what was judged good, in order; one answer each, after the commit. Raises Busy."""
         ...
 
     async def authenticate_peer(self, request: Request) -> Principal:

@@ -107,6 +107,11 @@ def install(app: FastAPI, base_url: str, **limits: int) -> None:
     app.add_middleware(Edge, metrics=app.state.metrics, base_url=base_url, **limits)
 
 
+def protocol_for(max_header_bytes: int) -> type[HttpProtocol]:
+    """The protocol for a node with this limit, to be given to uvicorn as `http`."""
+    return type("HttpProtocol", (HttpProtocol,), {"max_header_bytes": 2 * max_header_bytes})
+
+
 class HttpProtocol(HttpToolsProtocol):
     """uvicorn's fast HTTP/1.1 protocol, with the limits that it lacks before a request reaches the application.
 
@@ -143,7 +148,9 @@ class HttpProtocol(HttpToolsProtocol):
         ):  # otherwise most of the data was a request or body that is over
             self._header_bytes += len(data)
             if self._header_bytes > self.max_header_bytes:
-                self._refuse(HeadersTooLarge(f"The request's header has more than {MAX_HEADER_BYTES} bytes."))
+                self._refuse(
+                    HeadersTooLarge(f"The request's header has more than {self.max_header_bytes} bytes.")
+                )
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take one header field; trailers behind a body come here too."""

@@ -1,6 +1,6 @@
 """The local door: a posted notice is judged exactly as a mirror would judge it, then recorded.
 
-`verify` needs no database and releases the GIL while it checks signatures, so a thread pool uses every core. `Sequencer`
+Judging needs no database and runs on every core (`app.judging`). `Sequencer`
 is the one writer of the own log in this process: it gathers what arrived and commits once for all of it. Whoever posted
 is answered after that commit, so an answer means durable.
 """
@@ -10,22 +10,21 @@ from __future__ import annotations
 import logging
 import queue
 import threading
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, Final
 
 from app.db import chunks
-from app.domain.errors import Busy, NotAllowed, VerbaleError
-from app.domain.judge import VerifiedNotice, check_not_expired, judge_body, judge_statement
+from app.domain.errors import Busy, VerbaleError
+from app.judging import Context, Judged, Judges
 from app.record import Receipt, record_own
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from app.clock import Clock
     from app.db import Database
     from app.domain.roster import Roster
-    from app.domain.statement import Part
+    from app.domain.signed import SignedNotice
 
 log = logging.getLogger(__name__)
 
@@ -33,36 +32,8 @@ MAX_COMMIT: Final = 512
 """Statements in one transaction: enough to make the commit's cost small, few enough to keep its lock short."""
 MAX_QUEUED: Final = 20_000
 """Statements waiting for a commit. Beyond it posts are answered 503 at once instead of piling up in memory."""
-VERIFY_CHUNK: Final = 64
-"""Statements one thread verifies before the next task: long enough to make handing over cheap."""
 
 Answer = Receipt | VerbaleError
-
-
-@dataclass(frozen=True, slots=True)
-class SignedNotice:
-    """What came: a statement and its opened parts, read but not judged."""
-
-    statement: bytes
-    parts: Mapping[str, Part]
-
-
-def verify(signed: SignedNotice, *, origin: str, roster: Roster, at: int) -> VerifiedNotice:
-    """Judge one posted notice; the state machine is left to `record_own`, which sees the log.
-
-    Args:
-        at: unix seconds.
-
-    Raises:
-        Refused: see `app.domain.judge`.
-    """
-    verified = judge_statement(signed.statement, origin=origin, index=None, roster=roster, at=at)
-    if roster.states[verified.issuer].status != "member":
-        raise NotAllowed(
-            f"{verified.issuer} is {roster.states[verified.issuer].status} in the roster and cannot issue notices."
-        )
-    check_not_expired(verified.statement, at=at)
-    return judge_body(verified, signed.parts)
 
 
 class Sequencer:
@@ -74,7 +45,7 @@ class Sequencer:
     def __init__(self, db: Database, log_id: int, clock: Clock, on_commit: Callable[[], None]) -> None:
         """`on_commit` is called after each commit that appended something: it wakes the publisher."""
         self._db, self._log_id, self._clock, self._on_commit = db, log_id, clock, on_commit
-        self._queue: queue.SimpleQueue[tuple[Sequence[VerifiedNotice], Future[list[Answer]]] | None] = (
+        self._queue: queue.SimpleQueue[tuple[Sequence[Judged], Future[list[Answer]]] | None] = (
             queue.SimpleQueue()
         )
         self._queued = 0
@@ -88,9 +59,10 @@ class Sequencer:
     def stop(self) -> None:
         """Commit what is queued, then end."""
         self._queue.put(None)
-        self._thread.join(timeout=30)
+        if self._thread.is_alive():  # a worker opens the node and never starts its local door
+            self._thread.join(timeout=30)
 
-    def submit(self, notices: Sequence[VerifiedNotice]) -> Future[list[Answer]]:
+    def submit(self, notices: Sequence[Judged]) -> Future[list[Answer]]:
         """Queue notices; the future resolves, after the commit, to one answer each, in order.
 
         Raises:
@@ -125,7 +97,7 @@ class Sequencer:
                 count += len(following[0])
             self._commit(groups)
 
-    def _commit(self, groups: list[tuple[Sequence[VerifiedNotice], Future[list[Answer]]]]) -> None:
+    def _commit(self, groups: list[tuple[Sequence[Judged], Future[list[Answer]]]]) -> None:
         notices = [notice for some, _ in groups for notice in some]
         try:
             answers: list[Answer] = []
@@ -154,50 +126,38 @@ class Sequencer:
 
 
 class Intake:
-    """The local door as the routers use it: verify in the pool, then sequence."""
+    """The local door as the routers use it: judge on the pool, then sequence."""
 
     def __init__(
-        self,
-        sequencer: Sequencer,
-        pool: ThreadPoolExecutor,
-        origin: str,
-        roster: Callable[[], Roster],
-        clock: Clock,
+        self, sequencer: Sequencer, judges: Judges, origin: str, roster: Callable[[], Roster], clock: Clock
     ) -> None:
         """`roster` returns the roster in force and raises if there is none."""
-        self._sequencer, self._pool, self._origin, self._roster, self._clock = (
-            sequencer,
-            pool,
-            origin,
-            roster,
-            clock,
+        self._sequencer, self._judges, self._origin = sequencer, judges, origin
+        self._roster, self._clock = roster, clock
+
+    def judge(
+        self, posts: Sequence[SignedNotice | bytes], *, flood: bool = False
+    ) -> list[Judged | VerbaleError]:
+        """Judge posts, read or as the bytes that came; one outcome each, in order.
+
+        Args:
+            flood: thousands are coming; see `app.judging`.
+        """
+        return self._judges.posts(
+            posts, Context(self._origin, self._roster(), self._clock() // 1000), flood=flood
         )
 
-    def verify_many(self, notices: Sequence[SignedNotice]) -> list[VerifiedNotice | VerbaleError]:
-        """Judge notices on all cores; one outcome each, in order."""
-        roster, at = self._roster(), self._clock() // 1000
-
-        def judge(some: Sequence[SignedNotice]) -> list[VerifiedNotice | VerbaleError]:
-            outcomes: list[VerifiedNotice | VerbaleError] = []
-            for signed in some:
-                try:
-                    outcomes.append(verify(signed, origin=self._origin, roster=roster, at=at))
-                except VerbaleError as refusal:
-                    outcomes.append(refusal)
-            return outcomes
-
-        if len(notices) <= VERIFY_CHUNK:
-            return judge(notices)
-        return [outcome for some in self._pool.map(judge, chunks(notices, VERIFY_CHUNK)) for outcome in some]
-
-    def begin(
-        self, notices: Sequence[SignedNotice]
-    ) -> tuple[list[VerifiedNotice | VerbaleError], Future[list[Answer]] | None]:
-        """Judge notices and queue the good ones. The future resolves to one answer for each good one, after the commit.
+    def sequence(self, outcomes: Sequence[Judged | VerbaleError]) -> Future[list[Answer]] | None:
+        """Queue what was judged good. The future resolves, after the commit, to one answer for each of those.
 
         Raises:
             Busy: the node cannot take them now; nothing of them was stored. Send the same again.
         """
-        outcomes = self.verify_many(notices)
-        good = [outcome for outcome in outcomes if isinstance(outcome, VerifiedNotice)]
-        return outcomes, self._sequencer.submit(good) if good else None
+        good = [outcome for outcome in outcomes if isinstance(outcome, Judged)]
+        return self._sequencer.submit(good) if good else None
+
+
+def merge(outcomes: Sequence[Judged | VerbaleError], recorded: Sequence[Answer]) -> list[Answer]:
+    """Put the answers of the recorded ones back into their places."""
+    answers = iter(recorded)
+    return [outcome if isinstance(outcome, VerbaleError) else next(answers) for outcome in outcomes]

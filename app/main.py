@@ -45,5 +45,11 @@ def create_app(node: Node) -> FastAPI:
     problems.install(app)
     for module in (notices, proofs, subscriptions, states, federation, log, peers, health):
         app.include_router(module.router)
-    app.add_middleware(Edge, metrics=app.state.metrics, base_url=node.settings.public_url)
+    app.add_middleware(
+        Edge,
+        metrics=app.state.metrics,
+        base_url=node.settings.public_url,
+        max_header_bytes=node.settings.max_header_bytes,
+        max_body_bytes=node.settings.max_body_bytes,
+    )
     return app

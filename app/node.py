@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -23,7 +22,8 @@ from app import migrations
 from app.clock import Clock, system_clock
 from app.db import Database
 from app.domain.errors import NodeFault, PeerFault, RosterMissing, UnsafeKeyFile, VerbaleError
-from app.intake import Intake, Sequencer, SignedNotice
+from app.intake import Intake, Sequencer, merge
+from app.judging import Judges
 from app.keyfiles import FileSigner, load_private
 from app.loops import Loop
 from app.models import LogRow
@@ -48,7 +48,9 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from app.domain.roster import Roster
+    from app.domain.signed import SignedNotice
     from app.gate import Principal
+    from app.judging import Judged
     from app.replication.bodies import Given
     from app.settings import Settings
     from app.tlog.checkpoint import Checkpoint
@@ -119,7 +121,8 @@ class Node:
         self.log_id: int
         self.roster_client: RosterClient
         self.webhooks: WebhookSetup
-        self.pool = ThreadPoolExecutor(max_workers=max(2, os.cpu_count() or 2), thread_name_prefix="verify")
+        self.judges = Judges()
+        self._ahead = ThreadPoolExecutor(max_workers=remote.AHEAD, thread_name_prefix="ahead")
         self._loops: list[Loop] = []
         self._followed: dict[str, Followed] = {}
         self._offerers: dict[str, Loop] = {}
@@ -162,7 +165,7 @@ class Node:
             transport=self._transport,
         )
         self._sequencer = Sequencer(self.db, self.log_id, self.clock, self._on_commit)
-        self.intake = Intake(self._sequencer, self.pool, self.origin, self.roster, self.clock)
+        self.intake = Intake(self._sequencer, self.judges, self.origin, self.roster, self.clock)
         return self
 
     def _roster_sources(self) -> tuple[str | Path, ...]:
@@ -278,7 +281,8 @@ class Node:
         self.client.close()
         for loop in loops:
             loop.join(JOIN_S)
-        self.pool.shutdown(wait=False, cancel_futures=True)
+        self._ahead.shutdown(wait=False, cancel_futures=True)
+        self.judges.close()
         self.db.dispose()
 
     def all_loops(self) -> list[Loop]:
@@ -289,7 +293,10 @@ class Node:
 
     def stopped_loops(self) -> list[str]:
         """Names of loops that should run and show no life."""
-        return [loop.name for loop in self.all_loops() if loop.is_stuck()]
+        stuck = [loop.name for loop in self.all_loops() if loop.is_stuck()]
+        if self._deliveries is not None and self._deliveries.is_stuck():
+            stuck.append(self._deliveries.name)
+        return stuck
 
     # ── the local door ────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -300,12 +307,23 @@ class Node:
             raise answer
         return answer
 
-    async def submit_many(self, notices: Sequence[SignedNotice]) -> list[Receipt | VerbaleError]:
-        """Judge and record many; one answer each, in order, after the commit."""
-        outcomes, future = await run_in_threadpool(self.intake.begin, notices)
-        answers = await asyncio.wrap_future(future) if future is not None else []
-        recorded = iter(answers)
-        return [outcome if isinstance(outcome, VerbaleError) else next(recorded) for outcome in outcomes]
+    async def submit_many(self, notices: Sequence[SignedNotice | bytes]) -> list[Receipt | VerbaleError]:
+        """Judge and record many, read or as the bytes that came; one answer each, in order, after the commit."""
+        return await self.record_posts(await self.judge_posts(notices))
+
+    async def judge_posts(
+        self, notices: Sequence[SignedNotice | bytes], *, flood: bool = False
+    ) -> list[Judged | VerbaleError]:
+        """The first half of `submit_many`: judge, on every core. Two windows may be judged at once."""
+        return await run_in_threadpool(self.intake.judge, notices, flood=flood)
+
+    async def record_posts(self, outcomes: Sequence[Judged | VerbaleError]) -> list[Receipt | VerbaleError]:
+        """The second half: append the good ones in order; returns after the commit."""
+        future = self.intake.sequence(outcomes)
+        if future is None:
+            return merge(outcomes, [])
+        recorded = await asyncio.wrap_future(future)
+        return merge(outcomes, recorded)
 
     def _on_commit(self) -> None:
         """After a commit of the own log."""
@@ -484,7 +502,13 @@ class Node:
             )
 
         judged = remote.judge_step(
-            self.db, followed.log_id, roster=self.roster(), pool=self.pool, bodies=bodies, clock=self.clock
+            self.db,
+            followed.log_id,
+            roster=self.roster(),
+            judges=self.judges,
+            bodies=bodies,
+            clock=self.clock,
+            ahead=self._ahead,
         )
         if judged:
             self.wake_deliveries()
@@ -493,6 +517,7 @@ class Node:
             self.db,
             followed.log_id,
             roster=self.roster(),
+            judges=self.judges,
             bodies=bodies,
             clock=self.clock,
             after=followed.wanted_after,

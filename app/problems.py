@@ -164,7 +164,6 @@ PROBLEMS: Final[Mapping[str, Problem]] = {
     # ── webhooks ──
     "unsafe-url": Problem(422, "The webhook's URL cannot be called",
         "It has to be https, without credentials, and lead to a public address, unless the operator allows the network."),
-    "invalid-webhook-secret": Problem(422, "Not a webhook secret", "A secret begins with `whsec_`; a public key in its place would let anybody sign."),
     "too-many-subscriptions": Problem(409, "Too many subscriptions", "Delete one that is not needed any more."),
     "not-deliverable": Problem(409, "The delivery must not be sent any more", "Its notice is no longer this token's to see."),
     # ── the roster ──
@@ -293,6 +292,30 @@ def _headers(status: int) -> dict[str, str]:
     return {}
 
 
+_SCHEMA: Final = {
+    "type": "object",
+    "required": ["type", "title", "status", "detail", "instance"],
+    "properties": {
+        "type": {"type": "string", "format": "uri"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string"},
+        "instance": {"type": "string", "format": "uri"},
+        "errors": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "properties": {"pointer": {"type": "string"}, "detail": {"type": "string"}},
+            },
+        },
+    },
+}
+_DOCUMENTED: Final[dict[int | str, dict[str, Any]]] = {
+    status: {"description": "A problem document (RFC 9457)", "content": {MEDIA_TYPE: {"schema": _SCHEMA}}}
+    for status in ("4XX", "5XX", 422)  # 422 too, or the framework documents its own format there
+}
+
+
 # ── wiring ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -305,8 +328,10 @@ def base_url(request: Request) -> str:
 def install(app: FastAPI) -> None:
     """Make every refusal of `app`, the framework's own included, a problem document, and serve the page that explains them.
 
-    `app.state.node.settings.public_url` must be set before the first request.
+    Call before routers are included: their documentation takes the refusals over. `app.state.node.settings.public_url` must
+    be set before the first request.
     """
+    app.router.responses = {**_DOCUMENTED, **app.router.responses}
     app.add_exception_handler(VerbaleError, _on_error)
     app.add_exception_handler(RequestValidationError, _on_validation)
     app.add_exception_handler(HTTPException, _on_http)

@@ -241,7 +241,8 @@ def verify_proof(proof: Any, pinned_root: bytes, *, at: int | None = None) -> Pr
     if not isinstance(statements, list) or not statements:
         raise ProofRefused("format", "statements must be a list with at least the issuing statement.")
     versions = tuple(
-        _verify_statement(item, origin, checkpoint.size, checkpoint.root, roster, chain) for item in statements
+        _verify_statement(item, origin, checkpoint.size, checkpoint.root, roster, chain)
+        for item in statements
     )
     assert chain.state is not None  # noqa: S101 - `_verify_statement` sets it or raises
     if chain.state.root_id != proof["notice"]:

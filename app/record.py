@@ -15,7 +15,8 @@ from sqlalchemy import select, update
 
 from app.domain.errors import LeafReplayed, NodeFault, VerbaleError
 from app.models import EntryRow, LogRow
-from app.projections.fold import Arrival, Fold
+from app.projections.arrival import Arrival
+from app.projections.fold import Fold
 from app.tlog.store import append_leaves, lock_log
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from app.db import Database
-    from app.domain.judge import VerifiedNotice
+    from app.judging import Judged
     from app.tlog.store import StoredLog
 
 
@@ -44,7 +45,7 @@ class Receipt:
 
 
 def record_own(
-    db: Database, session: Session, log_id: int, notices: Sequence[VerifiedNotice], *, now: int
+    db: Database, session: Session, log_id: int, notices: Sequence[Judged], *, now: int
 ) -> list[Receipt | VerbaleError]:
     """Append verified notices to the own log, in order; one answer each.
 
@@ -54,18 +55,27 @@ def record_own(
         now: unix ms.
     """
     log = lock_log(db, session, log_id)
-    statements = [n.verified.statement for n in notices]
+    statements = [n.statement for n in notices]
     fold = Fold(db, session, log_id=log.id, issuer=log.state, statements=statements)
     answers: list[Receipt | VerbaleError] = []
     leaves: list[tuple[bytes, bytes]] = []
     placed: dict[str, int] = {}  # ids of this batch → index: a repeat within one batch finds its first
-    for verified in notices:
-        statement = verified.verified.statement
+    for judged in notices:
+        statement = judged.statement
         index = log.size + len(leaves)
         try:
             state = fold.advance(statement, index)
-            if statement.kind == "amend" and verified.notice is not None and state is not None:
-                fold.check_amendment(verified.notice, state)
+            arrival = Arrival(
+                index=index,
+                leaf_hash=statement.leaf_hash,
+                received_at=now,
+                statement=statement,
+                parts=judged.parts,
+                content=judged.content,
+                body_state="held" if statement.parts else "none",
+            )
+            if statement.kind == "amend" and state is not None:
+                fold.check_amendment(arrival.notice(), state)
         except LeafReplayed:
             answers.append(_existing(session, log, statement.id, statement.leaf_hash, placed))
             continue
@@ -74,18 +84,7 @@ def record_own(
             continue
         leaves.append((statement.leaf_hash, statement.leaf))
         placed[statement.id] = index
-        fold.add(
-            Arrival(
-                index=index,
-                leaf_hash=statement.leaf_hash,
-                received_at=now,
-                statement=statement,
-                parts=verified.parts,
-                notice=verified.notice,
-                body_state="held" if statement.parts else "none",
-            ),
-            state,
-        )
+        fold.add(arrival, state)
         answers.append(Receipt(statement.id, index, statement.leaf_hash, log.origin, created=True))
     if leaves:
         log = append_leaves(db, session, log, leaves, at=now)
@@ -151,7 +150,7 @@ def record_mirrored(
                 state = fold.advance(arrival.statement, arrival.index)
             except VerbaleError as fault:
                 arrival.fault = fault
-                arrival.body_state, arrival.parts, arrival.notice = "none", None, None
+                arrival.body_state, arrival.parts, arrival.content = "none", None, None
         fold.add(arrival, state)
     fold.flush(now=now, live=live, events=events)
     session.execute(update(LogRow).where(LogRow.id == log.id).values(judged=judged + len(arrivals)))

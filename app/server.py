@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
-from app.edge import HttpProtocol
+from app.edge import protocol_for
 from app.main import create_app
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ def make_server(node: Node) -> uvicorn.Server:
         host=settings.listen_host,
         port=settings.listen_port,
         loop="uvloop",
-        http=HttpProtocol,
+        http=protocol_for(settings.max_header_bytes),
         log_config=None,
         access_log=False,
         server_header=False,

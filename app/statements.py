@@ -77,11 +77,13 @@ def sign_notice(
         MalformedStatement: the values do not make a valid statement.
         MalformedJson: `main` has no canonical form.
     """
+    statement_id = uuid7(None if at is None else at * 1000)
     at = int(time.time()) if at is None else at
-    statement_id = uuid7(at * 1000)
     contents: list[tuple[str, str, bytes]] = []
     if main is not None:
-        contents.append((MAIN_PART, MAIN_MEDIA_TYPE, main if isinstance(main, bytes) else canonical(dict(main))))
+        contents.append(
+            (MAIN_PART, MAIN_MEDIA_TYPE, main if isinstance(main, bytes) else canonical(dict(main)))
+        )
     contents += [(a.name, a.media_type, a.content) for a in attachments]
     commitments, parts = [], {}
     for name, media_type, content in contents:
@@ -112,7 +114,8 @@ def forejudge(wire: Wire) -> None:
     """
     statement = parse(wire["statement"].encode("ascii"))
     parts = {
-        name: Part(b64u_decode(part["salt"]), b64u_decode(part["content"])) for name, part in wire["parts"].items()
+        name: Part(b64u_decode(part["salt"]), b64u_decode(part["content"]))
+        for name, part in wire["parts"].items()
     }
     # The signer's State is the issuer if the roster says so, which is for the node to find out.
     judge_main(VerifiedStatement(statement, statement.kid[:2]), parts)
@@ -125,7 +128,9 @@ def _reference(notice: Mapping[str, Any]) -> dict[str, str]:
     return {"id": notice["id"], "hash": notice["leaf_hash"]}
 
 
-def _envelope(document: Mapping[str, Any], notice_type: str, title: str, body: dict[str, Any]) -> dict[str, Any]:
+def _envelope(
+    document: Mapping[str, Any], notice_type: str, title: str, body: dict[str, Any]
+) -> dict[str, Any]:
     """A main part handled as `document` is."""
     kept = ("issuer", "tlp", "audience", "caveats", "language", "contact")
     return {
@@ -151,7 +156,11 @@ def amendment(
     Raises:
         Malformed: the replacement lacks what every notice has, or cannot follow the current version.
     """
-    body: dict[str, Any] = {"amends": _reference(notice), "change": {"replacement": dict(replacement)}, "reason": reason}
+    body: dict[str, Any] = {
+        "amends": _reference(notice),
+        "change": {"replacement": dict(replacement)},
+        "reason": reason,
+    }
     if explanation is not None:
         body["explanation"] = explanation
     _require(replacement)
@@ -185,17 +194,28 @@ def acknowledgement(
     body: dict[str, Any] = {"notice": _reference(notice), "state": state}
     if note is not None:
         body["note"] = note
-    return _envelope({**_document(notice), "issuer": issuer, "contact": dict(contact)}, "acknowledgement", "Acknowledgement", body)
+    return _envelope(
+        {**_document(notice), "issuer": issuer, "contact": dict(contact)},
+        "acknowledgement",
+        "Acknowledgement",
+        body,
+    )
 
 
 def _document(notice: Mapping[str, Any]) -> Mapping[str, Any]:
     document: Mapping[str, Any] | None = notice.get("document")
     if document is None:
-        raise Malformed("This node shows no document of that notice: it is erased, or its newest version is not for this State.")
+        raise Malformed(
+            "This node shows no document of that notice: it is erased, or its newest version is not for this State."
+        )
     return document
 
 
 def _require(document: Mapping[str, Any]) -> None:
-    missing = [name for name in ("issuer", "tlp", "audience", "language", "title", "contact") if name not in document]
+    missing = [
+        name for name in ("issuer", "tlp", "audience", "language", "title", "contact") if name not in document
+    ]
     if missing:
-        raise Malformed(f"The new document lacks {', '.join(missing)}. Give the whole document, not only what changes.")
+        raise Malformed(
+            f"The new document lacks {', '.join(missing)}. Give the whole document, not only what changes."
+        )

@@ -151,13 +151,5 @@ def authenticate(db: Database, text: str, *, state: str, now_ms: int) -> Princip
     return Principal("token", state, int(token.ceiling), token.scopes, token.id)
 
 
-def principal(session: Session, token_id: str, *, state: str, now_ms: int) -> Principal | None:
-    """The caller a stored token stands for, for work done on its behalf (webhooks); None if it no longer counts."""
-    row = session.get(ApiTokenRow, token_id)
-    if row is None or row.revoked_at is not None or row.expires_at <= now_ms:
-        return None
-    return Principal("token", state, row.ceiling, frozenset(row.scopes.split()), row.id)
-
-
 def _hash(secret_text: str) -> bytes:
     return sha256(secret_text.encode()).digest()

@@ -21,10 +21,9 @@ from typing import Annotated, Any, Final, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from app.cli.common import name_settings
+from app.cli.common import DONE, INTERRUPTED, NODE_FAULT, REFUSED, UNFORESEEN, UNREACHABLE, name_settings
 from app.domain.errors import NodeFault, PeerFault, VerbaleError
 
-DONE, REFUSED, USAGE, NODE_FAULT, UNREACHABLE, INTERRUPTED, UNFORESEEN = 0, 1, 2, 3, 4, 130, 70
 EXIT_CODES: Final = {NodeFault: NODE_FAULT, PeerFault: UNREACHABLE, VerbaleError: REFUSED}
 """Families of errors, the most particular first, and the exit code of each."""
 
@@ -38,7 +37,10 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "token": ("app.cli.token:app", "API tokens of this State's own systems."),
     "notice": ("app.cli.notice:app", "Write, sign, post and find notices."),
     "verify": ("app.cli.verify:verify", "Check a proof file offline, against a pinned roster root."),
-    "federation": ("app.cli.federation:federation", "The federation as a node sees it: sizes, lag, receipts, faults."),
+    "federation": (
+        "app.cli.federation:federation",
+        "The federation as a node sees it: sizes, lag, receipts, faults.",
+    ),
     "fsck": ("app.cli.store:fsck", "Derive every hash of the stored logs again and name what differs."),
     "rebuild": ("app.cli.store:rebuild", "Drop every table that is a view of the logs and fold it again."),
     "db": ("app.cli.store:db", "The database's schema."),
@@ -134,7 +136,7 @@ def run(arguments: list[str]) -> int:
         sys.stdout.flush()
     except VerbaleError as error:
         _say(str(error), error.code, arguments)
-        return next(code for family, code in EXIT_CODES.items() if isinstance(error, family))
+        return exit_code(error)
     except typer.TyperException as error:
         return _usage(error, arguments)
     except (typer.Abort, KeyboardInterrupt):
@@ -144,11 +146,20 @@ def run(arguments: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
     except OSError as error:
-        _say(f"{error.filename}: {error.strerror}." if error.filename else f"{error}.", "file-or-network", arguments)
+        _say(
+            f"{error.filename}: {error.strerror}." if error.filename else f"{error}.",
+            "file-or-network",
+            arguments,
+        )
         return NODE_FAULT
-    except Exception as error:  # the last resort: a person sees a sentence, a developer asks for more
+    except Exception as error:  # noqa: BLE001 - the last resort: a person sees a sentence, a developer asks for more
         return _unforeseen(error, arguments)
     return outcome if isinstance(outcome, int) else DONE
+
+
+def exit_code(error: BaseException) -> int:
+    """The exit code for an error."""
+    return next((code for family, code in EXIT_CODES.items() if isinstance(error, family)), UNFORESEEN)
 
 
 def _usage(error: typer.TyperException, arguments: list[str]) -> int:

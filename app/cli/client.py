@@ -57,14 +57,18 @@ def problem_sentence(problem: Mapping[str, Any]) -> str:
     said = str(problem.get("detail") or problem.get("title") or "The node refused, and does not say why.")
     errors = problem.get("errors")
     if isinstance(errors, list) and len(errors) > 3:  # noqa: PLR2004 - the detail shows the first three
-        said += " All of them: " + "; ".join(f"{e.get('pointer') or '/'}: {e.get('detail')}" for e in errors if isinstance(e, dict))
+        said += " All of them: " + "; ".join(
+            f"{e.get('pointer') or '/'}: {e.get('detail')}" for e in errors if isinstance(e, dict)
+        )
     return said
 
 
 class NodeClient:
     """One node, asked with one token or none."""
 
-    def __init__(self, url: str, token: str | None = None, *, transport: httpx.BaseTransport | None = None) -> None:
+    def __init__(
+        self, url: str, token: str | None = None, *, transport: httpx.BaseTransport | None = None
+    ) -> None:
         """`url` is the node's base URL.
 
         Raises:
@@ -106,7 +110,9 @@ class NodeClient:
         try:
             response = self._client.request(method, f"{self._url}{path}", **more)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise Unreachable(f"{self._url} cannot be reached: {error or type(error).__name__}.") from error
+            raise Unreachable(
+                f"{self._url} cannot be reached: {str(error) or type(error).__name__}."
+            ) from error
         if response.is_success:
             return response
         if not response.headers.get("content-type", "").startswith("application/problem+json"):

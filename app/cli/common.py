@@ -22,11 +22,15 @@ if TYPE_CHECKING:
     from app.db import Database
     from app.settings import Settings
 
+DONE, REFUSED, USAGE, NODE_FAULT, UNREACHABLE, INTERRUPTED, UNFORESEEN = 0, 1, 2, 3, 4, 130, 70
+"""Exit codes; `app.cli` says what each means."""
+
 MAX_INPUT_BYTES = 64 * 2**20
 """Of one document read into memory: a notice with attachments, or a proof. Batches are streamed."""
 
 SettingsFile = Annotated[
-    Path | None, typer.Option("--settings", help="The node's settings file; by default what VERBALE_SETTINGS names.")
+    Path | None,
+    typer.Option("--settings", help="The node's settings file; by default what VERBALE_SETTINGS names."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
@@ -97,7 +101,9 @@ def warn(sentence: str) -> None:
     print(f"warning: {sentence}", file=sys.stderr)
 
 
-def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, title: str | None = None) -> None:
+def print_table(
+    columns: Sequence[str], rows: Sequence[Sequence[object]], *, title: str | None = None
+) -> None:
     """A table for people; through a pipe it is wide rather than cut, so that nothing is lost."""
     from rich.console import Console  # noqa: PLC0415 - see `app.cli`
     from rich.markup import escape  # noqa: PLC0415
@@ -117,26 +123,35 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, tit
 class Progress(Protocol):
     """How far something is."""
 
-    def __call__(self, done: int, what: str | None = None) -> None:
+    def __call__(self, done: int, what: str | None = None, /) -> None:
         """`done` of the total; `what` is worked on from now."""
         ...
+
+
+def _silent(done: int, what: str | None = None, /) -> None:
+    del done, what
 
 
 @contextmanager
 def progress(what: str, total: int) -> Iterator[Progress]:
     """A bar on a terminal; elsewhere nothing, as the result says it all."""
     if not sys.stderr.isatty() or total <= 0:
-        yield lambda _done, _what=None: None
+        yield _silent
         return
     from rich.console import Console  # noqa: PLC0415 - see `app.cli`
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn  # noqa: PLC0415
     from rich.progress import Progress as Bar  # noqa: PLC0415
 
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
     with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(what, total=total)
 
-        def show(done: int, now: str | None = None) -> None:
+        def show(done: int, now: str | None = None, /) -> None:
             bar.update(task, completed=done, description=now)
 
         yield show

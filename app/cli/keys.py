@@ -15,7 +15,11 @@ if TYPE_CHECKING:
     from app.keyfiles import KeyCard
     from app.settings import Settings
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Make, show and check keys of a contact point or a node.")
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Make, show and check keys of a contact point or a node.",
+)
 
 MAX_KEY_BYTES: Final = 64 * 2**10
 
@@ -40,9 +44,13 @@ def passphrase_of(file: Path | None) -> bytes | None:
 
 @app.command()
 def new(
-    file: Annotated[Path, typer.Argument(help="Where the private key goes; its card goes beside it as FILE.pub.")],
+    file: Annotated[
+        Path, typer.Argument(help="Where the private key goes; its card goes beside it as FILE.pub.")
+    ],
     kid: Annotated[str, typer.Option(help="The key's id, like EE/cp/1.")],
-    use: Annotated[str, typer.Option(help="notices (a contact point), log, witness, transport, node, …")] = "notices",
+    use: Annotated[
+        str, typer.Option(help="notices (a contact point), log, witness, transport, node, …")
+    ] = "notices",
     alg: Annotated[Literal["Ed25519", "ES256"], typer.Option(help="ES256 is ECDSA on P-256.")] = "Ed25519",
     passphrase_file: PassphraseFile = None,
     as_json: AsJson = False,
@@ -85,7 +93,9 @@ def _show(card: KeyCard, private: Path | None, *, as_json: bool) -> None:
 
 @app.command()
 def check(
-    files: Annotated[list[Path] | None, typer.Argument(help="Private keys; by default those of the node.")] = None,
+    files: Annotated[
+        list[Path] | None, typer.Argument(help="Private keys; by default those of the node.")
+    ] = None,
     settings_file: SettingsFile = None,
     passphrase_file: PassphraseFile = None,
     as_json: AsJson = False,
@@ -110,13 +120,17 @@ def check(
         print(f"{key['kid']}: {key['file']} is sound; {key['roster']}")
 
 
-def _check(file: Path, roster: Roster | None, passphrase: bytes | None, *, listed: bool = False) -> dict[str, Any]:
+def _check(
+    file: Path, roster: Roster | None, passphrase: bytes | None, *, listed: bool = False
+) -> dict[str, Any]:
     from app.keyfiles import card_path, fingerprint, load_private, read_card  # noqa: PLC0415 - see `app.cli`
 
     signer = load_private(file, passphrase=passphrase)
     card = read_card(card_path(file))
     if card.key != signer.public:
-        raise UnacceptableKey(f"The card {card_path(file)} is another key's than {file}. Find the right pair.")
+        raise UnacceptableKey(
+            f"The card {card_path(file)} is another key's than {file}. Find the right pair."
+        )
     standing = "the roster was not asked"
     if listed and roster is None:
         standing = "the node holds no roster yet"

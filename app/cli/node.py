@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+import os
 import shlex
 import signal
 import socket
 import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Annotated, Final, NoReturn
 
 import typer
 
@@ -54,10 +55,13 @@ def init(
         str,
         typer.Option(envvar="VERBALE_DATABASE_URL", help="SQLAlchemy URL; by default SQLite in the folder."),
     ] = "",
-    listen_host: Annotated[str | None, typer.Option(help="Address to listen on; by default loopback.")] = None,
+    listen_host: Annotated[
+        str | None, typer.Option(help="Address to listen on; by default loopback.")
+    ] = None,
     listen_port: Annotated[int | None, typer.Option(help="Port to listen on; by default 8480.")] = None,
     roster_source: Annotated[
-        list[str] | None, typer.Option(help="Where the roster comes from: a URL ending in /roster, or a folder; repeat.")
+        list[str] | None,
+        typer.Option(help="Where the roster comes from: a URL ending in /roster, or a folder; repeat."),
     ] = None,
     setting: Annotated[
         list[str] | None, typer.Option("--set", help="Any other setting, as NAME=VALUE in TOML; repeat.")
@@ -82,7 +86,9 @@ def init(
     file = settings.data_dir / SETTINGS_FILE
     if as_json:
         listed = [{**card.to_dict(), "fingerprint": fingerprint(card.key)} for card in cards]
-        print_json({"settings": str(file), "state": settings.state, "origin": settings.origin, "cards": listed})
+        print_json(
+            {"settings": str(file), "state": settings.state, "origin": settings.origin, "cards": listed}
+        )
         return
     print(f"{file}: node of {settings.state} with the log {settings.origin}, size 0.")
     for card in cards:
@@ -109,22 +115,27 @@ def _setting(text: str) -> tuple[str, object]:
 
 def _next_steps(settings: Settings, file: Path) -> list[str]:
     code, keys = settings.state.lower(), settings.keys_dir
-    cards = " ".join(f"--key {shlex.quote(str(keys / f'{use}.key.pub'))}" for use in ("log", "witness", "transport", "node"))
+    cards = " ".join(
+        f"--key {shlex.quote(str(keys / f'{use}.key.pub'))}"
+        for use in ("log", "witness", "transport", "node")
+    )
     return [
         "",
         "What to do next:",
         "  1. Where notices will be signed, not here, make the contact point's key:",
         f"       verbale keys new contact-point.key --kid {settings.state}/cp/1 --use notices",
         "  2. Write the State's document with its card and the node's, and propose it to the roster (docs/roster.md):",
-        f"       verbale roster state-document --state {settings.state} --url {settings.public_url} "
-        f"--origin {settings.origin} \\",
+        f"       verbale roster state-document --state {settings.state} --origin {settings.origin} \\",
+        f"         --url {settings.public_url} \\",
         f"         {cards} \\",
         f"         --key contact-point.key.pub --office … --email … --output {code}.json",
         f"  3. Put the roster's root, obtained out of band and compared by telephone, at {settings.pinned_root}",
         *(
             []
             if settings.roster_sources
-            else [f"     and name in {file} where the roster comes from: roster_sources = [\"https://…/roster\"]"]
+            else [
+                f'     and name in {file} where the roster comes from: roster_sources = ["https://…/roster"]'
+            ]
         ),
         f"  4. Start it:  verbale serve --settings {shlex.quote(str(file))}",
     ]
@@ -140,7 +151,10 @@ def show(settings_file: SettingsFile = None, as_json: AsJson = False) -> None:
 
     settings = load_settings(settings_file)
     values = {f.name: getattr(settings, f.name) for f in fields(settings)}
-    values = {n: str(v) if isinstance(v, Path) else list(v) if isinstance(v, tuple) else v for n, v in values.items()}
+    values = {
+        n: str(v) if isinstance(v, Path) else list(v) if isinstance(v, tuple) else v
+        for n, v in values.items()
+    }
     values["database_url"] = _without_password(settings.database)
     cards = node_cards(settings)
     if as_json:
@@ -180,7 +194,12 @@ def serve(settings_file: SettingsFile = None) -> None:
         from app.server import make_server  # noqa: PLC0415
 
         server = make_server(Node(settings).open())
-        extra = {"action": "listening", "state": settings.state, "url": f"http://{_authority(settings)}", "public_url": settings.public_url}
+        extra = {
+            "action": "listening",
+            "state": settings.state,
+            "url": f"http://{_authority(settings)}",
+            "public_url": settings.public_url,
+        }
         log.info("the node listens", extra=extra)
         server.run([listener])
         if not server.started:
@@ -260,7 +279,7 @@ def _listen(settings: Settings) -> socket.socket:
         return socket.create_server((host, port), family=family, backlog=BACKLOG)
     except OSError as error:
         raise AddressInUse(
-            f"Cannot listen on {host} port {port}: {error.strerror}. Another process may listen there, or the address is not "
+            f"Cannot listen on {host} port {port}: {os.strerror(error.errno or 0)}. Another process may listen there, or the address is not "
             "this machine's."
         ) from error
 
@@ -279,30 +298,42 @@ def _end_on_term() -> None:
 
 def health(
     settings_file: SettingsFile = None,
-    ready: Annotated[bool, typer.Option("--ready", help="Ask whether it can do its work, not only whether it lives.")] = False,
+    ready: Annotated[
+        bool, typer.Option("--ready", help="Ask whether it can do its work, not only whether it lives.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Ask the configured node whether it is alive. Exit code 0: yes; 4: no."""
+    settings = load_settings(settings_file)
+    ask_health(settings, "/health/ready" if ready else "/health/live")
+    said = "ready" if ready else "live"
+    if as_json:
+        print_json({"status": said})
+    else:
+        print(said)
+
+
+def ask_health(settings: Settings, path: str) -> None:
+    """Ask the node of these settings on this machine.
+
+    Raises:
+        NotAlive: it does not answer 200 in time.
+    """
     import http.client  # noqa: PLC0415 - see `app.cli`
 
-    settings = load_settings(settings_file)
-    path = "/health/ready" if ready else "/health/live"
     host = EVERY_ADDRESS.get(settings.listen_host, settings.listen_host)
     connection = http.client.HTTPConnection(host, settings.listen_port, timeout=HEALTH_TIMEOUT_S)
     try:
         connection.request("GET", path)
         status = connection.getresponse().status
     except (OSError, http.client.HTTPException) as error:
-        raise NotAlive(f"No node answers at http://{_authority(settings)}{path}: {error or type(error).__name__}.") from error
+        raise NotAlive(
+            f"No node answers at http://{_authority(settings)}{path}: {str(error) or type(error).__name__}."
+        ) from error
     finally:
         connection.close()
     if status != http.HTTPStatus.OK:
         raise NotAlive(f"http://{_authority(settings)}{path} answers {status}.")
-    said: dict[str, Any] = {"status": "ready" if ready else "live"}
-    if as_json:
-        print_json(said)
-    else:
-        print(said["status"])
 
 
 def _authority(settings: Settings) -> str:

@@ -41,7 +41,8 @@ HASH_HEX, HASH_B64U = 64, 43
 Url = Annotated[str, typer.Option("--url", help="The node's address, like https://node.example.")]
 Token = Annotated[str | None, typer.Option("--token", help="API token; without it only TLP:CLEAR is seen.")]
 TokenFile = Annotated[
-    Path | None, typer.Option("--token-file", help="File that holds the token: a command line is seen by others.")
+    Path | None,
+    typer.Option("--token-file", help="File that holds the token: a command line is seen by others."),
 ]
 Key = Annotated[Path, typer.Option("--key", help="The contact point's private key file.")]
 Kid = Annotated[str, typer.Option("--kid", help="The key's id in the roster, like EE/cp/1.")]
@@ -49,7 +50,8 @@ PassphraseFile = Annotated[
     Path | None, typer.Option("--passphrase-file", help="File whose first line is the key's passphrase.")
 ]
 Expiry = Annotated[
-    str | None, typer.Option("--exp", help="When it ends by itself: a date, a time with offset, or unix seconds.")
+    str | None,
+    typer.Option("--exp", help="When it ends by itself: a date, a time with offset, or unix seconds."),
 ]
 NoticeId = Annotated[str, typer.Argument(help="The notice's id.")]
 LogOrigin = Annotated[str | None, typer.Option("--log", help="The log meant, where two States used one id.")]
@@ -72,7 +74,8 @@ def new(
 
 @app.command()
 def check(
-    file: Annotated[Path, typer.Argument(help="The main part as JSON, - for standard input.")], as_json: AsJson = False
+    file: Annotated[Path, typer.Argument(help="The main part as JSON, - for standard input.")],
+    as_json: AsJson = False,
 ) -> None:
     """Check a main part against the schema of its type, before it is signed."""
     from app.domain.notices import parse_main  # noqa: PLC0415 - see `app.cli`
@@ -92,14 +95,17 @@ def sign(
     key: Key,
     kid: Kid,
     origin: Annotated[str, typer.Option(help="The log it is signed for, like ee.example/log/1.")],
-    file: Annotated[Path | None, typer.Argument(help="The main part as JSON, - for standard input; none to erase.")] = None,
+    file: Annotated[
+        Path | None, typer.Argument(help="The main part as JSON, - for standard input; none to erase.")
+    ] = None,
     kind: Annotated[Kind, typer.Option(help="What it does.")] = "issue",
     ref: Annotated[
         str | None, typer.Option(help="Leaf hash of the version acted on, hex or base64url; not for issue.")
     ] = None,
     exp: Expiry = None,
     attach: Annotated[
-        list[str] | None, typer.Option(help="One more part, PART=PATH:MEDIA/TYPE; the notice lists it too. Repeat.")
+        list[str] | None,
+        typer.Option(help="One more part, PART=PATH:MEDIA/TYPE; the notice lists it too. Repeat."),
     ] = None,
     passphrase_file: PassphraseFile = None,
     as_json: AsJson = False,  # noqa: ARG001 - the output is JSON anyway; errors become JSON too
@@ -167,14 +173,18 @@ def _hash(text: str | None) -> bytes | None:
         except ValueError:
             pass
     if len(text) != HASH_B64U:
-        raise Malformed(f"--ref takes a leaf hash: {HASH_HEX} hex digits or {HASH_B64U} characters of base64url.")
+        raise Malformed(
+            f"--ref takes a leaf hash: {HASH_HEX} hex digits or {HASH_B64U} characters of base64url."
+        )
     return b64u_decode(text)
 
 
 def _moment(text: str | None) -> int | None:
     """Unix seconds of a date (its beginning, UTC), a time with its offset, or unix seconds."""
-    if text is None or text.isascii() and text.isdigit():
-        return None if text is None else int(text[:20])
+    if text is None:
+        return None
+    if text.isascii() and text.isdigit():
+        return int(text[:20])
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
@@ -192,7 +202,9 @@ def _attachment(text: str) -> Attachment:
     name, _, rest = text.partition("=")
     path, _, media_type = rest.rpartition(":")
     if not name or not path or "/" not in media_type:
-        raise Malformed(f"--attach takes PART=PATH:MEDIA/TYPE, like annex=annex.pdf:application/pdf, not {text!r}.")
+        raise Malformed(
+            f"--attach takes PART=PATH:MEDIA/TYPE, like annex=annex.pdf:application/pdf, not {text!r}."
+        )
     return Attachment(name, media_type, read_file(Path(path)))
 
 
@@ -201,7 +213,10 @@ def _attachment(text: str) -> Attachment:
 
 @app.command()
 def post(
-    file: Annotated[Path, typer.Argument(help="What `sign` printed: one notice, or many, one a line; - for standard input.")],
+    file: Annotated[
+        Path,
+        typer.Argument(help="What `sign` printed: one notice, or many, one a line; - for standard input."),
+    ],
     url: Url,
     as_json: AsJson = False,
 ) -> None:
@@ -304,14 +319,17 @@ def _post_batch(client: NodeClient, lines: Iterable[bytes], total: int, *, as_js
                     continue
                 refused += 1
                 print(
-                    f"line {number}: {answer['status']} {problem_code(problem)}: {problem_sentence(problem)}", file=sys.stderr
+                    f"line {number}: {answer['status']} {problem_code(problem)}: {problem_sentence(problem)}",
+                    file=sys.stderr,
                 )
             done += len(window)
             show(done)
     if not as_json:
         seconds = max(time.monotonic() - began, 0.001)
         said = f", {known} stood there already" if known else ""
-        print(f"{created} notices posted{said}, {refused} refused ({(created + known) / seconds:.0f} a second).")
+        print(
+            f"{created} notices posted{said}, {refused} refused ({(created + known) / seconds:.0f} a second)."
+        )
     if refused:
         raise SomeRefused(f"{refused} of {done} notices were refused; the others are stored.")
 
@@ -337,14 +355,18 @@ def _post_window(client: NodeClient, window: list[bytes]) -> list[dict[str, Any]
     waiting = list(range(len(window)))
     for attempt in range(BUSY_TRIES):
         body = b"".join(window[n].rstrip(b"\r\n") + b"\n" for n in waiting)
-        response = client.send("POST", "/v1/notices/batch", content=body, headers={"content-type": "application/x-ndjson"})
+        response = client.send(
+            "POST", "/v1/notices/batch", content=body, headers={"content-type": "application/x-ndjson"}
+        )
         try:
             given = [json.loads(line) for line in response.text.splitlines()]
             for answer in given:
                 place = waiting[answer["line"] - 1]
                 answers[place] = answer | {"line": place + 1}
         except (ValueError, KeyError, IndexError, TypeError) as error:
-            raise NotANode("The node's answer to the batch cannot be read. Post it again: what is stored stays stored.") from error
+            raise NotANode(
+                "The node's answer to the batch cannot be read. Post it again: what is stored stays stored."
+            ) from error
         waiting = [n for n in range(len(window)) if n not in answers or answers[n]["status"] == 503]  # noqa: PLR2004 - busy
         if not waiting:
             break
@@ -366,16 +388,21 @@ def list_notices(
     token: Token = None,
     token_file: TokenFile = None,
     party: Annotated[list[str] | None, typer.Option(help="Words of one name of a party.")] = None,
-    notice_type: Annotated[list[str] | None, typer.Option("--type", help="Like denied_end_user; repeat.")] = None,
+    notice_type: Annotated[
+        list[str] | None, typer.Option("--type", help="Like denied_end_user; repeat.")
+    ] = None,
     issuer: Annotated[list[str] | None, typer.Option(help="State that issued it; repeat.")] = None,
-    status: Annotated[list[str] | None, typer.Option(help="active, expired, withdrawn, erased or all.")] = None,
+    status: Annotated[
+        list[str] | None, typer.Option(help="active, expired, withdrawn, erased or all.")
+    ] = None,
     code: Annotated[list[str] | None, typer.Option(help="Control-list code or its beginning.")] = None,
     country: Annotated[list[str] | None, typer.Option(help="Of a party or a destination.")] = None,
     concern: Annotated[list[str] | None, typer.Option(help="Human-rights concern code.")] = None,
     tlp: Annotated[list[str] | None, typer.Option(help="Label, like TLP:AMBER.")] = None,
     text: Annotated[list[str] | None, typer.Option(help="Words that occur anywhere.")] = None,
     other: Annotated[
-        list[str] | None, typer.Option("--filter", help="Any other parameter of /v1/notices, as NAME=VALUE; repeat.")
+        list[str] | None,
+        typer.Option("--filter", help="Any other parameter of /v1/notices, as NAME=VALUE; repeat."),
     ] = None,
     limit: Annotated[int, typer.Option(help="How many to show; 0 is all.", min=0)] = 50,
     as_json: AsJson = False,
@@ -402,7 +429,8 @@ def list_notices(
         print_json({"items": items, "total": total})
         return
     rows = [
-        (n["id"], n["issuer"], n["type"], n["status"], n["tlp"], (n["issued_at"] or "")[:10], n["title"]) for n in items
+        (n["id"], n["issuer"], n["type"], n["status"], n["tlp"], (n["issued_at"] or "")[:10], n["title"])
+        for n in items
     ]
     if rows:
         print_table(("Id", "State", "Type", "Status", "TLP", "Issued", "Title"), rows)
@@ -467,11 +495,15 @@ def show(
     overdue = ", review overdue" if notice["review_overdue"] else ""
     stale = ", a newer version is on its way" if notice["stale"] else ""
     print(notice["title"] or "(no content)")
-    print(f"  {notice['type'] or 'notice'} of {notice['issuer']}, {notice['status']}{overdue}{stale}, {notice['tlp'] or 'no label'}")
+    print(
+        f"  {notice['type'] or 'notice'} of {notice['issuer']}, {notice['status']}{overdue}{stale}, {notice['tlp'] or 'no label'}"
+    )
     print(f"  id         {notice['id']}, version {notice['version']}")
     print(f"  log        {notice['origin']}, index {notice['index']}")
     print(f"  leaf hash  {notice['leaf_hash']}")
-    print(f"  issued     {notice['issued_at']}; changed {notice['changed_at']}; received here {notice['received_at']}")
+    print(
+        f"  issued     {notice['issued_at']}; changed {notice['changed_at']}; received here {notice['received_at']}"
+    )
     holders = [s["state"] for s in receipts["states"] if s["holds"] == "current"]
     waiting = [s["state"] for s in receipts["states"] if s["holds"] != "current"]
     unproven = f"; not proven: {', '.join(waiting)}" if waiting else ""
@@ -485,7 +517,9 @@ def show(
 def proof(
     notice_id: NoticeId,
     url: Url,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Where to write it; by default standard output.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Where to write it; by default standard output.")
+    ] = None,
     token: Token = None,
     token_file: TokenFile = None,
     log: LogOrigin = None,
@@ -500,7 +534,9 @@ def proof(
         print(found.text)
     else:
         output.write_bytes(found.content)
-        print(f"{output}: {len(found.content)} bytes. Check it with: verbale verify {output} --roster-root ROOT")
+        print(
+            f"{output}: {len(found.content)} bytes. Check it with: verbale verify {output} --roster-root ROOT"
+        )
 
 
 # ── what follows a notice ─────────────────────────────────────────────────────────────────────────────────────────
@@ -512,7 +548,9 @@ def amend(
     url: Url,
     key: Key,
     kid: Kid,
-    document: Annotated[Path, typer.Option("--with", help="The whole new document as JSON, - for standard input.")],
+    document: Annotated[
+        Path, typer.Option("--with", help="The whole new document as JSON, - for standard input.")
+    ],
     reason: Annotated[
         Literal["correction", "new_information", "renewal", "status_change"], typer.Option(help="Why.")
     ] = "new_information",
@@ -553,7 +591,8 @@ def withdraw(
     kid: Kid,
     reason: Annotated[str, typer.Option(help="In words, for the readers.")],
     kind: Annotated[
-        Literal["revoked", "issued_in_error", "delisted", "superseded", "expired"], typer.Option(help="Which kind of end.")
+        Literal["revoked", "issued_in_error", "delisted", "superseded", "expired"],
+        typer.Option(help="Which kind of end."),
     ] = "revoked",
     effective_on: Annotated[str | None, typer.Option(help="Date; by default today, UTC.")] = None,
     token: Token = None,
@@ -584,7 +623,8 @@ def ack(
     office: Annotated[str, typer.Option(help="The office that acknowledges.")],
     email: Annotated[str, typer.Option(help="Where it is reached.")],
     state: Annotated[
-        Literal["received", "under_review", "actioned", "no_action", "cannot_share"], typer.Option(help="What is said.")
+        Literal["received", "under_review", "actioned", "no_action", "cannot_share"],
+        typer.Option(help="What is said."),
     ] = "received",
     note: Annotated[str | None, typer.Option(help="In words.")] = None,
     token: Token = None,

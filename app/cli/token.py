@@ -73,7 +73,10 @@ def list_tokens(settings_file: SettingsFile = None, as_json: AsJson = False) -> 
     if as_json:
         print_json(found)
         return
-    rows = [[t["id"], t["name"], " ".join(t["scopes"]), t["ceiling"], _standing(t), t["last_used_at"]] for t in found]
+    rows = [
+        [t["id"], t["name"], " ".join(t["scopes"]), t["ceiling"], _standing(t), t["last_used_at"]]
+        for t in found
+    ]
     print_table(("Id", "Name", "Scopes", "Ceiling", "Standing", "Last used"), rows)
 
 

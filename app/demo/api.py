@@ -12,11 +12,13 @@ from app.demo.errors import DemoFailed
 from app.domain.encoding import b64u_decode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from app.demo.found import FoundedNode
 
 TIMEOUT_S: Final = 30.0
+ALIVE_S: Final = 2.0
+"""Whatever listens on a node's port and says nothing for so long is not a node that is ready."""
 RETRY_S: Final = 30.0
 """How long a node that was killed may take to come back. A batch can be sent again: what was stored answers 200."""
 POLL_S: Final = 0.1
@@ -40,18 +42,20 @@ class Api:
         """Close connections."""
         self._client.close()
 
-    def get(self, path: str, expect: int = 200, **params: str | int) -> httpx.Response:
+    def get(
+        self, path: str, params: Mapping[str, str | int] | None = None, *, expect: int = 200
+    ) -> httpx.Response:
         """GET; DemoFailed unless the status is as expected."""
         return self._checked(lambda: self._client.get(path, params=params), f"GET {path}", expect)
 
     def json(self, path: str, **params: str | int) -> Any:  # noqa: ANN401 - a JSON value
         """GET, as JSON."""
-        return self.get(path, **params).json()
+        return self.get(path, params).json()
 
     def alive(self) -> bool:
         """Whether the node answers and is ready."""
         try:
-            return self._client.get("/health/ready").status_code == httpx.codes.OK
+            return self._client.get("/health/ready", timeout=ALIVE_S).status_code == httpx.codes.OK
         except httpx.TransportError:
             return False
 
@@ -71,27 +75,35 @@ class Api:
         )
         return Posted(response.json())
 
-    def post_batch(self, lines: Sequence[bytes]) -> int:
-        """Post many signed notices; how many are stored. Sent again while the node cannot be reached, for a while."""
+    def post_batch(self, lines: Sequence[bytes]) -> list[Posted]:
+        """Post many signed notices; their receipts. Sent again while the node cannot be reached, for a while."""
         content, headers = b"\n".join(lines) + b"\n", {"content-type": "application/x-ndjson"}
         deadline = time.monotonic() + RETRY_S
         while True:
             try:
                 response = self._client.post("/v1/notices/batch", content=content, headers=headers)
-                break
+                answers = [orjson.loads(answer) for answer in response.content.splitlines()]
+                busy = [a for a in answers if a["status"] == httpx.codes.SERVICE_UNAVAILABLE]
+                why = (
+                    f"{response.status_code}, {busy[0].get('detail') or busy[0].get('problem')}"
+                    if busy
+                    else ""
+                )
             except httpx.TransportError as error:
-                if time.monotonic() > deadline:
-                    raise DemoFailed(f"{self.state} does not answer at {self.url}: {error}.") from error
-                time.sleep(POLL_S)
-        if response.status_code != httpx.codes.OK:
-            raise DemoFailed(f"{self.state} refused a batch with {response.status_code}: {response.text[:500]}")
-        answers = [orjson.loads(line) for line in response.content.splitlines()]
+                why = str(error)
+                answers = []
+            if not why:
+                break
+            if time.monotonic() > deadline:
+                raise DemoFailed(f"{self.state} takes no batch at {self.url}: {why}.")
+            time.sleep(POLL_S)
         for answer in answers:
             if "receipt" not in answer:
-                raise DemoFailed(f"{self.state} refused a notice: {answer['problem'].get('detail')}")
+                refused = answer.get("problem", answer)
+                raise DemoFailed(f"{self.state} refused a notice: {refused.get('detail')}")
         if len(answers) != len(lines):
             raise DemoFailed(f"{self.state} answered {len(answers)} of {len(lines)} notices.")
-        return len(answers)
+        return [Posted(answer["receipt"]) for answer in answers]
 
     def _checked(self, ask: Callable[[], httpx.Response], what: str, expect: int) -> httpx.Response:
         try:
@@ -121,7 +133,9 @@ class Posted:
         return b64u_decode(self.hash_text)
 
 
-def wait_until(what: str, condition: Callable[[], bool], *, seconds: float, watch: Callable[[], None]) -> None:
+def wait_until(
+    what: str, condition: Callable[[], bool], *, seconds: float, watch: Callable[[], None]
+) -> None:
     """Poll until it holds.
 
     Args:
@@ -131,6 +145,7 @@ def wait_until(what: str, condition: Callable[[], bool], *, seconds: float, watc
         DemoFailed: it did not in time.
     """
     deadline = time.monotonic() + seconds
+    watch()
     while not condition():
         watch()
         if time.monotonic() > deadline:

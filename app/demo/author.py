@@ -62,7 +62,9 @@ class Author:
             statement_id=statement_id,
             kind=KIND_OF_TYPE[main["type"]],
             iat=int(time.time()),
-            parts=[PartCommitment(MAIN_PART, MAIN_MEDIA_TYPE, commit(salt, statement_id, MAIN_PART, content))],
+            parts=[
+                PartCommitment(MAIN_PART, MAIN_MEDIA_TYPE, commit(salt, statement_id, MAIN_PART, content))
+            ],
             ref=ref,
         )
         return orjson.dumps(

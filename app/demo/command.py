@@ -24,7 +24,9 @@ INTERRUPTED: Final = 130
 
 
 def demo(
-    once: Annotated[bool, typer.Option("--once", help="Do all of it, then end: 0 if every step held.")] = False,
+    once: Annotated[
+        bool, typer.Option("--once", help="Do all of it, then end: 0 if every step held.")
+    ] = False,
     records: Annotated[
         int | None, typer.Option(min=1, help="Import so many of the 2,273 records; by default all.")
     ] = None,
@@ -45,10 +47,15 @@ def demo(
     ] = None,
     port_base: Annotated[
         int | None,
-        typer.Option(min=1024, max=65535 - len(STATES), help="Use this port and the next three; by default free ones."),
+        typer.Option(
+            min=1024, max=65535 - len(STATES), help="Use this port and the next three; by default free ones."
+        ),
     ] = None,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON document on standard output; all else goes to standard error.")
+        bool,
+        typer.Option(
+            "--json", help="Print one JSON document on standard output; all else goes to standard error."
+        ),
     ] = False,
 ) -> None:
     """Four States on this machine found a federation and exchange signed notices: real ones of the US, invented ones of others."""
@@ -108,7 +115,9 @@ def _prepare(directory: Path | None) -> Path:
 
 
 def _introduce(report: Report) -> None:
-    report.console.print("[bold]Verbale[/bold]: signed notices between States, each with a node and a log of its own.")
+    report.console.print(
+        "[bold]Verbale[/bold]: signed notices between States, each with a node and a log of its own."
+    )
     report.console.print(
         "Real records of the United States, as published in April 2022; everything else is invented. All keys are made now."
     )
@@ -128,6 +137,8 @@ def _explain(report: Report, scenario: Scenario, file: Path) -> None:
     print_line()
     report.quote(f"curl '{lister.url}/v1/notices?country=IL&limit=5'    # no token: TLP:CLEAR only")
     report.quote(f"curl -H 'Authorization: Bearer {central.token}' '{central.url}/v1/notices?party={SOUGHT}'")
-    report.quote(f"curl -H 'Authorization: Bearer {central.token}' '{central.url}/v1/notices?code=5A001&tlp=RED'")
+    report.quote(
+        f"curl -H 'Authorization: Bearer {central.token}' '{central.url}/v1/notices?code=5A001&tlp=RED'"
+    )
     report.quote(f"curl '{central.url}/v1/states'")
     report.quote(f"{SETTINGS_VARIABLE}={scenario.federation.node('NL').settings_file} verbale fsck")

@@ -17,8 +17,15 @@ _CONFIDENCE: Final = {"level": "moderate", "basis": "government"}
 
 
 def _main(
-    kind: str, issuer: str, title: str, summary: str, body: Main, *, tlp: str = "TLP:GREEN", audience: Any = "ALL"
-) -> Main:  # fmt: skip
+    kind: str,
+    issuer: str,
+    title: str,
+    summary: str,
+    body: Main,
+    *,
+    tlp: str = "TLP:GREEN",
+    audience: list[str] | str = "ALL",
+) -> Main:
     return {
         "schema_version": "1.0.0",
         "type": kind,

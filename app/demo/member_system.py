@@ -62,7 +62,9 @@ def fault_of(secret: str, headers: Mapping[str, str], body: bytes, *, now: float
     if abs(now - int(timestamp)) > TOLERANCE_S:
         return "webhook-timestamp is more than five minutes off"
     key = b64decode(secret.removeprefix("whsec_"))
-    expected = b64encode(hmac.new(key, f"{message_id}.{timestamp}.".encode() + body, sha256).digest()).decode()
+    expected = b64encode(
+        hmac.new(key, f"{message_id}.{timestamp}.".encode() + body, sha256).digest()
+    ).decode()
     for signature in headers.get("webhook-signature", "").split():
         version, _, value = signature.partition(",")
         if version == "v1" and hmac.compare_digest(value.encode(), expected.encode()):

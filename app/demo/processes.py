@@ -31,7 +31,7 @@ _TAIL_BYTES: Final = 2_000
 
 def serve_command(settings_file: Path) -> list[str]:
     """The command that serves a node, run by this very Python."""
-    return [sys.executable, "-m", "app.cli", "serve", "--settings", str(settings_file)]
+    return [sys.executable, "-m", "app.cli", "--traceback", "serve", "--settings", str(settings_file)]
 
 
 def environment() -> dict[str, str]:
@@ -53,7 +53,13 @@ class NodeProcess:
         """Start it."""
         self.node = node
         self.log = node.settings.data_dir / LOG_FILE
-        command = [sys.executable, "-m", "app.demo.tether", str(os.getpid()), *serve_command(node.settings_file)]
+        command = [
+            sys.executable,
+            "-m",
+            "app.demo.tether",
+            str(os.getpid()),
+            *serve_command(node.settings_file),
+        ]
         with self.log.open("ab") as output:
             self._process = subprocess.Popen(  # noqa: S603 - our own program
                 command,

@@ -62,7 +62,9 @@ class Report:
 
     def table(self, head: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[str] = ()) -> None:
         """A small table; columns named in `right` hold numbers."""
-        table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="dim")
+        table = Table(
+            box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim", show_header=bool(head)
+        )
         for name in head:
             table.add_column(name, justify="right" if name in right else "left", overflow="fold")
         for row in rows:
@@ -71,9 +73,9 @@ class Report:
 
     @contextmanager
     def progress(self, what: str, total: int) -> Iterator[Any]:
-        """A bar; yields a function that is told of every further piece."""
+        """A bar on a terminal; yields a function that is told of every further piece."""
         columns = (TextColumn("{task.description}"), BarColumn(40), MofNCompleteColumn(), TimeElapsedColumn())
-        with Progress(*columns, console=self.console, transient=not self.console.is_terminal) as bar:
+        with Progress(*columns, console=self.console, disable=not self.console.is_terminal) as bar:
             task = bar.add_task(" " * _INDENT + what, total=total)
 
             def advance(pieces: int) -> None:
@@ -84,6 +86,8 @@ class Report:
     def to_dict(self) -> dict[str, Any]:
         """The steps done, for programs."""
         return {
-            "steps": [{"number": d.number, "title": d.title, "seconds": round(d.seconds, 3)} for d in self.done],
+            "steps": [
+                {"number": d.number, "title": d.title, "seconds": round(d.seconds, 3)} for d in self.done
+            ],
             "seconds": round(sum(d.seconds for d in self.done), 3),
         }

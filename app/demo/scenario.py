@@ -182,8 +182,13 @@ class Scenario:
             f"The roster is a threshold document: {root['threshold']} of {len(root['keyids'])} States sign its root."
         )
         directory = self.apis[CENTRAL].json("/v1/states")
-        check(directory["central_contact"] == CENTRAL, f"{CENTRAL} is not the central contact in its own directory")
-        self.report.say(f"{CENTRAL} holds the central-contact term. That is this demo's assignment: no published source")
+        check(
+            directory["central_contact"] == CENTRAL,
+            f"{CENTRAL} is not the central contact in its own directory",
+        )
+        self.report.say(
+            f"{CENTRAL} holds the central-contact term. That is this demo's assignment: no published source"
+        )
         self.report.say("names the holder.")
 
     def watch(self) -> None:
@@ -198,10 +203,15 @@ class Scenario:
         author, api = Author.of(self.federation.node(LISTER)), self.apis[LISTER]
         chosen = choose(records)
         began = time.monotonic()
-        with self.report.progress("signing and posting", len(chosen)) as advance, ThreadPoolExecutor(1) as pen:
+        with (
+            self.report.progress("signing and posting", len(chosen)) as advance,
+            ThreadPoolExecutor(1) as pen,
+        ):
             # The officer signs the next batch while the node records this one.
-            for signed in pen.map(lambda batch: [author.sign(bis.main_part(r)) for r in batch], batches_of(chosen)):
-                advance(api.post_batch(signed))
+            for signed in pen.map(
+                lambda batch: [author.sign(bis.main_part(r)) for r in batch], batches_of(chosen)
+            ):
+                advance(len(api.post_batch(signed)))
         self.kept.listed = len(chosen)
         rate = len(chosen) / (time.monotonic() - began)
         total = api.json("/v1/notices", issuer=LISTER, type="denied_end_user", limit=1)["total"]
@@ -230,8 +240,13 @@ class Scenario:
         self.say_as(nl, fiction.lanternfish_acknowledgement(threat.id, amended.hash_text), ref=amended.hash)
         wait_until(
             "NL's acknowledgement at EE",
-            lambda: [a["state"] for a in self.apis["EE"].json(f"/v1/notices/{threat.id}/receipts")["acknowledgements"]]
-            == ["NL"],
+            lambda: (
+                [
+                    a["state"]
+                    for a in self.apis["EE"].json(f"/v1/notices/{threat.id}/receipts")["acknowledgements"]
+                ]
+                == ["NL"]
+            ),
             seconds=ARRIVE_S,
             watch=self.watch,
         )
@@ -270,7 +285,7 @@ class Scenario:
             check(len(heads) == 1, f"the nodes hold different heads of {origin}")
             cosigned = " ".join(receipt["state"] for receipt in log["receipts"] if receipt["complete"])
             sizes = [str(views[reader][origin]["size"]) for reader in STATES]
-            rows.append((origin, *sizes, heads.pop()[:12] + "…", cosigned))
+            rows.append((origin, *sizes, heads.pop()[:8] + "…", cosigned))
         self.report.table(("leaves proven of", *STATES, "root hash", "cosigned by"), rows, right=STATES)
         listed = self.kept.listed
         for state, api in self.apis.items():
@@ -278,7 +293,9 @@ class Scenario:
             check(total == listed, f"{state} shows {total} of the {listed} denied end-users")
         faults = sum(log["faults"] for view in views.values() for log in view.values())
         check(faults == 0, f"{faults} leaves failed judgement: see /v1/federation/faults")
-        self.report.say(f"All {listed} denied end-users are judged and can be found at every node; no faults.")
+        self.report.say(
+            f"All {listed} denied end-users are judged and can be found at every node; no faults."
+        )
 
     def complete(self, views: dict[str, dict[str, Any]], state: str) -> bool:
         """Whether everybody is done with this State's log."""
@@ -313,8 +330,12 @@ class Scenario:
         )
         title = self.apis["NL"].json(f"/v1/notices/{notice_id}")["title"]
         self.report.quote(f"TLP:RED for NL and JP: {title}")
-        counts = {s: self.apis[s].json("/v1/notices", issuer="EE", status="all", limit=1)["total"] for s in STATES}
-        self.report.table(("notices of EE seen by", *STATES), [("", *map(str, counts.values()))], right=STATES)
+        counts = {
+            s: self.apis[s].json("/v1/notices", issuer="EE", status="all", limit=1)["total"] for s in STATES
+        }
+        self.report.table(
+            ("notices of EE seen by", *STATES), [("", *map(str, counts.values()))], right=STATES
+        )
         check(counts["EE"] == counts["NL"] == counts["JP"], f"EE, NL and JP count differently: {counts}")
         check(counts[LISTER] == counts["EE"] - 1, f"{LISTER} counts {counts[LISTER]} notices of EE")
         check(notice_id not in self.ids_of(outside, issuer="EE"), f"{LISTER} lists the restricted notice")
@@ -322,8 +343,12 @@ class Scenario:
         outside.get(f"/v1/notices/{notice_id}/proof", expect=404)
         here, there = (self.leaf(api, issuer, index) for api in (issuer, outside))
         check(here == there, f"{LISTER}'s mirror holds another leaf {index} of EE than EE")
-        self.report.say(f"At {LISTER} it is in no list and no count, and asking for it by id answers 404, as an unknown id does.")
-        self.report.say(f"{LISTER} still mirrors its leaf (number {index} of EE's log): a commitment that tells nothing, so that")
+        self.report.say(
+            f"At {LISTER} it is in no list and no count, and asking for it by id answers 404, as an unknown id does."
+        )
+        self.report.say(
+            f"{LISTER} still mirrors its leaf (number {index} of EE's log): a commitment that tells nothing, so that"
+        )
         self.report.say("EE cannot deny later what it told the others.")
 
     def ids_of(self, api: Api, **filters: str) -> set[str]:
@@ -350,7 +375,9 @@ class Scenario:
         check(found["total"] == 1, f"{CENTRAL} finds {found['total']} notices for {SOUGHT}, expected 1")
         hit = found["items"][0]
         party = hit["document"]["body"]["parties"][0]["ftm"]["properties"]
-        self.report.quote(f"GET /v1/notices?party={SOUGHT} at {CENTRAL}: {found['total']} hit in {took:.0f} ms")
+        self.report.quote(
+            f"GET /v1/notices?party={SOUGHT} at {CENTRAL}: {found['total']} hit in {took:.0f} ms"
+        )
         self.report.table(
             (),
             [
@@ -361,13 +388,20 @@ class Scenario:
                 ("issued by", f"{hit['issuer']}, leaf {hit['index']} of {hit['origin']}"),
             ],
         )
-        raw = api.get(f"/v1/notices/{hit['id']}/proof").content
+        root, proofs = self.federation.root.read_bytes(), list[bytes]()
+
+        def confirmed() -> bool:
+            # What the other witnesses signed since reaches a mirror when it next looks at the log, within seconds.
+            proofs[:] = [api.get(f"/v1/notices/{hit['id']}/proof").content]
+            return verify_proof(parse_strict(proofs[0]), root).confirmed
+
+        wait_until("a proof with a quorum's cosignatures", confirmed, seconds=ARRIVE_S, watch=self.watch)
+        raw = proofs[0]
+        proven = verify_proof(parse_strict(raw), root)
+        check(proven.notice == hit["id"], "the proof is of another notice")
         file = self.directory / "proofs" / f"{SOUGHT.lower()}.json"
         file.parent.mkdir(exist_ok=True)
         write_atomic(file, raw)
-        root = self.federation.root.read_bytes()
-        proven = verify_proof(parse_strict(raw), root)
-        check(proven.notice == hit["id"] and proven.confirmed, "the proof does not carry a quorum's cosignatures")
         self.report.say("Verified without network and database, with the pinned roster root alone:")
         for number, line in enumerate(checks(proven), 1):
             self.report.quote(f"  {number}. {line}")
@@ -388,7 +422,9 @@ class Scenario:
             )
             receiver.secret = made["secret"]
             stack.callback(api.delete, f"/v1/subscriptions/{made['id']}")
-            self.report.quote(f"Subscribed at JP: notice.issued, {wanted}")
+            self.report.quote(
+                f"Subscribed at JP: notice.issued where {' and '.join(map('='.join, wanted.items()))}"
+            )
             self.say_as(author, fiction.practice("EE"))
             posted = self.say_as(author, fiction.saffron_threat())
             recorded = time.monotonic()
@@ -403,12 +439,18 @@ class Scenario:
             )
             title = api.json(f"/v1/notices/{data['id']}")["title"]
             ms = (arrived.at - recorded) * 1000
-            self.report.say(f"Arrived {ms:.0f} ms after EE answered 201, and its signature (Standard Webhooks, v1) verifies:")
+            self.report.say(
+                f"Arrived {ms:.0f} ms after EE answered 201, and its signature (Standard Webhooks, v1) verifies:"
+            )
             self.report.quote(f"  webhook-id {arrived.headers['webhook-id']}")
-            self.report.quote(f"  {arrived.event['type']} {data['type']} {data['tlp']} of {data['issuer']}, {data['origin']} leaf {data['index']}")
+            self.report.quote(
+                f"  {arrived.event['type']} {data['type']} {data['tlp']} of {data['issuer']}, {data['origin']} leaf {data['index']}"
+            )
             self.report.quote(f"  fetched with the member system's token: {title}")
             check(receiver.arrived.empty(), "more than one delivery arrived")
-            self.report.say("The other notice did not match and was not sent. One letter changed: the signature does not hold.")
+            self.report.say(
+                "The other notice did not match and was not sent. One letter changed: the signature does not hold."
+            )
 
     def next_arrival(self, receiver: MemberSystem) -> Arrived:
         """The next delivery."""
@@ -499,7 +541,12 @@ def make_token(database: str) -> str:
     try:
         with db.write() as session:
             _, text = tokens.create(
-                session, name="Verbale demo", scopes=SCOPES, ceiling=Tlp.RED, expires_at=now + TOKEN_MS, now_ms=now
+                session,
+                name="Verbale demo",
+                scopes=SCOPES,
+                ceiling=Tlp.RED,
+                expires_at=now + TOKEN_MS,
+                now_ms=now,
             )
     finally:
         db.dispose()
@@ -551,7 +598,9 @@ def write_private(path: Path, value: dict[str, Any]) -> None:
     """Write JSON that holds tokens: whole or not at all, and for its owner only."""
     draft = path.with_suffix(".draft")
     draft.unlink(missing_ok=True)
-    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+    with os.fdopen(
+        os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8"
+    ) as file:
         json.dump(value, file, indent=2)
         file.write("\n")
     draft.replace(path)

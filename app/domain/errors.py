@@ -21,7 +21,6 @@ from __future__ import annotations
 
 from typing import ClassVar, Final
 
-
 _SHOWN: Final = 3
 """Faults of a notice that fit into one sentence; all of them are in `InvalidNotice.errors`."""
 
@@ -30,6 +29,10 @@ class VerbaleError(Exception):
     """The root. Programming mistakes are not VerbaleErrors: they stay AssertionError, TypeError and the like."""
 
     code: ClassVar[str] = "error"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Travel between processes as what it is, whatever arguments its class was made with."""
+        return _remade, (type(self), self.args, self.__dict__)
 
 
 class Refused(VerbaleError):
@@ -233,9 +236,18 @@ class UnknownReference(Conflict):
 
 
 class StaleReference(Conflict):
-    """`ref` names a version that is no longer the current one. Attributes: `current` (leaf hash, hex)."""
+    """`ref` names a version that is no longer the current one.
+
+    Attributes:
+        current: leaf hash of the current version, hex.
+    """
 
     code = "stale-reference"
+
+    def __init__(self, message: str, current: str = "") -> None:
+        """Keep the hash: problem documents carry it."""
+        self.current = current
+        super().__init__(message)
 
 
 class NoticeClosed(Conflict):
@@ -302,3 +314,10 @@ class RosterMissing(NodeFault):
     """This node holds no verified roster yet."""
 
     code = "roster-missing"
+
+
+def _remade(kind: type[VerbaleError], args: tuple[object, ...], state: dict[str, object]) -> VerbaleError:
+    error = kind.__new__(kind)
+    error.args = args
+    error.__dict__.update(state)
+    return error

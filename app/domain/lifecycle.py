@@ -97,7 +97,8 @@ def advance(history: History, statement: Statement, index: int) -> NoticeState |
     if statement.ref != notice.current_hash:
         raise StaleReference(
             f"Notice {notice.root_id} has a newer version than the one acted on: refer to leaf hash "
-            f"{notice.current_hash.hex()} (version {notice.version})."
+            f"{notice.current_hash.hex()} (version {notice.version}).",
+            notice.current_hash.hex(),
         )
     if statement.kind == "erase":
         return replace(notice, status="erased")

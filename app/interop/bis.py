@@ -72,9 +72,7 @@ class _List:
 
 
 LISTS: Final[Mapping[str, _List]] = {
-    "EL": _List(
-        "Entity List", ("15 CFR 744.16", "15 CFR part 744, supplement no. 4"), "END_USER_CONCERN"
-    ),
+    "EL": _List("Entity List", ("15 CFR 744.16", "15 CFR part 744, supplement no. 4"), "END_USER_CONCERN"),
     "MEU": _List(
         "Military End-User List",
         ("15 CFR 744.21", "15 CFR part 744, supplement no. 7"),
@@ -107,7 +105,9 @@ def main_part(record: Mapping[str, Any]) -> dict[str, Any]:
         UnknownBisRecord: other members than the data set's, or an unknown list.
     """
     if record.keys() != _MEMBERS or record["list"] not in LISTS:
-        raise UnknownBisRecord("This is no record of bis_end_users_2022-04.jsonl: see app/data/bis/README.md.")
+        raise UnknownBisRecord(
+            "This is no record of bis_end_users_2022-04.jsonl: see app/data/bis/README.md."
+        )
     listed = LISTS[record["list"]]
     name = _text(record["name"])
     citations = [_text(citation) for citation in record["fr_citations"]]
@@ -163,7 +163,9 @@ def _party(record: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 def _summary(record: Mapping[str, Any], listed: _List, citations: list[str], since: str | None) -> str:
     where = f" ({'; '.join(citations)})" if citations else ""
-    lines = [f"On the {listed.name} of the US Bureau of Industry and Security{f' since {since}' if since else ''}{where}."]
+    lines = [
+        f"On the {listed.name} of the US Bureau of Industry and Security{f' since {since}' if since else ''}{where}."
+    ]
     if listed.effect:
         lines.append(listed.effect)
     if record["license_requirement"]:

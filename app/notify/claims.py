@@ -8,10 +8,10 @@ endpoint by endpoint, so that the backlog of one never stands before another's.
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import and_, func, select, update
+from sqlalchemy import and_, bindparam, func, select, update
 
 from app.gate import visible
 from app.models import ApiTokenRow, DeliveryRow, EventRow, LogRow, NoticeRow, SubscriptionRow
@@ -23,10 +23,11 @@ from app.queries.filters import is_active
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from sqlalchemy import ColumnElement
+    from sqlalchemy import Select
     from sqlalchemy.orm import Session
 
     from app.db import Database
+    from app.gate import Principal
     from app.notify.setup import WebhookSetup
     from app.notify.signing import Scheme
 
@@ -67,8 +68,11 @@ class Withheld:
     ended: bool = False
 
 
-def _due(now: int) -> ColumnElement[bool]:
-    return and_(DeliveryRow.state == "pending", DeliveryRow.due_at <= now, DeliveryRow.leased_until <= now)
+_DUE: Final = and_(
+    DeliveryRow.state == "pending",
+    DeliveryRow.due_at <= bindparam("now"),
+    DeliveryRow.leased_until <= bindparam("now"),
+)
 
 
 def claim(
@@ -88,31 +92,18 @@ def claim(
     """
     busy = busy or {}
     with db.read() as session:  # most looks find nothing, and must not queue behind the writer
-        oldest = (
-            select(func.min(DeliveryRow.due_at))
-            .where(DeliveryRow.subscription_id == SubscriptionRow.id, _due(now))
-            .correlate(SubscriptionRow)
-            .scalar_subquery()
-        )
-        waiting = session.execute(
-            select(SubscriptionRow.id, oldest.label("oldest"))
-            .where(SubscriptionRow.status == "active", SubscriptionRow.not_before <= now, oldest.is_not(None))
-            .order_by("oldest")
-        ).all()
-    room = {id_: per_subscription - busy.get(id_, 0) for id_, _ in waiting}
+        waiting = session.scalars(_waiting(), {"now": now}).all()
+    room = {id_: per_subscription - busy.get(id_, 0) for id_ in waiting}
     room = dict([(id_, free) for id_, free in room.items() if free > 0][:limit])
     if not room:
         return []
     claimed: list[Claimed] = []
+    due = _due_of_one().with_for_update(**db.skip_locked())
     with db.write() as session:
         for n, (subscription_id, free) in enumerate(room.items()):
             share = -(-(limit - len(claimed)) // (len(room) - n))  # of what is left, rounded up
             rows = session.execute(
-                select(DeliveryRow.id, DeliveryRow.attempts)
-                .where(DeliveryRow.subscription_id == subscription_id, _due(now))
-                .order_by(DeliveryRow.due_at, DeliveryRow.event_seq)
-                .limit(min(free, share))
-                .with_for_update(**db.skip_locked())
+                due, {"now": now, "subscription": subscription_id, "share": min(free, share)}
             )
             claimed.extend(
                 Claimed(id_, subscription_id, attempts + 1, now + lease_ms) for id_, attempts in rows
@@ -127,52 +118,82 @@ def claim(
     return claimed
 
 
+def _waiting() -> Select[str]:
+    """Active endpoints that have something due, the one that waits longest first: one index probe for each."""
+    oldest = (
+        select(func.min(DeliveryRow.due_at))
+        .where(DeliveryRow.subscription_id == SubscriptionRow.id, _DUE)
+        .correlate(SubscriptionRow)
+        .scalar_subquery()
+    )
+    active = (
+        select(SubscriptionRow.id, oldest.label("oldest"))
+        .where(SubscriptionRow.status == "active", SubscriptionRow.not_before <= bindparam("now"))
+        .subquery()
+    )
+    return select(active.c.id).where(active.c.oldest.is_not(None)).order_by(active.c.oldest)
+
+
+def _due_of_one() -> Select[str, int]:
+    return (
+        select(DeliveryRow.id, DeliveryRow.attempts)
+        .where(DeliveryRow.subscription_id == bindparam("subscription"), _DUE)
+        .order_by(DeliveryRow.due_at, DeliveryRow.event_seq)
+        .limit(bindparam("share"))
+    )
+
+
 def prepare(
     db: Database, now: int, setup: WebhookSetup, claimed: Iterable[Claimed]
 ) -> tuple[list[Ready], list[Withheld]]:
-    """Pass claimed deliveries through the gate as it stands now, and make the bodies of those that may go."""
-    by_subscription: dict[str, dict[str, Claimed]] = defaultdict(dict)
-    for row in claimed:
-        by_subscription[row.subscription_id][row.id] = row
-    ready: list[Ready] = []
+    """Pass claimed deliveries through the gate as it stands now, and make the bodies of those that may go.
+
+    Deliveries whose subscription was deleted meanwhile are in neither list: they are gone.
+    """
+    rows = {row.id: row for row in claimed}
     withheld: list[Withheld] = []
+    subscribed: dict[str, SubscriptionRow] = {}
+    by_principal: dict[Principal, list[str]] = defaultdict(list)
     with db.read() as session:
-        for subscription_id, rows in by_subscription.items():
-            found = session.execute(
-                select(SubscriptionRow, ApiTokenRow)
-                .join(ApiTokenRow, ApiTokenRow.id == SubscriptionRow.token_id)
-                .where(SubscriptionRow.id == subscription_id)
-            ).one_or_none()
-            if found is None:
-                continue  # deleted since, and its deliveries with it
-            subscription, token = found
-            ended = matching.why_token_ended(token, now)
-            if ended is not None:
-                withheld.extend(Withheld(c, ended, ended=True) for c in rows.values())
+        owners = _owners(session, {row.subscription_id for row in rows.values()})
+        for row in rows.values():
+            if (owner := owners.get(row.subscription_id)) is None:
                 continue
-            bodies = told_bodies(session, subscription, token, setup, list(rows), now)
-            for id_, row in rows.items():
-                body = bodies.get(id_)
-                if body is None:
-                    withheld.append(
-                        Withheld(row, "The notice is no longer visible to this subscription's token.")
-                    )
-                else:
-                    ready.append(Ready(row, subscription.url, subscription.scheme, subscription.secret, body))  # type: ignore[arg-type]  # the column holds a Scheme
+            subscription, token = owner
+            if (ended := matching.why_token_ended(token, now)) is not None:
+                withheld.append(Withheld(row, ended, ended=True))
+                continue
+            subscribed[row.id] = subscription
+            by_principal[replace(matching.token_principal(token, setup.state), id=None)].append(row.id)
+        bodies: dict[str, bytes] = {}
+        for principal, ids in by_principal.items():  # one statement for all who see alike
+            bodies |= told_bodies(session, principal, setup, ids, now)
+    ready: list[Ready] = []
+    for id_, subscription in subscribed.items():
+        if id_ in bodies:
+            scheme: Scheme = "v1a" if subscription.scheme == "v1a" else "v1"
+            ready.append(Ready(rows[id_], subscription.url, scheme, subscription.secret, bodies[id_]))
+        else:
+            withheld.append(
+                Withheld(rows[id_], "The notice is no longer visible to this subscription's token.")
+            )
     return ready, withheld
 
 
+def _owners(session: Session, ids: Iterable[str]) -> dict[str, tuple[SubscriptionRow, ApiTokenRow]]:
+    rows = session.execute(
+        select(SubscriptionRow, ApiTokenRow)
+        .join(ApiTokenRow, ApiTokenRow.id == SubscriptionRow.token_id)
+        .where(SubscriptionRow.id.in_(ids))
+    )
+    return {subscription.id: (subscription, token) for subscription, token in rows}
+
+
 def told_bodies(
-    session: Session,
-    subscription: SubscriptionRow,
-    token: ApiTokenRow,
-    setup: WebhookSetup,
-    ids: Sequence[str],
-    now: int,
+    session: Session, principal: Principal, setup: WebhookSetup, ids: Sequence[str], now: int
 ) -> dict[str, bytes]:
-    """The bodies of those deliveries of one subscription that its token may be sent now (unix ms), by delivery id."""
-    principal = matching.token_principal(token, setup.state)
-    told = matching.told_before(subscription.id, in_hand=ids)
+    """The bodies of those deliveries that may be sent to `principal` now (unix ms), by delivery id."""
+    told = matching.told_before(DeliveryRow.subscription_id, in_hand=ids)
     rows = session.execute(
         matching.with_notice(
             select(
@@ -199,9 +220,9 @@ def told_bodies(
                 visible(principal).label("seen"),
                 told.label("told"),
             )
-        )
-        .join(DeliveryRow, DeliveryRow.event_seq == EventRow.seq)
-        .where(DeliveryRow.id.in_(ids))
+            .select_from(DeliveryRow)
+            .join(EventRow, EventRow.seq == DeliveryRow.event_seq)
+        ).where(DeliveryRow.id.in_(ids))
     )
     return {
         row.delivery: _told(row).body(setup.public_url)

@@ -23,7 +23,7 @@ from app.queries.filters import NoticeFilter
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sqlalchemy import ColumnElement, Select
+    from sqlalchemy import ColumnElement, Select, SQLColumnExpression
 
     from app.models import ApiTokenRow
 
@@ -79,10 +79,13 @@ def selects(filters: object, principal: Principal, now: int) -> list[ColumnEleme
 
 
 def with_notice(statement: Statement) -> Statement:
-    """Join to `events` the leaf that caused each, and the notice it concerns: its own, or the acknowledged one."""
+    """Join to `events` the leaf that caused each, and the notice it concerns: its own, or the acknowledged one.
+
+    `statement` selects from `events` already. Whatever narrows it must be joined before: SQLite keeps the order of outer
+    joins, and would read all of `events` first.
+    """
     return (
-        statement.select_from(EventRow)
-        .join(LogRow, LogRow.id == EventRow.log_id)
+        statement.join(LogRow, LogRow.id == EventRow.log_id)
         .outerjoin(Cause, and_(Cause.log_id == EventRow.log_id, Cause.idx == EventRow.idx))
         .outerjoin(
             Acked,
@@ -103,28 +106,29 @@ def with_notice(statement: Statement) -> Statement:
     )
 
 
-def told_before(subscription_id: str, *, in_hand: Sequence[str] | None = None) -> ColumnElement[bool]:
+def told_before(
+    subscription_id: str | SQLColumnExpression[str], *, in_hand: Sequence[str] | None = None
+) -> ColumnElement[bool]:
     """Whether an earlier event of the same notice went, or is to go, to the subscription.
 
     Args:
+        subscription_id: its id, or the column of the outer statement's `deliveries` that holds it.
         in_hand: ids of deliveries claimed just now. Given, only what was really attempted before counts, and the attempt
             that is about to be made does not.
     """
-    earlier = aliased(EventRow)
+    event, sent = aliased(EventRow, name="earlier"), aliased(DeliveryRow, name="sent")
     condition = and_(
-        earlier.live,
-        earlier.log_id == EventRow.log_id,
-        earlier.root_idx == EventRow.root_idx,
-        earlier.seq < EventRow.seq,
-        DeliveryRow.subscription_id == subscription_id,
-        DeliveryRow.event_seq == earlier.seq,
-        DeliveryRow.state != "dropped",
+        event.live,
+        event.log_id == EventRow.log_id,
+        event.root_idx == EventRow.root_idx,
+        event.seq < EventRow.seq,
+        sent.subscription_id == subscription_id,
+        sent.event_seq == event.seq,
+        sent.state != "dropped",
     )
     if in_hand is not None:
-        claimed = DeliveryRow.id.in_(in_hand)
-        condition = and_(condition, or_(DeliveryRow.attempts > 1, and_(DeliveryRow.attempts > 0, ~claimed)))
-    # Only `events` is the outer statement's; `deliveries` here is the subquery's own, even where the outer has one too.
-    return exists(select(true()).select_from(earlier).where(condition).correlate(EventRow))
+        condition = and_(condition, or_(sent.attempts > 1, and_(sent.attempts > 0, sent.id.not_in(in_hand))))
+    return exists(select(true()).select_from(event).where(condition).correlate(EventRow, DeliveryRow))
 
 
 def may_be_told(

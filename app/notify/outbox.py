@@ -147,7 +147,7 @@ def _selected(
             LogRow.state,
             Cause.tlp_rank,
             Cause.audience,
-        )
+        ).select_from(EventRow)
     ).where(
         EventRow.seq > subscription.fanned_seq,
         EventRow.seq <= last,

@@ -9,14 +9,11 @@ Source: https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/st
 
 from __future__ import annotations
 
-import binascii
 import hmac
 import secrets
-from base64 import b64decode, b64encode
+from base64 import b64encode
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final, Literal
-
-from app.domain.errors import Malformed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -31,12 +28,6 @@ SECRET_BYTES: Final = 32
 """The specification asks for 24 to 64; 32 is the strength of SHA-256."""
 
 
-class InvalidWebhookSecret(Malformed):
-    """Text that is not a `whsec_` secret. A public key (`whpk_`) in its place would make a signature anybody can make."""
-
-    code = "invalid-webhook-secret"
-
-
 def new_secret() -> bytes:
     """A fresh secret for one subscription."""
     return secrets.token_bytes(SECRET_BYTES)
@@ -45,21 +36,6 @@ def new_secret() -> bytes:
 def secret_text(secret: bytes) -> str:
     """The form in which a receiver is given its secret, once."""
     return SECRET_PREFIX + b64encode(secret).decode("ascii")
-
-
-def parse_secret(text: str) -> bytes:
-    """Read a `whsec_` text.
-
-    Raises:
-        InvalidWebhookSecret: another prefix, not base64, or outside 24 to 64 bytes.
-    """
-    try:
-        secret = b64decode(text.removeprefix(SECRET_PREFIX), validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise InvalidWebhookSecret("This is not base64 after whsec_.") from error
-    if not text.startswith(SECRET_PREFIX) or not 24 <= len(secret) <= 64:  # noqa: PLR2004 - the specification's bounds
-        raise InvalidWebhookSecret("A webhook secret is whsec_ and 24 to 64 bytes in base64.")
-    return secret
 
 
 def public_text(key: PublicKey) -> str:

@@ -14,10 +14,9 @@ from sqlalchemy import delete, func, select
 
 from app.domain.errors import Conflict, InvalidCursor, NotAllowed, NotFound
 from app.models import ApiTokenRow, DeliveryRow, EventRow, SubscriptionRow
-from app.notify import claims, signing
+from app.notify import claims, matching, signing
 from app.notify.claims import Claimed, Ready
 from app.notify.guard import check_url
-from app.notify.matching import TEST_EVENT
 from app.notify.outbox import new_id, newest_event
 from app.notify.payload import trial_body
 from app.queries.filters import NoticeFilter
@@ -216,7 +215,7 @@ def deliveries(
 
 def trial(subscription: SubscriptionRow, now: int) -> Ready:
     """A test delivery, which concerns no notice and stands in no table."""
-    body = trial_body(TEST_EVENT, now, subscription.id)
+    body = trial_body(matching.TEST_EVENT, now, subscription.id)
     return _ready(subscription, Claimed(new_id(now), subscription.id, 1, now), body)
 
 
@@ -239,7 +238,8 @@ def replay(
     """
     row = _delivery(session, subscription.id, delivery_id)
     token = session.get_one(ApiTokenRow, subscription.token_id)
-    body = claims.told_bodies(session, subscription, token, setup, [row.id], now).get(row.id)
+    principal = matching.token_principal(token, setup.state)
+    body = claims.told_bodies(session, principal, setup, [row.id], now).get(row.id)
     if body is None:
         raise NotDeliverable("The notice is no longer visible to this token. Nothing was sent.")
     return _ready(subscription, Claimed(row.id, subscription.id, row.attempts + 1, row.leased_until), body)

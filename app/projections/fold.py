@@ -23,55 +23,22 @@ from app.db import SQLITE_VARIABLES, chunks
 from app.domain import lifecycle
 from app.domain.errors import VerbaleError
 from app.domain.lifecycle import NoticeState
-from app.domain.names import tokens
-from app.domain.notices import amended
+from app.domain.notices import Notice, amended
+from app.domain.statement import NOTICE_KINDS
 from app.models import BodyRow, EntryRow, EventRow, NoticeRow, NoticeTermRow
 from app.models.notice import UNKNOWN_TLP
+from app.projections.arrival import Arrival
+from app.projections.content import Content, content_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
     from sqlalchemy.orm import Session
 
     from app.db import Database
-    from app.domain.handling import Handling
-    from app.domain.notices import Notice
-    from app.domain.statement import Part, Statement
-
-MAX_TERM: Final = 120
-"""Longest searchable term, characters; longer tokens are cut on both sides of a comparison."""
+    from app.domain.statement import Statement
 
 EVENT_OF_KIND: Final = {"issue": "notice.issued", "amend": "notice.amended", "withdraw": "notice.withdrawn"}
-
-
-@dataclass(slots=True)
-class Arrival:
-    """One leaf with what this node knows about it.
-
-    Attributes:
-        statement: None if the leaf cannot be read.
-        fault: why the leaf is flagged, or None.
-        parts: the opened body parts held now, or None.
-        notice: the main part, if held and valid and of a kind that has one.
-        body_fault: why the held body is flagged, or None.
-        body_state: `none` (no parts, or flagged), `wanted`, `held`, `absent` (this State is not entitled), `erased`.
-        received_at: unix ms.
-    """
-
-    index: int
-    leaf_hash: bytes
-    received_at: int
-    statement: Statement | None
-    fault: VerbaleError | None = None
-    parts: Mapping[str, Part] | None = None
-    notice: Notice | None = None
-    body_fault: VerbaleError | None = None
-    body_state: str = "none"
-
-
-def audience_text(handling: Handling) -> str:
-    """How an audience is stored with an entry: "ALL", or codes joined by a space; "" is nobody."""
-    return "ALL" if handling.audience == "ALL" else " ".join(sorted(handling.audience))
 
 
 @dataclass(slots=True)
@@ -80,7 +47,7 @@ class _Draft:
 
     values: dict[str, Any]
     is_new: bool
-    notice: Notice | None = None  # set when the content changed in this fold
+    content: Content | None = None  # set when the content changed in this fold
     content_changed: bool = False
     touched: bool = False
     document_body: str = (
@@ -90,8 +57,6 @@ class _Draft:
 
     @property
     def document(self) -> dict[str, Any] | None:
-        if self.notice is not None:
-            return self.notice.document
         text = self.values["document"]
         return None if text is None else orjson.loads(text)
 
@@ -177,7 +142,8 @@ class Fold:
                     EntryRow.log_id == self._log_id,
                     EntryRow.leaf_hash.in_(some),
                     EntryRow.fault_code.is_(None),
-                    EntryRow.root_idx.is_not(None),
+                    # An erasure belongs to its notice, and is no version that anything could act on.
+                    EntryRow.kind.in_(NOTICE_KINDS),
                 )
             )
             self._root_of_hash.update((bytes(h), r) for h, r in rows if r is not None)
@@ -218,7 +184,7 @@ class Fold:
         statement = arrival.statement
         entry = self._entry(arrival, state)
         self._entries.append(entry)
-        if arrival.parts is not None and arrival.body_state == "held":
+        if arrival.parts is not None and arrival.body_state == "held" and not arrival.stored:
             self._bodies.extend(
                 (self._log_id, arrival.index, name, part.salt, part.content, arrival.received_at)
                 for name, part in arrival.parts.items()
@@ -227,7 +193,7 @@ class Fold:
             return
         self._ids[statement.id] = statement.leaf_hash
         if state is None:
-            if statement.kind == "ack" and arrival.notice is not None:
+            if statement.kind == "ack" and arrival.content is not None:
                 self._events.append(("acknowledgement.received", arrival.index, None))
             return
         draft = self._advance_draft(arrival, state)
@@ -238,12 +204,8 @@ class Fold:
         self._take_content(draft, arrival, entry)
 
     def _entry(self, arrival: Arrival, state: NoticeState | None) -> dict[str, Any]:
-        statement, fault, body_fault, notice = (
-            arrival.statement,
-            arrival.fault,
-            arrival.body_fault,
-            arrival.notice,
-        )
+        statement, content = arrival.statement, arrival.content
+        fault, body_fault = arrival.fault, arrival.body_fault
         return {
             "log_id": self._log_id,
             "idx": arrival.index,
@@ -260,11 +222,11 @@ class Fold:
             "version": state.version if state else None,
             "received_at": arrival.received_at,
             "body_state": arrival.body_state,
-            "body_type": notice.type if notice else None,
+            "body_type": content.type if content else None,
             "body_fault_code": body_fault.code if body_fault else None,
             "body_fault_detail": str(body_fault)[:1000] if body_fault else None,
-            "tlp_rank": int(notice.handling.tlp) if notice else UNKNOWN_TLP,
-            "audience": audience_text(notice.handling) if notice else None,
+            "tlp_rank": content.tlp_rank if content else UNKNOWN_TLP,
+            "audience": content.audience if content else None,
         }
 
     def _advance_draft(self, arrival: Arrival, state: NoticeState) -> _Draft:
@@ -301,35 +263,36 @@ class Fold:
 
     def _take_content(self, draft: _Draft, arrival: Arrival, entry: dict[str, Any]) -> None:
         """Apply a held body to the notice, and say what happened."""
-        statement, notice = arrival.statement, arrival.notice
+        statement, content = arrival.statement, arrival.content
         assert statement is not None  # noqa: S101 - see `add`
         root: int = draft.values["idx"]
         if statement.kind == "withdraw":
-            if notice is not None:
-                draft.values["withdrawn_on"] = notice.document["body"]["effective_on"]
+            if content is not None:
+                draft.values["withdrawn_on"] = arrival.notice().document["body"]["effective_on"]
             self._events.append((EVENT_OF_KIND["withdraw"], arrival.index, root))
             return
-        if notice is None:
+        if content is None:
             if arrival.body_state == "absent" and draft.values["content_idx"] is not None:
                 self._events.append(("notice.recalled", arrival.index, root))
             return
         if statement.kind == "amend":
             try:
-                notice = amended(draft.document if draft.patchable else None, notice)
+                notice = amended(draft.document if draft.patchable else None, arrival.notice())
             except VerbaleError as fault:
                 entry |= {"body_fault_code": fault.code, "body_fault_detail": str(fault)[:1000]}
                 draft.document_body = "invalid"
                 return
-        draft.notice, draft.content_changed = notice, True
+            content = content_of(notice)
+        draft.content, draft.content_changed = content, True
         draft.values["content_idx"] = arrival.index
-        draft.values |= content_columns(notice)
+        draft.values |= content.columns
         self._events.append((EVENT_OF_KIND[statement.kind], arrival.index, root))
 
     def _erase(self, draft: _Draft, arrival: Arrival) -> None:
         """Forget content and salts of every version; leaves and header facts stay, so every proof still verifies."""
         root: int = draft.values["idx"]
-        draft.values |= NO_CONTENT | {"content_idx": None}
-        draft.notice, draft.content_changed, draft.document_body = None, True, "erased"
+        draft.values |= NO_CONTENT | {"content_idx": None, "withdrawn_on": None}
+        draft.content, draft.content_changed, draft.document_body = None, True, "erased"
         self._erased.append(root)
         for entry in self._entries:
             if entry["root_idx"] == root and entry["fault_code"] is None:
@@ -408,8 +371,8 @@ class Fold:
         rows = [
             (kind, term, self._log_id, draft.values["idx"], pos)
             for draft in touched
-            if draft.content_changed and draft.notice is not None
-            for kind, term, pos in terms(draft.notice)
+            if draft.content is not None
+            for kind, term, pos in draft.content.terms
         ]
         db.bulk_insert(session, NoticeTermRow.__table__, _TERM_COLUMNS, rows)
 
@@ -438,23 +401,6 @@ _ERASED_ENTRY: Final[dict[str, Any]] = {
 }
 
 
-def content_columns(notice: Notice) -> dict[str, Any]:
-    """The columns of `notices` that come from the document."""
-    denied_on, review = notice.denied_on, notice.effective_review_due
-    return {
-        "tlp_rank": int(notice.handling.tlp),
-        "audience_all": notice.handling.audience == "ALL",
-        "type": notice.type,
-        "title": notice.title,
-        "denied_on": denied_on.isoformat() if denied_on else None,
-        "effective_from": notice.effective_from.isoformat() if notice.effective_from else None,
-        "valid_until": notice.valid_until.isoformat() if notice.valid_until else None,
-        "review_due": review.isoformat() if review else None,
-        "search_text": notice.search_text(),
-        "document": orjson.dumps(notice.document).decode(),
-    }
-
-
 def content_state(*, status: str, content_idx: int | None, document_idx: int, document_body: str) -> str:
     """How the document this node shows relates to the newest version: the values of `notices.content_state`.
 
@@ -470,20 +416,3 @@ def content_state(*, status: str, content_idx: int | None, document_idx: int, do
     if content_idx is None:
         return "none"
     return "recalled" if document_body == "absent" else "stale"
-
-
-def terms(notice: Notice) -> set[tuple[str, str, int]]:
-    """The searchable terms of a notice: (kind, term, position), see `NoticeTermRow`."""
-    found: set[tuple[str, str, int]] = set()
-    position = 0
-    for names in notice.names():
-        for name in names:
-            found.update(("n", token[:MAX_TERM], position) for token in tokens(name))
-            position += 1
-    for code in notice.codes():
-        found.update(("c", ancestor[:MAX_TERM], 0) for ancestor in code.ancestors())
-    found.update(("l", country, 0) for country in notice.countries())
-    found.update(("h", concern, 0) for concern in notice.concerns())
-    if notice.handling.audience != "ALL":
-        found.update(("a", state, 0) for state in notice.handling.audience)
-    return found

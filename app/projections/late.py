@@ -15,14 +15,8 @@ from app.domain.errors import VerbaleError
 from app.domain.notices import Notice, amended, parse_main
 from app.models import BodyRow, EntryRow, EventRow, NoticeRow, NoticeTermRow
 from app.models.notice import UNKNOWN_TLP
-from app.projections.fold import (
-    EVENT_OF_KIND,
-    NO_CONTENT,
-    audience_text,
-    content_columns,
-    content_state,
-    terms,
-)
+from app.projections.content import Content, content_of
+from app.projections.fold import EVENT_OF_KIND, NO_CONTENT, content_state
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -39,13 +33,13 @@ class LateBody:
 
     Attributes:
         state: `held` (then `parts` is set), `absent` or `wanted` (still).
-        notice, fault: the judged main part, or why it is flagged.
+        content, fault: what the judged main part is found by, or why it is flagged.
     """
 
     index: int
     state: str
     parts: Mapping[str, Part] | None = None
-    notice: Notice | None = None
+    content: Content | None = None
     fault: VerbaleError | None = None
 
 
@@ -70,7 +64,7 @@ def take_late_bodies(
         _store(session, log_id, body, now)
         if entry.root_idx is not None:
             events.extend(_refold(session, log_id, entry.root_idx, body.index, entry.kind))
-        elif entry.kind == "ack" and body.notice is not None:
+        elif entry.kind == "ack" and body.content is not None:
             events.append(("acknowledgement.received", body.index, None))
     if events:
         first = db.next_values(session, "events", len(events))
@@ -82,17 +76,17 @@ def take_late_bodies(
 
 
 def _store(session: Session, log_id: int, body: LateBody, now: int) -> None:
-    handling = body.notice.handling if body.notice else None
+    content = body.content
     session.execute(
         update(EntryRow)
         .where(EntryRow.log_id == log_id, EntryRow.idx == body.index)
         .values(
             body_state=body.state,
-            body_type=body.notice.type if body.notice else None,
+            body_type=content.type if content else None,
             body_fault_code=body.fault.code if body.fault else None,
             body_fault_detail=str(body.fault)[:1000] if body.fault else None,
-            tlp_rank=int(handling.tlp) if handling else UNKNOWN_TLP,
-            audience=audience_text(handling) if handling else None,
+            tlp_rank=content.tlp_rank if content else UNKNOWN_TLP,
+            audience=content.audience if content else None,
         )
     )
     if body.state == "held" and body.parts is not None:
@@ -107,7 +101,7 @@ def _store(session: Session, log_id: int, body: LateBody, now: int) -> None:
 
 @dataclass(slots=True)
 class _Refolded:
-    notice: Notice | None = None
+    content: Content | None = None
     content_idx: int | None = None
     withdrawn_on: str | None = None
 
@@ -135,13 +129,13 @@ def _refold(
         document_idx=row.document_idx,
         document_body="invalid" if faulty else document_body,
     )
-    values: dict[str, Any] = NO_CONTENT | (content_columns(result.notice) if result.notice else {})
+    values: dict[str, Any] = NO_CONTENT | (result.content.columns if result.content else {})
     values |= {"content_idx": result.content_idx, "content_state": state, "withdrawn_on": result.withdrawn_on}
     session.execute(update(NoticeRow).where(NoticeRow.log_id == log_id, NoticeRow.idx == root).values(values))
     session.execute(delete(NoticeTermRow).where(NoticeTermRow.log_id == log_id, NoticeTermRow.idx == root))
-    if result.notice is not None:
+    if result.content is not None:
         session.add_all(
-            NoticeTermRow(kind=k, term=t, log_id=log_id, idx=root, pos=p) for k, t, p in terms(result.notice)
+            NoticeTermRow(kind=k, term=t, log_id=log_id, idx=root, pos=p) for k, t, p in result.content.terms
         )
         session.flush()
     if kind in ("issue", "amend") and result.content_idx == index:
@@ -173,7 +167,7 @@ def _fold_versions(session: Session, log_id: int, root: int) -> _Refolded:
             continue
         notice = _version(session, log_id, idx, kind, body, previous) if usable else None
         if notice is not None:
-            result.notice, result.content_idx = notice, idx
+            result.content, result.content_idx = content_of(notice, body if kind == "issue" else None), idx
         previous = notice
     return result
 

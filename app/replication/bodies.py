@@ -7,16 +7,17 @@ does not exist. An answer that would grow too large ends early with ``{"more": t
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 from sqlalchemy import select
 
-from app.domain.encoding import b64u_decode, b64u_encode
-from app.domain.errors import MalformedRequest, NonCanonicalEncoding
+from app.domain.encoding import b64u_encode
+from app.domain.errors import MalformedRequest
 from app.domain.json import parse_strict
-from app.domain.statement import Part, is_origin
+from app.domain.statement import is_origin
 from app.gate import may_read
 from app.models import BodyRow, EntryRow, LogRow
 from app.replication.client import MAX_BODIES_BYTES, PeerAnswerRefused
@@ -33,7 +34,8 @@ MAX_ASKED: Final = 512
 """Bodies in one request."""
 MAX_GIVEN_BYTES: Final = 16 * 2**20
 """An answer ends after the body that passes this; below the caller's own limit by the size of the largest body."""
-
+_INDEX: Final = re.compile(rb'\{"origin":"[^"]{1,300}","index":([0-9]{1,15}),"parts":\{')
+"""How a line begins, members in this order: enough to file it by index without parsing it."""
 
 # ── giving ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -115,9 +117,12 @@ def _allowed(
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """A peer's answer: the bodies it gave, and the indexes it said nothing about and will not."""
+    """A peer's answer: its lines by index, unparsed, and the indexes it said nothing about and will not.
 
-    parts: Mapping[int, Mapping[str, Part]]
+    Lines are read where they are judged. Which body a line is about is only its own claim until then.
+    """
+
+    lines: Mapping[int, bytes]
     withheld: frozenset[int]
 
 
@@ -127,41 +132,34 @@ def ask(client: PeerClient, node_url: str, origin: str, indexes: Sequence[int]) 
     Raises:
         PeerUnreachable, PeerAnswerRefused: then nothing is known about any of them.
     """
-    parts: dict[int, Mapping[str, Part]] = {}
+    lines: dict[int, bytes] = {}
     open_indexes = list(indexes)
     while open_indexes:
-        request = orjson.dumps({"bodies": [[origin, index] for index in open_indexes[:MAX_ASKED]]})
+        asked, rest = open_indexes[:MAX_ASKED], open_indexes[MAX_ASKED:]
+        request = orjson.dumps({"bodies": [[origin, index] for index in asked]})
         status, answer = client.post(f"{node_url}/bodies", request, limit=MAX_BODIES_BYTES, signed=True)
         if status != 200:  # noqa: PLR2004 - HTTP OK
             raise PeerAnswerRefused(
                 f"{node_url}/bodies answered {status}: {answer[:300].decode(errors='replace')}"
             )
-        found, more = _read_answer(answer, origin, node_url)
-        parts |= {index: found[index] for index in found.keys() & set(open_indexes)}
-        asked, rest = open_indexes[:MAX_ASKED], open_indexes[MAX_ASKED:]
+        found, more = _split_answer(answer, node_url)
+        lines |= {index: found[index] for index in found.keys() & set(asked)}
         unanswered = [index for index in asked if index not in found] if more else []
         if more and len(unanswered) == len(asked):
             raise PeerAnswerRefused(f"{node_url}/bodies says there is more and gives nothing.")
         open_indexes = unanswered + rest
-    return Given(parts, frozenset(indexes) - parts.keys())
+    return Given(lines, frozenset(indexes) - lines.keys())
 
 
-def _read_answer(answer: bytes, origin: str, node_url: str) -> tuple[dict[int, Mapping[str, Part]], bool]:
-    found: dict[int, Mapping[str, Part]] = {}
+def _split_answer(answer: bytes, node_url: str) -> tuple[dict[int, bytes], bool]:
+    found: dict[int, bytes] = {}
     more = False
-    for raw in answer.splitlines():
-        try:
-            line = orjson.loads(raw)
-            if line == {"more": True}:
-                more = True
-                continue
-            if line["origin"] == origin:
-                found[line["index"]] = {
-                    name: Part(b64u_decode(part["salt"]), b64u_decode(part["content"]))
-                    for name, part in line["parts"].items()
-                }
-        except (ValueError, KeyError, TypeError, AttributeError, NonCanonicalEncoding) as error:
-            raise PeerAnswerRefused(
-                f"{node_url}/bodies answered a line that is no body: {raw[:100]!r}"
-            ) from error
+    for line in answer.splitlines():
+        if line == b'{"more":true}':
+            more = True
+            continue
+        claimed = _INDEX.match(line)
+        if claimed is None:
+            raise PeerAnswerRefused(f"{node_url}/bodies answered a line that is no body: {line[:100]!r}")
+        found[int(claimed[1])] = line
     return found, more

@@ -1,36 +1,36 @@
 """The remote door: mirrored leaves are judged by the local door's rules, and the verdict is a flag.
 
-Leaves are stored and proven already. Here they are judged in log order, their bodies are asked for, and both go through
-`record_mirrored`, where local notices go as well. A body that cannot be had now does not hold up the leaves: it stays
-wanted, and `fetch_wanted` comes back for it.
+Leaves are stored and proven already. Here their bodies are asked for, both are judged on every core, and they go through
+`record_mirrored` in log order, where local notices go as well. A body that cannot be had now does not hold up the leaves:
+it stays wanted, and `fetch_wanted` comes back for it.
 """
 
 from __future__ import annotations
 
 import logging
+from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import select, update
 
-from app.db import chunks
-from app.domain.errors import CommitmentMismatch, PartsMismatch, PeerFault, VerbaleError
-from app.domain.judge import VerifiedStatement, check_openings, judge_main, judge_statement
-from app.domain.statement import parse
+from app.domain.errors import PeerFault
+from app.judging import FLOOD, Context, MirroredLeaf
 from app.models import EntryRow, LeafRow, LogRow
-from app.projections.fold import Arrival
 from app.projections.late import LateBody, take_late_bodies
 from app.record import record_mirrored
 from app.replication.bodies import ask
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-    from concurrent.futures import ThreadPoolExecutor
+    from collections.abc import Callable, Sequence
+    from concurrent.futures import Future, ThreadPoolExecutor
+
+    from sqlalchemy import Select
 
     from app.clock import Clock
     from app.db import Database
-    from app.domain.notices import Notice
     from app.domain.roster import Roster
-    from app.domain.statement import Part
+    from app.judging import Judges
+    from app.projections.arrival import Arrival
     from app.replication.bodies import Given
     from app.replication.client import PeerClient
 
@@ -38,78 +38,9 @@ log = logging.getLogger(__name__)
 
 JUDGED_AT_ONCE: Final = 512
 """Leaves in one judging transaction; also the most bodies in one request."""
-POOL_CHUNK: Final = 64
+AHEAD: Final = 3
+"""Runs of leaves that are fetched and judged while an earlier one is written: bounds memory in a long catch-up."""
 LATE_AT_ONCE: Final = 128
-
-
-def judge_leaves(
-    rows: Sequence[tuple[int, bytes, bytes, int]], *, origin: str, roster: Roster, pool: ThreadPoolExecutor
-) -> list[tuple[Arrival, VerifiedStatement | None]]:
-    """Judge (index, leaf hash, leaf, received_at ms) without bodies, on all cores, in order."""
-
-    def judge(
-        some: Sequence[tuple[int, bytes, bytes, int]],
-    ) -> list[tuple[Arrival, VerifiedStatement | None]]:
-        return [_judge_leaf(*row, origin=origin, roster=roster) for row in some]
-
-    return [judged for some in pool.map(judge, chunks(rows, POOL_CHUNK)) for judged in some]
-
-
-def _judge_leaf(
-    index: int, leaf_hash: bytes, leaf: bytes, received_at: int, *, origin: str, roster: Roster
-) -> tuple[Arrival, VerifiedStatement | None]:
-    arrival = Arrival(index=index, leaf_hash=leaf_hash, received_at=received_at, statement=None)
-    try:
-        # Read first, so that a leaf with a bad signature is still shown with what it claims.
-        arrival.statement = parse(leaf)
-        verified = judge_statement(leaf, origin=origin, index=index, roster=roster, at=received_at // 1000)
-    except VerbaleError as fault:
-        arrival.fault = fault
-        return arrival, None
-    arrival.body_state = "wanted" if verified.statement.parts else "none"
-    return arrival, verified
-
-
-def attach_bodies(
-    judged: Sequence[tuple[Arrival, VerifiedStatement | None]], given: Given | None, pool: ThreadPoolExecutor
-) -> None:
-    """Open and judge the bodies a peer gave. `given` None: nobody answered, all of them stay wanted."""
-    if given is None:
-        return
-
-    def attach(some: Sequence[tuple[Arrival, VerifiedStatement | None]]) -> None:
-        for arrival, verified in some:
-            if verified is None or arrival.body_state != "wanted":
-                continue
-            parts = given.parts.get(arrival.index)
-            if parts is None:
-                if arrival.index in given.withheld:
-                    arrival.body_state = "absent"
-                continue
-            state, notice, fault = open_body(verified, parts)
-            arrival.body_state = state
-            if state == "held":
-                arrival.parts, arrival.notice, arrival.body_fault = parts, notice, fault
-
-    list(pool.map(attach, chunks(judged, POOL_CHUNK)))
-
-
-def open_body(
-    verified: VerifiedStatement, parts: Mapping[str, Part]
-) -> tuple[str, Notice | None, VerbaleError | None]:
-    """Judge one given body: (state, notice, fault).
-
-    A body that does not open its commitment says nothing about the State that logged the leaf, only about who served it:
-    it stays wanted. One that opens it and breaks the rules is held and flagged: the State did sign it.
-    """
-    try:
-        check_openings(verified.statement, parts)
-    except (CommitmentMismatch, PartsMismatch):
-        return "wanted", None, None
-    try:
-        return "held", judge_main(verified, parts), None
-    except VerbaleError as fault:
-        return "held", None, fault
 
 
 def judge_step(
@@ -117,14 +48,16 @@ def judge_step(
     log_id: int,
     *,
     roster: Roster,
-    pool: ThreadPoolExecutor,
+    judges: Judges,
     bodies: Callable[[Sequence[int]], Given | None],
     clock: Clock,
+    ahead: ThreadPoolExecutor,
 ) -> int:
-    """Judge and project the next leaves of a mirror. Returns how many; 0 when it is up to date.
+    """Judge and project what is new of a mirror, up to its proven head. Returns how many leaves; 0 when up to date.
 
     Args:
         bodies: asks the origin, or whoever may have them, for bodies by index; None if nobody answered.
+        ahead: threads in which the next runs of leaves are fetched and judged meanwhile.
     """
     with db.read() as session:
         origin, judged, head_size, backfilled = session.execute(
@@ -132,34 +65,63 @@ def judge_step(
                 LogRow.id == log_id
             )
         ).one()
-        # Only below a proven head: leaves of a catch-up under way are stored, and may not be complete yet.
-        rows = [
-            (r.idx, bytes(r.leaf_hash), bytes(r.leaf), r.received_at)
-            for r in session.execute(
-                select(LeafRow.idx, LeafRow.leaf_hash, LeafRow.leaf, LeafRow.received_at)
-                .where(LeafRow.log_id == log_id, LeafRow.idx >= judged, LeafRow.idx < head_size)
-                .order_by(LeafRow.idx)
-                .limit(JUDGED_AT_ONCE)
-            )
-        ]
-    if not rows:
+    if judged >= head_size:
         if not backfilled and judged == head_size:
             with db.write() as session:
                 session.execute(
                     update(LogRow).where(LogRow.id == log_id, LogRow.judged == judged).values(backfilled=True)
                 )
         return 0
-    outcomes = judge_leaves(rows, origin=origin, roster=roster, pool=pool)
-    wanted = [arrival.index for arrival, _ in outcomes if arrival.body_state == "wanted"]
-    attach_bodies(outcomes, bodies(wanted) if wanted else None, pool)
+    context = Context(origin, roster)
+    flood = head_size - judged > FLOOD
+
+    def prepare(start: int) -> list[Arrival]:
+        # Only below a proven head: leaves of a catch-up under way are stored, and may not be complete yet.
+        leaves = _read_leaves(db, log_id, start, min(start + JUDGED_AT_ONCE, head_size))
+        given = bodies([leaf.index for leaf in leaves])
+        return judges.leaves([_with_body(leaf, given) for leaf in leaves], context, flood=flood)
+
+    starts = iter(range(judged, head_size, JUDGED_AT_ONCE))
+    under_way: deque[Future[list[Arrival]]] = deque()
+    for start in starts:
+        under_way.append(ahead.submit(prepare, start))
+        if len(under_way) > AHEAD:
+            _record(db, log_id, under_way.popleft().result(), origin, now=clock(), live=backfilled)
+    while under_way:
+        _record(db, log_id, under_way.popleft().result(), origin, now=clock(), live=backfilled)
+    return int(head_size - judged)
+
+
+def _record(db: Database, log_id: int, arrivals: list[Arrival], origin: str, *, now: int, live: bool) -> None:
     with db.write() as session:
-        record_mirrored(
-            db, session, log_id, [arrival for arrival, _ in outcomes], now=clock(), live=backfilled
-        )
-    flagged = sum(arrival.fault is not None or arrival.body_fault is not None for arrival, _ in outcomes)
+        record_mirrored(db, session, log_id, arrivals, now=now, live=live)
+    flagged = sum(arrival.fault is not None or arrival.body_fault is not None for arrival in arrivals)
     if flagged:
         log.warning("leaves flagged", extra={"action": "leaves_flagged", "origin": origin, "count": flagged})
-    return len(rows)
+
+
+def _leaves_of(log_id: int) -> Select[int, bytes, bytes, int]:
+    return select(LeafRow.idx, LeafRow.leaf_hash, LeafRow.leaf, LeafRow.received_at).where(
+        LeafRow.log_id == log_id
+    )
+
+
+def _read_leaves(db: Database, log_id: int, start: int, end: int) -> list[MirroredLeaf]:
+    with db.read() as session:
+        rows = session.execute(
+            _leaves_of(log_id).where(LeafRow.idx >= start, LeafRow.idx < end).order_by(LeafRow.idx)
+        ).all()
+    return [MirroredLeaf(idx, bytes(leaf_hash), bytes(leaf), at) for idx, leaf_hash, leaf, at in rows]
+
+
+def _with_body(leaf: MirroredLeaf, given: Given | None) -> MirroredLeaf:
+    """The leaf with what the peer said of its body. `given` None: nobody answered, it stays wanted."""
+    if given is None:
+        return leaf
+    body = given.lines.get(leaf.index)
+    return MirroredLeaf(
+        leaf.index, leaf.leaf_hash, leaf.leaf, leaf.received_at, body, withheld=leaf.index in given.withheld
+    )
 
 
 def fetch_wanted(
@@ -167,48 +129,36 @@ def fetch_wanted(
     log_id: int,
     *,
     roster: Roster,
+    judges: Judges,
     bodies: Callable[[Sequence[int]], Given | None],
     clock: Clock,
     after: int = -1,
 ) -> int | None:
     """Ask once more for bodies that are still wanted, from index `after` on. Returns the last index asked for, or None."""
     with db.read() as session:
-        origin, judged, backfilled = session.execute(
-            select(LogRow.origin, LogRow.judged, LogRow.backfilled).where(LogRow.id == log_id)
+        origin, backfilled = session.execute(
+            select(LogRow.origin, LogRow.backfilled).where(LogRow.id == log_id)
         ).one()
-        rows = [
-            (r.idx, bytes(r.leaf_hash), bytes(r.leaf), r.received_at)
-            for r in session.execute(
-                select(LeafRow.idx, LeafRow.leaf_hash, LeafRow.leaf, LeafRow.received_at)
-                .join(EntryRow, (EntryRow.log_id == LeafRow.log_id) & (EntryRow.idx == LeafRow.idx))
-                .where(
-                    EntryRow.log_id == log_id,
-                    EntryRow.body_state == "wanted",
-                    EntryRow.idx > after,
-                    EntryRow.idx < judged,
-                )
-                .order_by(EntryRow.idx)
-                .limit(LATE_AT_ONCE)
-            )
-        ]
-    if not rows:
-        return None
-    given = bodies([row[0] for row in rows])
+        rows = session.execute(
+            _leaves_of(log_id)
+            .join(EntryRow, (EntryRow.log_id == LeafRow.log_id) & (EntryRow.idx == LeafRow.idx))
+            .where(EntryRow.log_id == log_id, EntryRow.body_state == "wanted", EntryRow.idx > after)
+            .order_by(EntryRow.idx)
+            .limit(LATE_AT_ONCE)
+        ).all()
+    leaves = [MirroredLeaf(idx, bytes(leaf_hash), bytes(leaf), at) for idx, leaf_hash, leaf, at in rows]
+    given = bodies([leaf.index for leaf in leaves]) if leaves else None
     if given is None:
         return None
-    late: list[LateBody] = []
-    for index, leaf_hash, leaf, received_at in rows:
-        if index in given.withheld:
-            late.append(LateBody(index, "absent"))
-        elif index in given.parts:
-            _, verified = _judge_leaf(index, leaf_hash, leaf, received_at, origin=origin, roster=roster)
-            if verified is None:
-                continue
-            state, notice, fault = open_body(verified, given.parts[index])
-            late.append(LateBody(index, state, given.parts[index], notice, fault))
-    with db.write() as session:
-        take_late_bodies(db, session, log_id=log_id, bodies=late, now=clock(), live=backfilled)
-    return int(rows[-1][0])
+    late = [
+        LateBody(a.index, a.body_state, a.parts, a.content, a.body_fault)
+        for a in judges.leaves([_with_body(leaf, given) for leaf in leaves], Context(origin, roster))
+        if a.fault is None and a.body_state != "wanted"
+    ]
+    if late:
+        with db.write() as session:
+            take_late_bodies(db, session, log_id=log_id, bodies=late, now=clock(), live=backfilled)
+    return leaves[-1].index
 
 
 def ask_node(client: PeerClient, node_url: str, origin: str, indexes: Sequence[int]) -> Given | None:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import orjson
 from fastapi import APIRouter, Query, Request, Response
 
 from app.deps import CurrentNode, CurrentPrincipal, node_of
-from app.domain.errors import InvalidFilter, Refused, TooLarge, VerbaleError
+from app.domain.errors import InvalidFilter, Malformed, Refused, TooLarge, VerbaleError
+from app.domain.signed import read_signed
+from app.judging import FLOOD
 from app.limits import body_pieces, read_body
 from app.problems import base_url, document
 from app.queries import notices as queries
@@ -19,17 +23,16 @@ from app.schemas.notices import (
     NoticesOut,
     ReceiptOut,
     ReceiptsOut,
-    SignedNoticeIn,
     VersionsOut,
-    read_signed,
     receipt,
+    signed_notice_schema,
 )
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from app.deps import Node
-    from app.intake import SignedNotice
+    from app.judging import Judged
 
 router = APIRouter(prefix="/v1/notices", tags=["notices"])
 
@@ -40,6 +43,11 @@ WINDOW_LINES: Final = 512
 WINDOW_BYTES: Final = 4 * 2**20
 """A batch is judged and stored in windows of so many lines or bytes, whichever is less: memory stays the same however
 long the batch is, and one window fills one commit."""
+
+JUDGED_AHEAD: Final = 2
+"""Windows that may be judged while an earlier one is stored."""
+FLOOD_BYTES: Final = 8 * 2**20
+"""A batch that says it is larger than this is judged by worker processes from its first line on."""
 
 _TRUNCATED: Final = (
     " This is the last line and no line feed ends it: the batch seems to be cut off. Send this line again."
@@ -62,7 +70,7 @@ def _body(media_type: str, schema: dict[str, Any]) -> dict[str, Any]:
     status_code=201,
     response_model=ReceiptOut,
     responses={200: {"model": ReceiptOut, "description": "The same bytes were here already"}},
-    openapi_extra=_body(JSON, SignedNoticeIn.model_json_schema(ref_template="#/components/schemas/{model}")),
+    openapi_extra=_body(JSON, signed_notice_schema()),
 )
 async def post_notice(request: Request) -> Response:
     """Post one signed notice. The answer is sent only after it is durable."""
@@ -89,15 +97,32 @@ async def post_batch(request: Request) -> Response:
     return Response(b"".join(answers), media_type=NDJSON)
 
 
+@dataclass(slots=True)
+class _Window:
+    """Lines that are judged together and stored in one commit."""
+
+    first: int
+    lines: list[bytes]
+    ended: bool  # a line feed ended the last one
+    judging: asyncio.Task[list[Judged | VerbaleError]]
+
+
 async def _answers(request: Request) -> AsyncIterator[bytes]:
+    """Answer windows in order. Judging runs ahead of storing, so that no core waits for another."""
     node, settings, url = node_of(request), node_of(request).settings, base_url(request)
+    under_way: deque[_Window] = deque()
     window: list[bytes] = []
     first, size, ended = 1, 0, True
-    # While one window is stored the next is read; never two at once, as the lines of a batch build on each other.
-    storing: asyncio.Task[bytes] | None = None
+    flood = int(request.headers.get("content-length") or 0) > FLOOD_BYTES
     refused: Refused | None = None
+
+    def judge() -> None:
+        judging = asyncio.create_task(node.judge_posts(window, flood=flood or first > FLOOD))
+        under_way.append(_Window(first, window, ended, judging))
+
     try:
-        async for raw, ended in _lines(request, settings.max_batch_bytes, settings.max_notice_bytes):
+        async for raw, whole in _lines(request, settings.max_batch_bytes, settings.max_notice_bytes):
+            ended = whole
             if first + len(window) > settings.max_batch_lines:
                 raise TooLarge(
                     f"A batch has at most {settings.max_batch_lines} lines. Send the rest in another."
@@ -105,18 +130,20 @@ async def _answers(request: Request) -> AsyncIterator[bytes]:
             window.append(raw)
             size += len(raw)
             if len(window) >= WINDOW_LINES or size >= WINDOW_BYTES:
-                if storing is not None:
-                    yield await storing
-                storing = asyncio.create_task(_store(node, window, first, ended=ended, url=url))
+                judge()
                 first, size, window = first + len(window), 0, []
+                if len(under_way) > JUDGED_AHEAD:
+                    yield await _store(node, under_way.popleft(), url)
     except Refused as refusal:
         refused = refusal  # what came before this line is stored and answered; what follows it was not read
-    if storing is not None:
-        yield await storing
+        ended = True
     if window:
-        yield await _store(node, window, first, ended=ended or refused is not None, url=url)
+        judge()
+        first += len(window)
+    while under_way:
+        yield await _store(node, under_way.popleft(), url)
     if refused is not None:
-        yield _line(first + len(window), refused, url)
+        yield _line(first, refused, url)
 
 
 async def _lines(request: Request, limit: int, line_limit: int) -> AsyncIterator[tuple[bytes, bool]]:
@@ -141,25 +168,16 @@ async def _lines(request: Request, limit: int, line_limit: int) -> AsyncIterator
         yield bytes(rest), False
 
 
-async def _store(node: Node, window: list[bytes], first: int, *, ended: bool, url: str) -> bytes:
-    """Judge and store one window; its answer lines."""
-    read: list[SignedNotice | VerbaleError] = []
-    for number, raw in enumerate(window, 1):
-        try:
-            read.append(read_signed(raw))
-        except Refused as refusal:
-            if number == len(window) and not ended:
-                refusal = type(refusal)(str(refusal) + _TRUNCATED)
-            read.append(refusal)
-    good = [signed for signed in read if not isinstance(signed, VerbaleError)]
+async def _store(node: Node, window: _Window, url: str) -> bytes:
+    """Store one window, judged or being judged; its answer lines."""
+    judged = await window.judging
+    if not window.ended and isinstance(judged[-1], Malformed):
+        judged[-1] = type(judged[-1])(str(judged[-1]) + _TRUNCATED)
     try:
-        outcomes = iter(await node.submit_many(good) if good else ())
+        answers = await node.record_posts(judged)
     except VerbaleError as busy:
-        outcomes = iter([busy] * len(good))
-    return b"".join(
-        _line(first + n, signed if isinstance(signed, VerbaleError) else next(outcomes), url)
-        for n, signed in enumerate(read)
-    )
+        answers = [outcome if isinstance(outcome, VerbaleError) else busy for outcome in judged]
+    return b"".join(_line(window.first + n, answer, url) for n, answer in enumerate(answers))
 
 
 def _line(number: int, outcome: Any, url: str) -> bytes:  # noqa: ANN401 - Receipt | VerbaleError

@@ -1,4 +1,4 @@
-"""Wire shapes of `/v1/notices`: the strict reader of signed notices, and the models that document the answers.
+"""Wire shapes of `/v1/notices`: models that document what is posted (`app.domain.signed` reads it) and what is answered.
 
 The answers are written by the views of `app.queries` without passing through these models, as a page of a thousand
 documents should not be parsed to be sent; a test reads the written answers with them, so that they stay true.
@@ -8,59 +8,16 @@ from __future__ import annotations
 
 from typing import Any, Final, Literal
 
-import orjson
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.config import JsonDict
 
-from app.domain.encoding import b64u_decode, b64u_encode
-from app.domain.errors import MalformedRequest
-from app.domain.json import parse_strict
-from app.domain.statement import MAX_LEAF_BYTES, MAX_PARTS, Part
-from app.intake import SignedNotice
+from app.domain.encoding import b64u_encode
 from app.record import Receipt
 
 _EXAMPLE: Final[JsonDict] = {
     "statement": "eyJhbGciOiJFZDI1NTE5Iiwia2lkIjoiRUUvY3AvMSIsInR5cCI6Im5vdGljZStqd3MifQ.eyJ2IjoxLC4uLn0.…",
     "parts": {"main": {"salt": "base64url of 32 bytes", "content": "base64url of the exact JSON bytes"}},
 }
-
-
-def read_signed(raw: bytes) -> SignedNotice:
-    """Read one signed notice as it is posted, without judging it.
-
-    Raises:
-        MalformedJson: not strict JSON.
-        MalformedRequest: not `{"statement": …, "parts": {name: {"salt": …, "content": …}}}`.
-        NonCanonicalEncoding: a salt or content is not canonical base64url.
-    """
-    value = _parse(raw)
-    if not isinstance(value, dict) or value.keys() != {"statement", "parts"}:
-        raise MalformedRequest('A signed notice has exactly the members "statement" and "parts".')
-    statement, parts = value["statement"], value["parts"]
-    if not isinstance(statement, str) or not statement.isascii() or len(statement) > MAX_LEAF_BYTES:
-        raise MalformedRequest(f'"statement" is a compact JWS: ASCII text of at most {MAX_LEAF_BYTES} bytes.')
-    if not isinstance(parts, dict) or len(parts) > MAX_PARTS:
-        raise MalformedRequest(f'"parts" is an object of at most {MAX_PARTS} parts.')
-    return SignedNotice(statement.encode("ascii"), {name: _part(name, part) for name, part in parts.items()})
-
-
-def _parse(raw: bytes) -> Any:  # noqa: ANN401 - any JSON value
-    # Most posts are compact JSON; if writing what was read gives the same bytes, no duplicate member was lost. That is
-    # several times faster than a second parser, and the second parser decides where it is not so.
-    try:
-        value = orjson.loads(raw)
-    except orjson.JSONDecodeError:
-        return parse_strict(raw)
-    return value if orjson.dumps(value) == raw else parse_strict(raw)
-
-
-def _part(name: str, part: object) -> Part:
-    if not isinstance(part, dict) or part.keys() != {"salt", "content"}:
-        raise MalformedRequest(f'Part {name[:32]!r} must have exactly the members "salt" and "content".')
-    salt, content = part["salt"], part["content"]
-    if not isinstance(salt, str) or not isinstance(content, str):
-        raise MalformedRequest(f"Salt and content of part {name[:32]!r} are base64url texts.")
-    return Part(b64u_decode(salt), b64u_decode(content))
 
 
 def receipt(answer: Receipt) -> dict[str, Any]:
@@ -96,6 +53,14 @@ class SignedNoticeIn(Shape):
 
     statement: str = Field(description="compact JWS, docs/protocol.md")
     parts: dict[str, PartIn] = Field(description="the part `main`, and one for each attachment")
+
+
+def signed_notice_schema() -> dict[str, Any]:
+    """JSON Schema of a posted notice, whole: references would point outside of the place it is put into."""
+    schema = SignedNoticeIn.model_json_schema()
+    del schema["$defs"]
+    schema["properties"]["parts"]["additionalProperties"] = PartIn.model_json_schema()
+    return schema
 
 
 class ReceiptOut(Shape):

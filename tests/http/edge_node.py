@@ -27,8 +27,8 @@ from app.domain.handling import Tlp
 from app.domain.names import fold
 from app.domain.names import tokens as name_tokens
 from app.domain.roster import CentralContactTerm, ContactPoint, Roster, RosterLog, RosterState
+from app.domain.signed import SignedNotice, read_signed
 from app.gate import Principal, peer
-from app.intake import SignedNotice
 from app.models import BodyRow, EntryRow, LeafRow, LogRow, NoticeRow, NoticeTermRow
 from app.record import Receipt
 from app.routers import federation, health, notices, states
@@ -90,15 +90,31 @@ class EdgeNode:
         return self.the_roster
 
     async def submit(self, signed: SignedNotice) -> Receipt:
-        (outcome,) = await self.submit_many([signed])
+        (outcome,) = await self.record_posts(await self.judge_posts([signed]))
         if isinstance(outcome, VerbaleError):
             raise outcome
         return outcome
 
-    async def submit_many(self, notices: Sequence[SignedNotice]) -> list[Receipt | VerbaleError]:
-        self.posted.append(list(notices))
-        assert self.answer is not None
-        return [self.answer(signed) for signed in notices]
+    async def judge_posts(self, notices: Sequence[SignedNotice | bytes], *, flood: bool = False) -> list[Any]:
+        """Reads what came as bytes, and judges nothing."""
+        del flood
+        outcomes: list[SignedNotice | VerbaleError] = []
+        for notice in notices:
+            try:
+                outcomes.append(read_signed(notice) if isinstance(notice, bytes) else notice)
+            except VerbaleError as refusal:
+                outcomes.append(refusal)
+        return outcomes
+
+    async def record_posts(self, outcomes: Sequence[Any]) -> list[Receipt | VerbaleError]:
+        good = [outcome for outcome in outcomes if isinstance(outcome, SignedNotice)]
+        if good:
+            self.posted.append(good)
+        assert self.answer is not None or not good
+        return [
+            self.answer(outcome) if self.answer and isinstance(outcome, SignedNotice) else outcome
+            for outcome in outcomes
+        ]
 
     async def authenticate_peer(self, request: Request) -> Principal:
         state = request.headers["signature-input"]

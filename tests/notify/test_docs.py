@@ -39,7 +39,9 @@ def send(setup: WebhookSetup, url: str, secret: bytes | None, body: bytes) -> At
     return asyncio.run(deliver.send_once(setup, system_clock, ready))
 
 
-def test_the_python_receiver_takes_what_is_genuine_and_refuses_the_rest(setup: WebhookSetup, tmp_path: Path) -> None:
+def test_the_python_receiver_takes_what_is_genuine_and_refuses_the_rest(
+    setup: WebhookSetup, tmp_path: Path
+) -> None:
     secret = signing.new_secret()
     with Receiver() as spare:
         url = spare.url

@@ -1,0 +1,71 @@
+"""`verbale federation`: how far every State's log is, as one node sees it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from app.cli.common import AsJson, SettingsFile, load_settings, print_json, print_table, read_file
+
+MAX_TOKEN_BYTES = 4096
+
+
+def federation(
+    url: Annotated[
+        str | None, typer.Option("--url", help="The node's address; by default that of the settings.")
+    ] = None,
+    token: Annotated[
+        str | None, typer.Option("--token", help="API token; details of errors need one.")
+    ] = None,
+    token_file: Annotated[
+        Path | None, typer.Option("--token-file", help="File that holds the token.")
+    ] = None,
+    settings_file: SettingsFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show per State: leaves proven here, lag, receipts, faults; and the roster in force."""
+    from app.cli.client import node_client  # noqa: PLC0415 - see `app.cli`
+
+    if token_file is not None:
+        token = read_file(token_file, limit=MAX_TOKEN_BYTES).decode("utf-8", "replace").strip()
+    with node_client(url or load_settings(settings_file).public_url, token) as client:
+        found = client.get("/v1/federation")
+    if as_json:
+        print_json(found)
+        return
+    rows = [_row(log, found["quorum"]) for log in found["logs"]]
+    print_table(
+        ("State", "Log", "Leaves", "Judged", "Behind", "Receipts", "Faults", "Clock", "Standing"), rows
+    )
+    roster = found["roster"]
+    print(
+        f"As {found['state']} sees it at {found['now']}. Central contact: {found['central_contact'] or 'none'}. "
+        f"Roster version {roster['version']}, counts until {roster['expires']}."
+    )
+    for warning in roster["warnings"]:
+        print(f"warning: {warning['detail']}")
+    for origin in found["not_followed"]:
+        print(f"not followed yet: {origin}")
+
+
+def _row(log: dict[str, Any], quorum: int) -> list[object]:
+    lag, error = log["lag"], log["error"]
+    behind = "" if not lag["leaves"] else f"{lag['leaves']} leaves, {lag['seconds']:.0f} s"
+    complete = sum(receipt["complete"] for receipt in log["receipts"])
+    skew = "" if log["skew_ms"] is None else f"{log['skew_ms'] / 1000:+.1f} s"
+    standing = "own" if log["own"] else log["status"]
+    if error is not None:
+        standing = f"{standing}: {error.get('detail') or error['code']}"
+    return [
+        log["state"],
+        log["origin"],
+        log["size"],
+        log["judged"],
+        behind,
+        f"{complete} of {quorum}",
+        log["faults"] or "",
+        skew,
+        standing,
+    ]

@@ -1,0 +1,332 @@
+"""Judging on every core: threads for the ordinary trickle, processes for a flood.
+
+Checking a signature releases the GIL; parsing, validating and deriving what a notice is found by do not, and they are the
+larger part. So a batch of thousands, or a mirror that is far behind, is judged by worker processes that start when they
+are needed and end when they have been idle, while the node's own process only fetches and writes. Everything judged here
+is a pure function of bytes, roster and time; the state machine is left to `app.record`, which sees the log.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+import threading
+import time
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from multiprocessing import get_context
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import orjson
+
+from app.domain.errors import CommitmentMismatch, MalformedRequest, NotAllowed, PartsMismatch, VerbaleError
+from app.domain.judge import (
+    VerifiedStatement,
+    check_not_expired,
+    check_openings,
+    judge_body,
+    judge_main,
+    judge_statement,
+)
+from app.domain.signed import SignedNotice, read_parts, read_signed
+from app.domain.statement import MAIN_PART, parse
+from app.projections.arrival import Arrival
+from app.projections.content import Content, content_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from app.domain.notices import Notice
+    from app.domain.roster import Roster
+    from app.domain.statement import Part, Statement
+
+log = logging.getLogger(__name__)
+
+CHUNK: Final = 64
+"""Statements in one task: long enough to make handing over cheap, short enough to keep every core busy."""
+FLOOD: Final = 4096
+"""From so many statements on, worker processes pay for their start."""
+IDLE_S: Final = 20.0
+"""Workers end after so long without work, and give their memory back."""
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What judging depends on besides the bytes.
+
+    Attributes:
+        at: unix seconds; for mirrored leaves each leaf has its own.
+    """
+
+    origin: str
+    roster: Roster
+    at: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A posted notice that may be recorded. Made by `judge_posted` only.
+
+    Attributes:
+        content: of its main part; None for kinds without a notice.
+    """
+
+    statement: Statement
+    issuer: str
+    parts: Mapping[str, Part]
+    content: Content | None
+
+
+# ── the local door ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def judge_posted(signed: SignedNotice, context: Context) -> Judged:
+    """Judge one posted notice.
+
+    Raises:
+        Refused: see `app.domain.judge`.
+    """
+    roster = context.roster
+    verified = judge_statement(
+        signed.statement, origin=context.origin, index=None, roster=roster, at=context.at
+    )
+    status = roster.states[verified.issuer].status
+    if status != "member":
+        raise NotAllowed(f"{verified.issuer} is {status} in the roster and cannot issue notices.")
+    check_not_expired(verified.statement, at=context.at)
+    notice = judge_body(verified, signed.parts).notice
+    return Judged(verified.statement, verified.issuer, signed.parts, _content(notice, signed.parts))
+
+
+def _content(notice: Notice | None, parts: Mapping[str, Part]) -> Content | None:
+    return None if notice is None else content_of(notice, parts[MAIN_PART].content)
+
+
+def _judge_posts(items: Sequence[SignedNotice | bytes], context: Context) -> list[Judged | VerbaleError]:
+    outcomes: list[Judged | VerbaleError] = []
+    for item in items:
+        try:
+            outcomes.append(judge_posted(read_signed(item) if isinstance(item, bytes) else item, context))
+        except VerbaleError as refusal:
+            outcomes.append(refusal)
+    return outcomes
+
+
+# ── the remote door ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class MirroredLeaf:
+    """A stored leaf to be judged, with what a peer gave of its body.
+
+    Attributes:
+        received_at: unix ms.
+        body: the peer's answer line, unparsed; or parts that are stored here already; None if there is none.
+        withheld: the peer answered and gave no body: this State is not entitled to it.
+    """
+
+    index: int
+    leaf_hash: bytes
+    leaf: bytes
+    received_at: int
+    body: bytes | Mapping[str, Part] | None = None
+    withheld: bool = False
+
+
+def judge_mirrored(leaf: MirroredLeaf, context: Context) -> Arrival:
+    """Judge one mirrored leaf and its body, if given. Never raises VerbaleError: the verdict is a flag."""
+    arrival = Arrival(
+        index=leaf.index, leaf_hash=leaf.leaf_hash, received_at=leaf.received_at, statement=None
+    )
+    try:
+        # Read first, so that a leaf with a bad signature is still shown with what it claims.
+        arrival.statement = parse(leaf.leaf)
+        verified = judge_statement(
+            leaf.leaf,
+            origin=context.origin,
+            index=leaf.index,
+            roster=context.roster,
+            at=leaf.received_at // 1000,
+        )
+    except VerbaleError as fault:
+        arrival.fault = fault
+        return arrival
+    if verified.statement.parts:
+        arrival.body_state = "absent" if leaf.withheld else "wanted"
+        if leaf.body is not None:
+            open_body(arrival, verified, leaf.body, context.origin)
+    return arrival
+
+
+def open_body(
+    arrival: Arrival, verified: VerifiedStatement, body: bytes | Mapping[str, Part], origin: str
+) -> None:
+    """Judge a body that a peer gave, into `arrival`.
+
+    A body that does not open its commitment says nothing about the State that logged the leaf, only about who served it:
+    it stays wanted. One that opens it and breaks the rules is held and flagged: the State did sign it.
+    """
+    try:
+        parts = _given_parts(body, origin, arrival.index) if isinstance(body, bytes) else body
+        check_openings(verified.statement, parts)
+    except (CommitmentMismatch, PartsMismatch, VerbaleError):
+        arrival.body_state = "wanted"
+        return
+    arrival.body_state, arrival.parts = "held", parts
+    try:
+        arrival.content = _content(judge_main(verified, parts), parts)
+    except VerbaleError as fault:
+        arrival.body_fault = fault
+
+
+def _given_parts(line: bytes, origin: str, index: int) -> dict[str, Part]:
+    try:
+        given = orjson.loads(line)
+    except orjson.JSONDecodeError as error:
+        raise MalformedRequest("The peer's line is not JSON.") from error
+    if not isinstance(given, dict) or given.get("origin") != origin or given.get("index") != index:
+        raise MalformedRequest("The peer's line is about another body.")
+    return read_parts(given.get("parts"))
+
+
+def _judge_leaves(leaves: Sequence[MirroredLeaf], context: Context) -> list[Arrival]:
+    return [judge_mirrored(leaf, context) for leaf in leaves]
+
+
+# ── cores ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Judges:
+    """The pool both doors share.
+
+    Args:
+        processes: how many workers a flood may use; 0 means threads only.
+    """
+
+    def __init__(self, *, processes: int | None = None) -> None:
+        """Start nothing but idle threads."""
+        cores = os.cpu_count() or 1
+        self._threads = ThreadPoolExecutor(max_workers=max(2, cores), thread_name_prefix="judge")
+        self._wanted = cores if processes is None else processes
+        self._workers: ProcessPoolExecutor | None = None
+        self._last_used = 0.0
+        self._lock = threading.Lock()
+        self._pickled: tuple[str, bytes] = ("", b"")
+
+    def close(self) -> None:
+        """End workers and threads; what they were doing is lost, and was not answered."""
+        with self._lock:
+            workers, self._workers = self._workers, None
+            self._wanted = 0
+        if workers is not None:
+            workers.shutdown(wait=False, cancel_futures=True)
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def posts(
+        self, items: Sequence[SignedNotice | bytes], context: Context, *, flood: bool = False
+    ) -> list[Judged | VerbaleError]:
+        """Judge posted notices, given read or as the bytes that came; one outcome each, in order."""
+        return self._run(_judge_posts, items, context, flood=flood)
+
+    def leaves(
+        self, items: Sequence[MirroredLeaf], context: Context, *, flood: bool = False
+    ) -> list[Arrival]:
+        """Judge mirrored leaves, in order."""
+        return self._run(_judge_leaves, items, context, flood=flood)
+
+    def _run(
+        self,
+        work: Callable[[Sequence[T], Context], list[R]],
+        items: Sequence[T],
+        context: Context,
+        *,
+        flood: bool,
+    ) -> list[R]:
+        if len(items) <= CHUNK and not flood:
+            return work(items, context)
+        pieces = [items[at : at + CHUNK] for at in range(0, len(items), CHUNK)]
+        workers = self._processes() if flood else None
+        if workers is not None:
+            try:
+                head = (context.origin, context.at, *self._roster(context.roster))
+                futures: list[Future[bytes]] = [
+                    workers.submit(_in_worker, work, piece, head) for piece in pieces
+                ]
+                return [one for future in futures for one in pickle.loads(future.result())]  # noqa: S301 - our own child
+            except (BrokenProcessPool, RuntimeError) as error:  # a worker was killed, or the pool is closing
+                log.warning("worker processes lost", extra={"action": "judges_lost", "why": str(error)[:200]})
+                self._drop(workers)
+        return [one for done in self._threads.map(lambda piece: work(piece, context), pieces) for one in done]
+
+    def _roster(self, roster: Roster) -> tuple[str, bytes]:
+        if self._pickled[0] != roster.sha256:
+            self._pickled = (roster.sha256, pickle.dumps(_plain(roster)))
+        return self._pickled
+
+    def _processes(self) -> ProcessPoolExecutor | None:
+        with self._lock:
+            self._last_used = time.monotonic()
+            if self._workers is None and self._wanted > 0:
+                # Spawned, not forked: this process has threads, and a fork would copy their locks in whatever state.
+                self._workers = ProcessPoolExecutor(
+                    self._wanted,
+                    mp_context=get_context("spawn"),
+                    initializer=_begin_worker,
+                    initargs=(os.getpid(),),
+                )
+                threading.Thread(target=self._end_when_idle, args=(self._workers,), daemon=True).start()
+            return self._workers
+
+    def _end_when_idle(self, workers: ProcessPoolExecutor) -> None:
+        while True:
+            time.sleep(IDLE_S / 4)
+            with self._lock:
+                if self._workers is not workers:
+                    return
+                if time.monotonic() - self._last_used > IDLE_S:
+                    self._workers = None
+                    break
+        workers.shutdown(wait=False)
+
+    def _drop(self, workers: ProcessPoolExecutor) -> None:
+        with self._lock:
+            if self._workers is workers:
+                self._workers = None
+        workers.shutdown(wait=False, cancel_futures=True)
+
+
+def _plain(roster: Roster) -> Roster:
+    """The same roster with plain dicts inside: read-only mappings cannot be pickled."""
+    return type(roster)(roster.version, roster.sha256, roster.expires, dict(roster.states), roster.terms)
+
+
+# ── inside a worker process ───────────────────────────────────────────────────────────────────────────────────────
+
+_known: tuple[str, Any] = ("", None)
+
+
+def _begin_worker(parent: int) -> None:
+    """End with the parent, however it ends: a killed node must not leave workers behind that wait for ever."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _in_worker(
+    work: Callable[..., list[Any]], items: Sequence[Any], head: tuple[str, int, str, bytes]
+) -> bytes:
+    """Judge one piece. The answer is pickled here, on this core, and not by the pool's one thread in the parent."""
+    global _known  # noqa: PLW0603 - this process's copy of the roster
+    origin, at, sha256, blob = head
+    if _known[0] != sha256:
+        _known = (sha256, pickle.loads(blob))  # noqa: S301 - from our own parent
+    return pickle.dumps(work(items, Context(origin, _known[1], at)), protocol=pickle.HIGHEST_PROTOCOL)
