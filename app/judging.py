@@ -8,6 +8,7 @@ is a pure function of bytes, roster and time; the state machine is left to `app.
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import pickle
@@ -147,7 +148,7 @@ def judge_mirrored(leaf: MirroredLeaf, context: Context) -> Arrival:
         # Read first, so that a leaf with a bad signature is still shown with what it claims.
         arrival.statement = parse(leaf.leaf)
         verified = judge_statement(
-            leaf.leaf,
+            arrival.statement,
             origin=context.origin,
             index=leaf.index,
             roster=context.roster,
@@ -196,6 +197,17 @@ def _given_parts(line: bytes, origin: str, index: int) -> dict[str, Part]:
 
 def _judge_leaves(leaves: Sequence[MirroredLeaf], context: Context) -> list[Arrival]:
     return [judge_mirrored(leaf, context) for leaf in leaves]
+
+
+def settle_memory() -> None:
+    """Keep what was imported out of the garbage collector's walks, and let it walk less often.
+
+    Judging and folding make many short-lived objects; with the default thresholds, walking all modules again and again
+    was a tenth of their time. Reference counting frees almost everything here; cycles are rare.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
 
 
 # ── cores ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -319,6 +331,7 @@ def _begin_worker(parent: int) -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
+    settle_memory()
 
 
 def _in_worker(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import uvicorn
 
 from app.edge import protocol_for
+from app.judging import settle_memory
 from app.main import create_app
 
 if TYPE_CHECKING:
@@ -36,4 +37,6 @@ def make_server(node: Node) -> uvicorn.Server:
 
 def serve(node: Node, sockets: list[socket.socket] | None = None) -> None:
     """Serve until SIGINT or SIGTERM."""
-    make_server(node).run(sockets)
+    server = make_server(node)
+    settle_memory()
+    server.run(sockets)

@@ -48,7 +48,7 @@ class Settings:
     roster_sources: tuple[str, ...] = field(
         default=(),
         metadata={
-            "doc": "Where the roster is fetched from: URLs that end in /roster, or folders. Peers' nodes are tried too."
+            "doc": "Where the roster is fetched from: URLs that end in /roster, or folders. Name several States' nodes."
         },
     )
     roster_root: Path = field(

@@ -142,9 +142,11 @@ def run(arguments: list[str]) -> int:
     except (typer.Abort, KeyboardInterrupt):
         return INTERRUPTED
     except BrokenPipeError:
-        # Whoever read our output has seen enough. Python would complain once more when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return DONE
+        return _seen_enough()
+    except SystemExit as end:
+        if isinstance(end.__context__, BrokenPipeError):  # Typer ends the process when it meets one first
+            return _seen_enough()
+        raise
     except OSError as error:
         _say(
             f"{error.filename}: {error.strerror}." if error.filename else f"{error}.",
@@ -155,6 +157,12 @@ def run(arguments: list[str]) -> int:
     except Exception as error:  # noqa: BLE001 - the last resort: a person sees a sentence, a developer asks for more
         return _unforeseen(error, arguments)
     return outcome if isinstance(outcome, int) else DONE
+
+
+def _seen_enough() -> int:
+    """Whoever read our output has closed it. Python would complain once more when it flushes at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return DONE
 
 
 def exit_code(error: BaseException) -> int:

@@ -103,9 +103,13 @@ def _sources(given: list[str]) -> list[str]:
 
 
 def _setting(text: str) -> tuple[str, object]:
+    from dataclasses import fields  # noqa: PLC0415 - see `app.cli`
+
+    from app.settings import Settings  # noqa: PLC0415
+
     name, is_pair, value = text.partition("=")
-    if not is_pair or not name:
-        raise UnsafeSettings(f"--set takes NAME=VALUE, not {text!r}.")
+    if not is_pair or name.strip() not in {f.name for f in fields(Settings)}:
+        raise UnsafeSettings(f"--set takes NAME=VALUE with a setting of docs/operations.md, not {text!r}.")
     try:
         read: dict[str, object] = tomllib.loads(f"value = {value}")
     except tomllib.TOMLDecodeError:
@@ -214,11 +218,11 @@ def worker(settings_file: SettingsFile = None) -> None:
     from app.observability import configure_logging  # noqa: PLC0415 - see `app.cli`
 
     settings = load_settings(settings_file)
-    configure_logging(settings.log_level)
     if settings.background:
         raise UnsafeSettings(
             "The setting background is true, so `verbale serve` runs the loops itself. Set background = false to run them here."
         )
+    configure_logging(settings.log_level)
     _end_on_term()
     prepare_schema(settings)
     from app.node import Node  # noqa: PLC0415 - see `app.cli`

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 FAILED: Final = 1
 INTERRUPTED: Final = 130
+ENDING: Final = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 
 
 def demo(
@@ -62,8 +63,9 @@ def demo(
     if database_url is not None and "{state}" not in database_url:
         raise typer.BadParameter("--database-url needs {state} in it: every node has a database of its own.")
     report = Report(as_json=as_json)
-    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
-        signal.signal(number, _interrupt)
+    for number in ENDING:
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup and shells' background jobs want it
+            signal.signal(number, _interrupt)
     folder = _prepare(directory)
     scenario = Scenario(folder, report)
     ready = False
@@ -83,6 +85,8 @@ def demo(
         report.console.print()
         report.quote(f"Step {report.at}: failed.")
         report.quote(str(error))
+        if as_json:
+            print(json.dumps({"error": {"code": error.code, "step": report.at, "detail": str(error)}}))  # noqa: T201
         raise typer.Exit(FAILED) from error
     except KeyboardInterrupt:
         report.console.print()
@@ -90,7 +94,7 @@ def demo(
         if not ready:
             raise typer.Exit(INTERRUPTED) from None
     finally:
-        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        for number in ENDING:
             signal.signal(number, signal.SIG_IGN)  # once is enough: what was started is ended now
         scenario.close()
         if directory is None:

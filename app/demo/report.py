@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -70,6 +70,10 @@ class Report:
         for row in rows:
             table.add_row(*(Text(cell) for cell in row))
         self.console.print(Padding(table, (0, 0, 0, _INDENT), expand=False))
+
+    def waiting(self, what: str) -> AbstractContextManager[object]:
+        """While it lasts, a terminal shows that something goes on."""
+        return self.console.status(what) if self.console.is_terminal else nullcontext()
 
     @contextmanager
     def progress(self, what: str, total: int) -> Iterator[Any]:

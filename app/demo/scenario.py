@@ -169,12 +169,13 @@ class Scenario:
             node = self.federation.node(state)
             self.apis[state] = Api(node, self.kept.tokens[state])
             self.nodes[state] = NodeProcess(node)
-        wait_until(
-            "all four nodes ready",
-            lambda: all(api.alive() for api in self.apis.values()),
-            seconds=START_S,
-            watch=self.watch,
-        )
+        with self.report.waiting("starting four nodes"):
+            wait_until(
+                "all four nodes ready",
+                lambda: all(api.alive() for api in self.apis.values()),
+                seconds=START_S,
+                watch=self.watch,
+            )
         rows = [(s, self.apis[s].url, self.apis[s].origin, str(self.nodes[s].pid)) for s in STATES]
         self.report.table(("State", "node", "log", "process"), rows)
         root = json.loads(self.federation.root.read_bytes())["signed"]["roles"]["root"]
@@ -276,7 +277,8 @@ class Scenario:
                 views[state] = {log["origin"]: log for log in api.json("/v1/federation")["logs"]}
             return all(self.complete(views, state) for state in STATES)
 
-        wait_until("every node in step with every log", same, seconds=CONVERGE_S, watch=self.watch)
+        with self.report.waiting("waiting until every node has proven, judged and cosigned everything"):
+            wait_until("every node in step with every log", same, seconds=CONVERGE_S, watch=self.watch)
         rows = []
         for state in STATES:
             origin = self.apis[state].origin

@@ -73,12 +73,12 @@ class VerifiedNotice:
 
 
 def judge_statement(
-    leaf: bytes, *, origin: str, index: int | None, roster: Roster, at: int
+    leaf: bytes | Statement, *, origin: str, index: int | None, roster: Roster, at: int
 ) -> VerifiedStatement:
     """Judge one leaf without its body.
 
     Args:
-        leaf: the exact bytes.
+        leaf: the exact bytes, or what `statement.parse` made of them.
         origin: the log it stands in or is to be appended to.
         index: where it stands; a revoked key counts only below its revocation index. None at the local door, where a
             revoked key never counts.
@@ -89,7 +89,7 @@ def judge_statement(
     Raises:
         MalformedStatement, WrongLog, UnknownKey, WrongKeyUse, KeyNotActive, InvalidSignature, ImplausibleTime: see each.
     """
-    read = statements.parse(leaf)
+    read = statements.parse(leaf) if isinstance(leaf, bytes) else leaf
     if read.log != origin:
         raise WrongLog(
             f"The statement was signed for the log {read.log}, not for {origin}. A statement counts in one log only."

@@ -119,9 +119,9 @@ class Roster:
     """The membership of the federation at one version.
 
     Attributes:
-        version: of the top-level targets metadata.
-        sha256: hex digest that names exactly this roster (targets metadata and every State document).
-        expires: unix seconds: the earliest expiry of the metadata that carries it.
+        version: of the snapshot, which grows with every change of any document.
+        sha256: hex digest of the snapshot's signed part, which names exactly this roster.
+        expires: unix seconds: the earliest expiry of the top-level metadata that carries it.
     """
 
     version: int

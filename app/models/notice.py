@@ -144,12 +144,14 @@ class NoticeRow(Base):
 class NoticeTermRow(Base):
     """One searchable term of a notice.
 
+    No index by notice: this is the table with the most rows, and the terms of an old version follow from its document.
+
     Kinds: `n` name token (`pos` numbers the name it belongs to), `c` control code or an ancestor of one, `l` country,
     `h` human-rights concern, `a` addressee State.
     """
 
     __tablename__ = "notice_terms"
-    __table_args__ = (Index("ix_notice_terms_log_id_idx", "log_id", "idx"), {"sqlite_with_rowid": False})
+    __table_args__ = ({"sqlite_with_rowid": False},)
 
     kind: Mapped[str] = mapped_column(String(1), primary_key=True)
     term: Mapped[str] = mapped_column(String(120), primary_key=True)

@@ -17,18 +17,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
-from sqlalchemy import delete, select, update
+from sqlalchemy import bindparam, delete, select, update
 
 from app.db import SQLITE_VARIABLES, chunks
 from app.domain import lifecycle
 from app.domain.errors import VerbaleError
 from app.domain.lifecycle import NoticeState
-from app.domain.notices import Notice, amended
+from app.domain.notices import Notice, amended, validate_main
 from app.domain.statement import NOTICE_KINDS
 from app.models import BodyRow, EntryRow, EventRow, NoticeRow, NoticeTermRow
 from app.models.notice import UNKNOWN_TLP
 from app.projections.arrival import Arrival
-from app.projections.content import Content, content_of
+from app.projections.content import Content, content_of, terms
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -47,6 +47,7 @@ class _Draft:
 
     values: dict[str, Any]
     is_new: bool
+    stored_document: str | None = None  # what the table holds, whose terms go when it does
     content: Content | None = None  # set when the content changed in this fold
     content_changed: bool = False
     touched: bool = False
@@ -161,7 +162,9 @@ class Fold:
                 values = {name: row[name] for name in _NOTICE_COLUMNS}
                 values["current_hash"] = bytes(values["current_hash"])
                 body = "invalid" if row["body_fault_code"] else row["body_state"]
-                self._drafts[values["idx"]] = _Draft(values, is_new=False, document_body=body)
+                self._drafts[values["idx"]] = _Draft(
+                    values, is_new=False, stored_document=values["document"], document_body=body
+                )
 
     # ── folding ───────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -363,11 +366,9 @@ class Fold:
                     {c: draft.values[c] for c in _NOTICE_COLUMNS if c not in ("log_id", "idx", "seq", "id")}
                 )
             )
-        stale = [d.values["idx"] for d in old if d.content_changed]
-        for some in chunks(stale, SQLITE_VARIABLES):
-            session.execute(
-                delete(NoticeTermRow).where(NoticeTermRow.log_id == self._log_id, NoticeTermRow.idx.in_(some))
-            )
+        for draft in old:
+            if draft.content_changed:
+                forget_terms(session, self._log_id, draft.values["idx"], draft.stored_document)
         rows = [
             (kind, term, self._log_id, draft.values["idx"], pos)
             for draft in touched
@@ -391,6 +392,25 @@ class Fold:
             )
 
 
+def forget_terms(session: Session, log_id: int, idx: int, document: str | None) -> None:
+    """Delete the terms that a notice has because of `document`, as it is stored; None: it has none."""
+    if document is None:
+        return
+    gone = terms(validate_main(orjson.loads(document)))
+    if gone:
+        session.connection().execute(
+            _FORGET_TERM,
+            [{"k": kind, "t": term, "l": log_id, "i": idx, "p": pos} for kind, term, pos in gone],
+        )
+
+
+_FORGET_TERM: Final = delete(NoticeTermRow).where(
+    NoticeTermRow.kind == bindparam("k"),
+    NoticeTermRow.term == bindparam("t"),
+    NoticeTermRow.log_id == bindparam("l"),
+    NoticeTermRow.idx == bindparam("i"),
+    NoticeTermRow.pos == bindparam("p"),
+)
 _ERASED_ENTRY: Final[dict[str, Any]] = {
     "body_state": "erased",
     "body_type": None,

@@ -9,14 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import select, update
 
 from app.domain.errors import VerbaleError
 from app.domain.notices import Notice, amended, parse_main
 from app.models import BodyRow, EntryRow, EventRow, NoticeRow, NoticeTermRow
 from app.models.notice import UNKNOWN_TLP
 from app.projections.content import Content, content_of
-from app.projections.fold import EVENT_OF_KIND, NO_CONTENT, content_state
+from app.projections.fold import EVENT_OF_KIND, NO_CONTENT, content_state, forget_terms
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -111,7 +111,7 @@ def _refold(
 ) -> list[tuple[str, int, int | None]]:
     """Fold one notice from the bodies held; return the events that the body at `index` causes."""
     row = session.execute(
-        select(NoticeRow.status, NoticeRow.document_idx, NoticeRow.content_state).where(
+        select(NoticeRow.status, NoticeRow.document_idx, NoticeRow.content_state, NoticeRow.document).where(
             NoticeRow.log_id == log_id, NoticeRow.idx == root
         )
     ).one()
@@ -132,7 +132,7 @@ def _refold(
     values: dict[str, Any] = NO_CONTENT | (result.content.columns if result.content else {})
     values |= {"content_idx": result.content_idx, "content_state": state, "withdrawn_on": result.withdrawn_on}
     session.execute(update(NoticeRow).where(NoticeRow.log_id == log_id, NoticeRow.idx == root).values(values))
-    session.execute(delete(NoticeTermRow).where(NoticeTermRow.log_id == log_id, NoticeTermRow.idx == root))
+    forget_terms(session, log_id, root, row.document)
     if result.content is not None:
         session.add_all(
             NoticeTermRow(kind=k, term=t, log_id=log_id, idx=root, pos=p) for k, t, p in result.content.terms

@@ -11,6 +11,7 @@ others: whether leaves follow the rules (that is judging), and the projections (
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import TYPE_CHECKING, Final
@@ -29,7 +30,7 @@ from app.tlog.note import Note, VerifierKey
 from app.tlog.tiles import TILE_WIDTH, TilePath, partial_tiles, tiles_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 
     from sqlalchemy import Row
     from sqlalchemy.orm import Session
@@ -221,7 +222,17 @@ class _Check:
                 )
             )
         }
-        bodies = self._bodies(session, start, end)
+        with closing(self._bodies(session, start, end)) as bodies:
+            return self._compare(rows, entries, bodies, start, end)
+
+    def _compare(
+        self,
+        rows: Mapping[int, tuple[bytes, bytes]],
+        entries: Mapping[int, tuple[bytes, str]],
+        bodies: Iterator[tuple[int, list[tuple[str, bytes, bytes]]]],
+        start: int,
+        end: int,
+    ) -> list[bytes]:
         body = next(bodies, None)
         hashes = []
         for index in range(start, end):
@@ -254,7 +265,7 @@ class _Check:
 
     def _bodies(
         self, session: Session, start: int, end: int
-    ) -> Iterator[tuple[int, list[tuple[str, bytes, bytes]]]]:
+    ) -> Generator[tuple[int, list[tuple[str, bytes, bytes]]], None, None]:
         """Held parts by index, one leaf's at a time: a window of large attachments must not fill the memory."""
         rows = session.execute(
             select(BodyRow.idx, BodyRow.part, BodyRow.salt, BodyRow.content)
@@ -262,8 +273,9 @@ class _Check:
             .order_by(BodyRow.idx, BodyRow.part),
             execution_options={"yield_per": _BODIES_AT_ONCE},
         )
-        for index, parts in groupby(rows, key=lambda row: row.idx):
-            yield index, [(row.part, bytes(row.salt), bytes(row.content)) for row in parts]
+        with closing(rows):  # a server's cursor, also when a difference ends the reading
+            for index, parts in groupby(rows, key=lambda row: row.idx):
+                yield index, [(row.part, bytes(row.salt), bytes(row.content)) for row in parts]
 
     def _body(
         self, index: int, leaf: bytes, state: str | None, held: Sequence[tuple[str, bytes, bytes]]

@@ -201,8 +201,6 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("kind", "term", "log_id", "idx", "pos", name=op.f("pk_notice_terms")),
         sqlite_with_rowid=False,
     )
-    with op.batch_alter_table("notice_terms", schema=None) as batch_op:
-        batch_op.create_index("ix_notice_terms_log_id_idx", ["log_id", "idx"], unique=False)
 
     op.create_table(
         "notices",
@@ -354,8 +352,6 @@ def downgrade() -> None:
         batch_op.drop_index(batch_op.f("ix_notices_id"))
 
     op.drop_table("notices")
-    with op.batch_alter_table("notice_terms", schema=None) as batch_op:
-        batch_op.drop_index("ix_notice_terms_log_id_idx")
 
     op.drop_table("notice_terms")
     op.drop_table("leaves")

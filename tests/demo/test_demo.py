@@ -173,6 +173,26 @@ def test_nodes_serve_the_roster_to_others(running: Running) -> None:
         assert served.content == Path(running.federation["roster_root"]).read_bytes()
 
 
+def kill_and_restart_by_hand(running: Running, state: str) -> subprocess.Popen[bytes]:
+    """Kill -9 a node, then start it as an operator would."""
+    settings = running.node(state)["settings"]
+    before = node_pids(running.folder)
+    for pid in before:
+        if settings in Path(f"/proc/{pid}/cmdline").read_text("utf-8"):
+            os.kill(pid, signal.SIGKILL)
+    await_true("the node is gone", lambda: len(node_pids(running.folder)) == len(before) - 1, 10)
+    log = Path(settings).with_name("by-hand.log").open("ab")
+    with log:
+        return subprocess.Popen([*COMMAND[:-1], "serve", "--settings", settings], stdout=log, stderr=log)
+
+
+def answers(running: Running, state: str) -> bool:
+    try:
+        return running.get(state, "/health/ready", token=False).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
 def test_sigterm_ends_all_and_the_folder_starts_again_as_it_was(tmp_path: Path) -> None:
     first = start(tmp_path / "kept", "--records", "3")
     before = first.federation
@@ -185,6 +205,14 @@ def test_sigterm_ends_all_and_the_folder_starts_again_as_it_was(tmp_path: Path) 
     try:
         assert second.federation == before
         assert second.get("JP", "/v1/notices?issuer=US").json()["total"] == 3
+        restarted = kill_and_restart_by_hand(second, "JP")
+        try:
+            await_true("JP answers again", lambda: answers(second, "JP"), READY_S)
+            assert second.get("JP", "/v1/notices?issuer=US").json()["total"] == 3
+            assert second.process.poll() is None
+        finally:
+            restarted.terminate()
+            restarted.wait(30)
     finally:
         second.process.kill()
         second.process.wait(10)

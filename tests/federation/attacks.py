@@ -36,7 +36,7 @@ def list_keys(world: World, state: str) -> None:
         "cp/4": {"active_from": NOW - 9 * DAY, "revoked_at_index": 1},
     }.items():
         key = seeded(f"{state}/{kid}").public
-        world.add_key(state, RosterKey(f"{state}/{kid}", "notices", key, **times))  # type: ignore[arg-type]
+        world.add_key(state, RosterKey(f"{state}/{kid}", "notices", key, **times))
     world.add_key(state, RosterKey(f"{state}/cp/5", "notices", ES256.public, NOW - DAY))
 
 
@@ -56,11 +56,15 @@ class Stage:
         self.good = sign(self.main())
         self.withdrawn = sign(self.main(title="To be withdrawn"))
         self.withdrawal = sign(
-            examples.withdrawal(self.withdrawn.id, self.withdrawn.ref, issuer=state), "withdraw", ref=self.withdrawn.hash
+            examples.withdrawal(self.withdrawn.id, self.withdrawn.ref, issuer=state),
+            "withdraw",
+            ref=self.withdrawn.hash,
         )
         self.amended = sign(self.main(title="To be amended"))
         self.amendment = sign(
-            examples.amendment(self.amended.id, self.amended.ref, issuer=state), "amend", ref=self.amended.hash
+            examples.amendment(self.amended.id, self.amended.ref, issuer=state),
+            "amend",
+            ref=self.amended.hash,
         )
         self.erased = sign(self.main(title="To be erased"))
         self.erasure = sign(None, "erase", ref=self.erased.hash)
@@ -161,7 +165,9 @@ def key_brought_along_in_the_header(stage: Stage) -> Leaf:
 
 @attack("malformed-statement")
 def header_in_another_order(stage: Stage) -> Leaf:
-    return leaf_of(stage, f'{{"kid":"{stage.officer.state}/cp/1","alg":"Ed25519","typ":"notice+jws"}}'.encode())
+    return leaf_of(
+        stage, f'{{"kid":"{stage.officer.state}/cp/1","alg":"Ed25519","typ":"notice+jws"}}'.encode()
+    )
 
 
 @attack("malformed-statement")

@@ -42,9 +42,7 @@ def world_on_both(request: pytest.FixtureRequest, tmp_path: Path, templates: Pat
 
 
 @pytest.fixture
-def pg_node(
-    fresh_pg_database: Callable[[str | None], str], templates: Path
-) -> Callable[[str], str]:
+def pg_node(fresh_pg_database: Callable[[str | None], str], templates: Path) -> Callable[[str], str]:
     """A function that makes a PostgreSQL database with the empty log of a State."""
     from dataclasses import replace
 

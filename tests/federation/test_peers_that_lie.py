@@ -22,6 +22,7 @@ from app.replication import witness as witnessing
 from app.replication.client import PeerAnswerRefused, PeerClient, PeerUnreachable
 from app.replication.follow import CheckpointFork, CorruptLeaves, StaleHead
 from app.tlog.checkpoint import Checkpoint, open_checkpoint, sign_checkpoint
+from app.tlog.fsck import Keys, check_log
 from app.tlog.note import VerifierKey
 from app.tlog.witness import Submission
 from tests import examples
@@ -101,7 +102,11 @@ LIES: dict[str, tuple[str, Answer, str]] = {
     "a_bundle_cut_off": (BUNDLE, cut_off, "peer-unreachable"),
     "an_error": (CHECKPOINT, lambda *_: answer(500, b"oops"), "peer-answer-refused"),
     "no_log": (CHECKPOINT, lambda *_: answer(404), "log-not-served"),
-    "a_redirect": (CHECKPOINT, lambda *_: answer(302, location="http://evil.example/"), "peer-answer-refused"),
+    "a_redirect": (
+        CHECKPOINT,
+        lambda *_: answer(302, location="http://evil.example/"),
+        "peer-answer-refused",
+    ),
     "a_redirected_bundle": (BUNDLE, lambda *_: answer(307, location=url_of("EE")), "peer-answer-refused"),
     "an_empty_answer": (CHECKPOINT, lambda *_: answer(200), "peer-answer-refused"),
     "garbage": (CHECKPOINT, lambda *_: answer(200, bytes(range(256))), "peer-answer-refused"),
@@ -133,7 +138,9 @@ def three(tmp_path_factory: pytest.TempPathFactory, templates: Path) -> Iterator
 
 
 @pytest.mark.parametrize("name", LIES)
-def test_a_log_that_lies_is_left_as_it_was_and_the_others_go_on(three: tuple[Peer, Peer, Peer], name: str) -> None:
+def test_a_log_that_lies_is_left_as_it_was_and_the_others_go_on(
+    three: tuple[Peer, Peer, Peer], name: str
+) -> None:
     pattern, give, code = LIES[name]
     us, ee, nl = three
     size = nl.log(us).size
@@ -228,7 +235,9 @@ def test_a_mirror_that_lags_is_no_fault(four: World) -> None:
 def heads_of(record: dict[str, str], world: World) -> list[Checkpoint]:
     """The two heads of a record of evidence, each with a signature that holds."""
     keys = [VerifierKey(record["origin"], k.key) for k in world.roster.keys_of("US", "log")]
-    return [open_checkpoint(record[which].encode(), keys, record["origin"])[0] for which in ("older", "newer")]
+    return [
+        open_checkpoint(record[which].encode(), keys, record["origin"])[0] for which in ("older", "newer")
+    ]
 
 
 def cosigned(peer: Peer, of: Peer) -> int:
@@ -238,7 +247,9 @@ def cosigned(peer: Peer, of: Peer) -> int:
         ).scalar_one()
 
 
-@pytest.mark.parametrize(("first", "second"), [(3, 3), (3, 4), (4, 3)], ids=["same size", "larger", "smaller"])
+@pytest.mark.parametrize(
+    ("first", "second"), [(3, 3), (3, 4), (4, 3)], ids=["same size", "larger", "smaller"]
+)
 def test_a_log_with_two_histories_is_frozen_with_evidence(world: World, first: int, second: int) -> None:
     """A backup is restored, and the State goes on from it as if nothing had happened: the commonest fork."""
     us, ee, nl = world.make("US"), world.make("EE"), world.make("NL")
@@ -266,14 +277,14 @@ def test_a_log_with_two_histories_is_frozen_with_evidence(world: World, first: i
     assert {older.size, newer.size} == {first, second}
     assert older.root != newer.root
 
+    assert check_log(nl.db, nl.log(us).id, Keys.of(world.roster)).difference is None
+
     # Never cosigned again, whatever is offered, and not asked again.
     post(other, "goes on")
     other.publish()
     asked = len(nl.line.asked)
     nl.follow(other)
-    endpoint = next(
-        e for e in witnessing.witness_endpoints(world.roster, "US") if e.state == "NL"
-    )
+    endpoint = next(e for e in witnessing.witness_endpoints(world.roster, "US") if e.state == "NL")
     with pytest.raises((PeerFault, witnessing.WitnessAhead)):
         witnessing.offer_step(other.db, other.node.client, endpoint, other.node.log_id)
     assert cosigned(nl, other) == before
@@ -354,7 +365,8 @@ def test_an_expired_roster_goes_on_mirroring_and_confirms_nothing(world: World) 
     world.clock.ms = world.roster.expires * 1000 + 1
     nl.sync(us)
     assert (nl.log(us).size, cosigned(nl, us)) == (1, 0)
-    assert [w["code"] for w in nl.get("/v1/federation")["roster"]["warnings"]][0] == "roster-expired"
+    warnings = nl.get("/v1/federation")["roster"]["warnings"]
+    assert "roster-expired" in [w["code"] for w in warnings]
 
 
 def test_a_submission_for_a_log_nobody_listed_is_refused(world: World) -> None:
@@ -375,7 +387,9 @@ def test_a_mirror_whose_store_was_damaged_does_not_accuse_the_origin(world: Worl
     with nl.db.write() as session:
         frontier = bytearray(nl.log(us).frontier)
         frontier[-1] ^= 1
-        session.execute(update(LogRow).where(LogRow.origin == origin_of("US")).values(frontier=bytes(frontier)))
+        session.execute(
+            update(LogRow).where(LogRow.origin == origin_of("US")).values(frontier=bytes(frontier))
+        )
     post(us, "two")
     us.publish()
     with pytest.raises(CorruptLeaves):
@@ -451,10 +465,22 @@ def _floods_the_header(connection: socket.socket, over: threading.Event) -> None
         (_floods_the_header, PeerUnreachable),
         (_says(b"220 mail.example ESMTP\r\n"), PeerUnreachable),
         (_says(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nshort"), PeerUnreachable),
-        (_says(b"HTTP/1.1 301 Moved\r\nlocation: http://127.0.0.1:1/\r\ncontent-length: 0\r\n\r\n"), PeerAnswerRefused),
+        (
+            _says(b"HTTP/1.1 301 Moved\r\nlocation: http://127.0.0.1:1/\r\ncontent-length: 0\r\n\r\n"),
+            PeerAnswerRefused,
+        ),
         (_says(b""), PeerUnreachable),
     ],
-    ids=["hangs", "trickles", "floods", "floods the header", "is no web server", "breaks off", "redirects", "hangs up"],
+    ids=[
+        "hangs",
+        "trickles",
+        "floods",
+        "floods the header",
+        "is no web server",
+        "breaks off",
+        "redirects",
+        "hangs up",
+    ],
 )
 def test_a_peer_on_the_wire_that(
     behaviour: Callable[[socket.socket, threading.Event], None], error: type[PeerFault]

@@ -63,7 +63,9 @@ class SetClock:
 
 def seeded(label: str) -> Ed25519Signer:
     """A key that is the same in every run."""
-    return Ed25519Signer(Ed25519PrivateKey.from_private_bytes(sha256(f"verbale test: {label}".encode()).digest()))
+    return Ed25519Signer(
+        Ed25519PrivateKey.from_private_bytes(sha256(f"verbale test: {label}".encode()).digest())
+    )
 
 
 def uuid7(label: str | None = None) -> str:
@@ -120,7 +122,9 @@ class Signed:
 def wire(leaf: bytes, parts: dict[str, Part]) -> Wire:
     return {
         "statement": leaf.decode(),
-        "parts": {n: {"salt": b64u_encode(p.salt), "content": b64u_encode(p.content)} for n, p in parts.items()},
+        "parts": {
+            n: {"salt": b64u_encode(p.salt), "content": b64u_encode(p.content)} for n, p in parts.items()
+        },
     }
 
 
@@ -195,7 +199,9 @@ class Bytes(httpx.SyncByteStream):
 
 def answer(status: int = 200, body: bytes | Iterator[bytes] = b"", **headers: str) -> httpx.Response:
     """An answer as a peer gives it."""
-    return httpx.Response(status, headers={n.replace("_", "-"): v for n, v in headers.items()}, stream=Bytes(body))
+    return httpx.Response(
+        status, headers={n.replace("_", "-"): v for n, v in headers.items()}, stream=Bytes(body)
+    )
 
 
 class Network:
@@ -213,7 +219,9 @@ class Network:
         if app is None:
             raise httpx.ConnectError("connection refused", request=request)
         request.read()
-        status, headers, body = asyncio.run_coroutine_threadsafe(self._call(app, request), self._loop).result(15)
+        status, headers, body = asyncio.run_coroutine_threadsafe(self._call(app, request), self._loop).result(
+            15
+        )
         return httpx.Response(status, headers=headers, stream=Bytes(body))
 
     def gather(self, requests: Sequence[httpx.Request]) -> list[httpx.Response]:
@@ -297,7 +305,9 @@ class Peer:
         return self.request("GET", path, **options).json()
 
     def post(self, signed: Signed | Wire) -> httpx.Response:
-        return self.request("POST", "/v1/notices", json=signed.wire() if isinstance(signed, Signed) else signed)
+        return self.request(
+            "POST", "/v1/notices", json=signed.wire() if isinstance(signed, Signed) else signed
+        )
 
     def must_post(self, signed: Signed) -> Signed:
         response = self.post(signed)
@@ -348,6 +358,12 @@ class Peer:
                 select(EntryRow).where(EntryRow.log_id == self.log(of).id, EntryRow.idx == index)
             ).scalar_one()
 
+    def statuses(self) -> dict[str, str]:
+        """Title → status of everything this node's own State may see, over or not."""
+        every = [("status", status) for status in ("active", "withdrawn", "expired", "erased")]
+        items = self.get("/v1/notices", params=every, headers=self.token())["items"]
+        return {item["title"]: item["status"] for item in items}
+
     def titles(self, **filters: str) -> list[str]:
         """Titles that this node's own State may see, newest first."""
         return [n["title"] for n in self.find(**filters)["items"]]
@@ -382,7 +398,9 @@ class Peer:
     def faults(self, of: Peer | str) -> dict[int, str]:
         """Index → code, as this node shows them to its own State."""
         state = of if isinstance(of, str) else of.state
-        shown = self.get("/v1/federation/faults", params={"state": state, "limit": "200"}, headers=self.token())
+        shown = self.get(
+            "/v1/federation/faults", params={"state": state, "limit": "200"}, headers=self.token()
+        )
         return {item["index"]: item["code"] for item in shown["items"]}
 
     # Malice.
@@ -446,13 +464,20 @@ class World:
         codes: Sequence[str] = ("EE", "US", "NL"),
         database: Callable[[str], str] | None = None,
     ) -> None:
-        self.directory, self.templates, self.codes, self._database = directory, templates, tuple(codes), database
+        self.directory, self.templates, self.codes, self._database = (
+            directory,
+            templates,
+            tuple(codes),
+            database,
+        )
         self.clock = SetClock()
         self.network = Network()
         self.peers: dict[str, Peer] = {}
         states = {code: self._listed(code) for code in codes}
         terms = (CentralContactTerm("NL", "2026-01-01", "2027-01-01"),)
-        self.shared_roster = SharedRoster(Roster(1, "ab" * 32, NOW + 300 * DAY, MappingProxyType(states), terms))
+        self.shared_roster = SharedRoster(
+            Roster(1, "ab" * 32, NOW + 300 * DAY, MappingProxyType(states), terms)
+        )
 
     @property
     def roster(self) -> Roster:
@@ -566,5 +591,3 @@ def everything(db: Database) -> dict[str, list[tuple[Any, ...]]]:
             table.name: sorted((tuple(row) for row in session.execute(select(table)).all()), key=repr)
             for table in Base.metadata.sorted_tables
         }
-
-

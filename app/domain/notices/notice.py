@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
@@ -35,7 +36,7 @@ MAX_ERRORS = 50
 """More than an officer mends in one go; a hostile document could otherwise yield one per member."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Notice:
     """One valid main part. `document` is the JSON as parsed: read it, never change it."""
 
@@ -114,9 +115,13 @@ class Notice:
         """The notices the body is about: what an amendment amends, what an acknowledgement acknowledges, and so on."""
         return tuple(self.main.body.all_refs())
 
+    @cached_property
+    def _parties(self) -> tuple[Party, ...]:
+        return tuple(party.party() for party in self.main.body.all_parties())
+
     def parties(self) -> tuple[Party, ...]:
         """Every party, in document order."""
-        return tuple(party.party() for party in self.main.body.all_parties())
+        return self._parties
 
     def names(self) -> tuple[tuple[str, ...], ...]:
         """For each party its names, aliases and native names as written."""
