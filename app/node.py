@@ -8,7 +8,6 @@ and `verbale worker` runs the rest.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -60,7 +59,6 @@ log = logging.getLogger(__name__)
 KEY_FILES: Final = {"log": "log.key", "witness": "witness.key", "transport": "transport.key"}
 PUBLISH_INTERVAL_S: Final = 5.0
 OFFER_INTERVAL_S: Final = 10.0
-WANTED_EVERY_S: Final = 10.0
 JOIN_S: Final = 10.0
 
 
@@ -130,6 +128,7 @@ class Node:
         self._deliveries: DeliveryLoop | None = None
         self._sequencer: Sequencer | None = None
         self._adopted: str | None = None
+        self._has_loops = False
 
     # ── opening ───────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -230,6 +229,11 @@ class Node:
         self.adopt(roster)
         return False
 
+    def reload_roster(self) -> bool:
+        """Read what the worker has adopted since."""
+        self.adopt(self.roster_client.load_local(self.clock() // 1000))
+        return False
+
     def adopt(self, roster: Roster) -> None:
         """Begin to follow and to offer to every node the roster lists. Idempotent."""
         if roster.sha256 == self._adopted:
@@ -239,8 +243,9 @@ class Node:
                 for listed in state.logs:
                     if listed.origin != self.origin:
                         self._follow(listed.origin, listed.epoch, state.code)
-            for endpoint in witnessing.witness_endpoints(roster, self.state, self.settings.witnesses):
-                self._offer_to(endpoint)
+            if self._has_loops:
+                for endpoint in witnessing.witness_endpoints(roster, self.state, self.settings.witnesses):
+                    self._offer_to(endpoint)
             self._adopted = roster.sha256
         self.client.identify(self.kid("transport", self.keys.transport))
         log.info("roster adopted", extra={"action": "roster_adopted", "version": roster.version})
@@ -253,9 +258,14 @@ class Node:
         self._sequencer.start()
         if self.settings.background:
             self.start_background()
+            return
+        # The worker fetches the roster and follows; this process reads what it kept, and witnesses what is offered here.
+        self._loops = [Loop("roster", self.reload_roster, interval_s=self.settings.roster_refresh_s)]
+        self._loops[0].start()
 
     def start_background(self) -> None:
         """Start the loops: publish, offer, follow, judge, roster, webhooks."""
+        self._has_loops = True
         publisher = Loop("publish", self.publish, interval_s=PUBLISH_INTERVAL_S)
         self._publisher = publisher
         self._loops = [
@@ -263,8 +273,12 @@ class Node:
             Loop("roster", self.refresh_roster, interval_s=self.settings.roster_refresh_s),
         ]
         self._deliveries = DeliveryLoop(self.db, self.clock, self.webhooks)
-        with contextlib.suppress(RosterMissing):  # then the roster loop adopts the first one it gets
+        try:
             self.adopt(self.roster())
+        except (
+            RosterMissing
+        ):  # a first start: without a roster nothing else can begin, so look for it at once
+            self.refresh_roster()
         for loop in self._loops:
             loop.start()
         self._deliveries.start()
@@ -399,12 +413,15 @@ class Node:
     def _follow(self, origin: str, epoch: int, state: str) -> None:
         if origin in self._followed:
             return
-        followed = Followed(self._mirror(origin, epoch, state), origin, state)
+        followed = self._followed[origin] = Followed(self._mirror(origin, epoch, state), origin, state)
+        if not self._has_loops:
+            return
         followed.follower = Loop(
             f"follow {origin}", lambda: self.follow(followed), interval_s=self.settings.follow_interval_s
         )
-        followed.judge = Loop(f"judge {origin}", lambda: self.judge(followed), interval_s=WANTED_EVERY_S)
-        self._followed[origin] = followed
+        followed.judge = Loop(
+            f"judge {origin}", lambda: self.judge(followed), interval_s=self.settings.follow_interval_s
+        )
         followed.follower.start()
         followed.judge.start()
 
@@ -547,8 +564,8 @@ class Node:
         if checkpoint.size - mirror.size > NEAR or not followed.lock.acquire(
             timeout=self.settings.peer_timeout_s / 2
         ):
-            assert followed.follower is not None  # noqa: S101 - made with it
-            followed.follower.wake()
+            if followed.follower is not None:
+                followed.follower.wake()
             return checkpoint, None
         try:
             with self.db.read() as session:

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Final
 from sqlalchemy import func, select
 
 from app.domain.encoding import b64u_decode, b64u_encode
-from app.domain.errors import InvalidSignature, Malformed, NotFound, Refused
+from app.domain.errors import InvalidSignature, NotFound, Refused
 from app.domain.judge import judge_body, judge_statement
 from app.domain.lifecycle import NoticeState
 from app.domain.lifecycle import advance as advance_life
@@ -284,6 +284,8 @@ def _verify_statement(
     try:
         path = [b64u_decode(_text(h)) for h in item["inclusion"]]
         verify_inclusion(statement.leaf_hash, index, size, path, root)
+    except ProofRefused:
+        raise
     except (Refused, TypeError) as error:
         raise ProofRefused("inclusion", f"{where}: {error}") from error
     try:
@@ -303,6 +305,8 @@ def _verify_statement(
                 for name, part in item["parts"].items()
             }
             notice = judge_body(verified, parts).notice
+        except ProofRefused:
+            raise
         except (Refused, AttributeError, KeyError, TypeError) as error:
             raise ProofRefused("commitment", f"{where}: {error}") from error
     return index, statement.kind, statement.iat, statement.kid, notice
@@ -310,5 +314,5 @@ def _verify_statement(
 
 def _text(value: object) -> str:
     if not isinstance(value, str) or (not value.isprintable() and "\n" not in value):
-        raise Malformed("A text is missing or cannot be read.")
+        raise ProofRefused("format", "a text is missing or cannot be read.")
     return value

@@ -1,7 +1,7 @@
 """aics-tlog, another author's client of C2SP logs, against our log, its mirror, its witnesses and the proofs we send.
 
 It needs a newer Python than our nodes do, so it has an environment of its own, which `scripts/aics_tlog.sh` makes where it
-can. Where it cannot, these tests say that they were skipped; what they check, Go's packages check too.
+can. Where it cannot, these tests say that they were skipped; what they check, Go's packages and openssl check too.
 """
 
 import json

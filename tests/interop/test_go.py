@@ -45,7 +45,7 @@ def sumdb(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(sumdb: Path, url: str, key: str, heads: Sequence[int | Path]) -> subprocess.CompletedProcess[str]:
-    command = [sumdb, url, key, *map(str, heads)]
+    command = [str(sumdb), url, key, *(str(head) for head in heads)]
     environment = {n: v for n, v in os.environ.items() if not n.lower().endswith("_proxy")}
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
 
@@ -64,7 +64,7 @@ def _submissions(live: Live, directory: Path) -> list[Path]:
 def test_go_opens_the_heads_and_proves_every_entry(
     live: Live, sumdb: Path, log_vkey: str, tmp_path: Path, at: str
 ) -> None:
-    heads = [*live.sizes, *_submissions(live, tmp_path)]
+    heads: list[int | Path] = [*live.sizes, *_submissions(live, tmp_path)]
     done = run(sumdb, live.log if at == "EE" else live.mirror(at), log_vkey, heads)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == f"{live.origins['EE']}: 700 entries, {len(heads)} earlier heads, 4 tiles\n"

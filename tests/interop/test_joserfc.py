@@ -13,6 +13,8 @@ from tests.interop.live import Live, bent, flip, roster_keys
 from tests.interop.served import ServedLog
 
 ALGORITHMS = ["Ed25519", "ES256"]
+REFUSALS = (JoseError, KeyError, ValueError)
+"""Its own errors; and where a changed byte is in the header, a kid nobody has, or what is no base64 or no JSON any more."""
 
 
 def _text(raw: bytes) -> str:
@@ -27,8 +29,8 @@ def keys(documents: dict[str, Any]) -> dict[str, Key]:
         if alg == "Ed25519":
             found[kid] = OKPKey.import_key({"kty": "OKP", "crv": "Ed25519", "x": _text(raw)})
         else:
-            jwk = {"kty": "EC", "crv": "P-256", "x": _text(raw[1:33]), "y": _text(raw[33:])}
-            found[kid] = ECKey.import_key(jwk)
+            x, y = _text(raw[1:33]), _text(raw[33:])
+            found[kid] = ECKey.import_key({"kty": "EC", "crv": "P-256", "x": x, "y": y})
     return found
 
 
@@ -51,7 +53,7 @@ def test_joserfc_verifies_every_leaf_under_the_keys_of_the_served_roster(
 
 
 @pytest.mark.parametrize("index", [0, 694, 695, 699], ids=["issue", "amend", "withdraw", "es256"])
-def test_joserfc_refuses_a_leaf_with_one_flipped_bit_wherever_it_is(
+def test_joserfc_refuses_a_leaf_with_one_other_character_wherever_it_is(
     leaves: list[bytes], keys: dict[str, Key], index: int
 ) -> None:
     leaf = leaves[index]
@@ -60,7 +62,7 @@ def test_joserfc_refuses_a_leaf_with_one_flipped_bit_wherever_it_is(
         if leaf[place : place + 1] == b"." or leaf[place + 1 : place + 2] == b".":
             continue
         bad = leaf[:place] + (b"A" if leaf[place : place + 1] != b"A" else b"B") + leaf[place + 1 :]
-        with pytest.raises((JoseError, KeyError, ValueError)):
+        with pytest.raises(REFUSALS):
             verify(bad, keys)
 
 
@@ -69,7 +71,7 @@ def test_joserfc_refuses_a_bundle_that_was_altered_on_the_way(live: Live, keys: 
         bundle = log.leaves(256)
     for leaf in bundle[:255]:
         verify(leaf, keys)
-    with pytest.raises(JoseError):
+    with pytest.raises(REFUSALS):
         verify(bundle[255], keys)
 
 
