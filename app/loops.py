@@ -76,6 +76,8 @@ class Loop:
                     self._beat = time.monotonic()
                 self.failures = 0
             except Exception as error:  # whatever it was, the loop goes on
+                if self._stopping.is_set():
+                    break  # connections are closed under a step that was under way: that is no fault
                 self.failures += 1
                 pause = min(
                     FIRST_PAUSE_S * 2 ** min(self.failures - 1, 10),

@@ -17,7 +17,8 @@ import secrets
 import socket
 import statistics
 import time
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -33,7 +34,7 @@ from app.keyfiles import load_private
 from app.statements import sign_notice
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from app.domain.keys import Signer
 
@@ -54,6 +55,10 @@ _BASE: Final[dict[str, Any]] = {
     "summary": "An invented denial, made to measure with.",
     "contact": {"role": "contact point", "office": "Bench", "email": "bench@ee.verbale.example"},
 }
+
+
+Progress = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
+"""Opens a progress bar: what is done, and how much of it there is."""
 
 
 class BenchFailed(NodeFault):
@@ -219,7 +224,13 @@ def _family(pid: int) -> list[int]:
 
 
 def run(
-    directory: Path, notices: int, *, database_url: str, live: int, say: Callable[[str], None], progress: Any
+    directory: Path,
+    notices: int,
+    *,
+    database_url: str,
+    live: int,
+    say: Callable[[str], None],
+    progress: Progress,
 ) -> Result:
     """Measure everything once, in `directory`, which must be empty."""
     overrides: dict[str, dict[str, object]] = {"EE": {}, "NL": {}}
@@ -280,7 +291,7 @@ def _measure_catch_up(
     origin_node: FoundedNode,
     process: NodeProcess,
     notices: int,
-    progress: Any,  # noqa: ANN401 - a context manager factory
+    progress: Progress,
 ) -> None:
     """From the moment the node answers until all is proven, and until all is judged and shown."""
     began = time.perf_counter()

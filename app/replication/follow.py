@@ -209,8 +209,10 @@ def advance(
         with db.write() as session:
             _set_head(db, session, log_id, checkpoint, note, now=clock())
         grew = True
-    with db.write() as session:
-        collect_cosignatures(db, session, log_id, checkpoint.size, note, roster)
+    if (
+        grew or checkpoint.size <= mirror.size
+    ):  # otherwise another worker was here first, and nothing was compared
+        collect_cosignatures(db, log_id, checkpoint.size, note, roster)
     return grew
 
 

@@ -152,4 +152,5 @@ def test_too_much_at_once_is_refused_and_not_piled_up(bent: Bench) -> None:
         sequencer.submit([one] * MAX_QUEUED)
     db.gate.set()
     waiting.result(10)
-    assert len(sequencer.submit([one] * 3).result(10)) == 3  # what was refused is not counted for ever
+    assert len(sequencer.submit([one] * 3).result(10)) == 3
+    assert sequencer._queued == 0  # neither what was refused nor what was stored counts for ever

@@ -178,6 +178,8 @@ def served(federation: Federation, state: str) -> Iterator[Node]:
     thread.start()
     try:
         wait_until(lambda: server.started)
+        url = node.settings.public_url
+        wait_until(lambda: httpx.get(f"{url}/health/ready").status_code == 200)  # the roster is there
         yield node
     finally:
         server.should_exit = True

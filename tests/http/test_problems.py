@@ -170,8 +170,7 @@ def test_every_fault_of_a_notice_is_pointed_at(node: EdgeNode) -> None:
 
 
 def test_an_extension_tells_the_current_version(node: EdgeNode) -> None:
-    error = StaleReference("There is a newer version.")
-    error.current = b"\1" * 32  # type: ignore[attr-defined]
+    error = StaleReference("There is a newer version.", "01" * 32)
     assert problems.document(error, URL)["current"] == "01" * 32
 
 
