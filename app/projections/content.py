@@ -38,6 +38,10 @@ class Content:
     columns: dict[str, Any] = field(repr=False)
     terms: tuple[tuple[str, str, int], ...] = field(repr=False)
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Travel between processes by its constructor; see `app.domain.statement.PartCommitment`."""
+        return Content, (self.type, self.tlp_rank, self.audience, self.columns, self.terms)
+
 
 def content_of(notice: Notice, raw: bytes | None = None) -> Content:
     """The content of a notice.

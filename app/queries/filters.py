@@ -331,7 +331,9 @@ PARAMETERS: Final[Mapping[str, Parameter]] = {
         "Label, for instance TLP:AMBER.",
     ),
     "text": Parameter(
-        _words, _timeless(_has_text), "Words that occur anywhere in title, summary, names or narratives."
+        _words,
+        _timeless(_has_text),
+        "Words that occur anywhere in title, summary, reference or narratives; for names use party.",
     ),
     "denied_since": Parameter(
         _date, lambda v, _: NoticeRow.denied_on >= v[0], "Denied on or after this date.", single=True

@@ -287,6 +287,7 @@ def test_a_log_with_two_histories_is_frozen_with_evidence(world: World, first: i
     endpoint = next(e for e in witnessing.witness_endpoints(world.roster, "US") if e.state == "NL")
     with pytest.raises((PeerFault, witnessing.WitnessAhead)):
         witnessing.offer_step(other.db, other.node.client, endpoint, other.node.log_id)
+    assert witnessing.cosign_head(nl.db, nl.log(other).id, nl.node.witness, now=world.clock()) is None
     assert cosigned(nl, other) == before
     assert nl.log("US").size == first
     assert len(nl.line.asked) == asked

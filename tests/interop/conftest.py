@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from tests.interop.live import STATES, Live, founded, roster_keys
+from tests.interop.live import STATES, Live, founded
 from tests.interop.served import ServedLog, vkey
-from tests.interop.stock_roster import download
+from tests.interop.stock_roster import download, only_key_of
 
 
 @pytest.fixture(scope="session")
@@ -29,8 +29,7 @@ def documents(live: Live, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
 @pytest.fixture(scope="session")
 def log_key(live: Live, documents: dict[str, Any]) -> bytes:
     """The raw Ed25519 key of EE's log."""
-    ((_, raw),) = roster_keys(documents, "EE", "log").values()
-    return raw
+    return only_key_of(documents["EE"], "log")
 
 
 @pytest.fixture(scope="session")

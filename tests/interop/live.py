@@ -13,13 +13,12 @@ import re
 import socket
 import threading
 import time
-from base64 import b64decode, b64encode
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 import httpx
 import uvicorn
@@ -33,7 +32,7 @@ from app.roster import ceremony
 from app.roster.documents import StateKey
 from app.server import make_server
 from tests import examples
-from tests.interop.served import read_submission, vkey
+from tests.interop.served import raw, read_submission, vkey
 
 STATES = ("EE", "US", "NL")
 STAGES = (1, 255, 44, 394, 6)
@@ -154,8 +153,8 @@ def fill(live: Live, author: Author, second: Author) -> None:
         amendment = examples.amendment(first["id"], first["leaf_hash"])
         withdrawal = examples.withdrawal(withdrawn["id"], withdrawn["leaf_hash"])
         last = [
-            author.sign(amendment, ref=_hash(first)),
-            author.sign(withdrawal, ref=_hash(withdrawn)),
+            author.sign(amendment, ref=raw(first["leaf_hash"])),
+            author.sign(withdrawal, ref=raw(withdrawn["leaf_hash"])),
             *(_notice(second, 1000 + i) for i in range(STAGES[-1] - 2)),
         ]
         _wait_for_witnesses(live, ee, len(receipts) + len(_post(ee, last)))
@@ -163,11 +162,6 @@ def fill(live: Live, author: Author, second: Author) -> None:
 
 def _notice(author: Author, number: int) -> bytes:
     return author.sign(examples.denied_end_user(title=f"Denied: example {number}"))
-
-
-def _hash(receipt: dict[str, str]) -> bytes:
-    text = receipt["leaf_hash"]
-    return b64decode(text + "=" * (-len(text) % 4), altchars=b"-_")
 
 
 def _post(ee: httpx.Client, lines: list[bytes]) -> list[dict[str, str]]:
@@ -312,14 +306,3 @@ def foreign_witness() -> Iterator[ForeignWitness]:
     with _serving(Witnessing) as url:
         witness.url = url
         yield witness
-
-
-def roster_keys(documents: dict[str, Any], state: str, use: str) -> dict[str, tuple[str, bytes]]:
-    """Kid → algorithm and raw public key, from State documents as a roster client downloaded them."""
-    return {
-        key["kid"]: (key["alg"], _raw(key["public"])) for key in documents[state]["keys"] if key["use"] == use
-    }
-
-
-def _raw(text: str) -> bytes:
-    return b64decode(text + "=" * (-len(text) % 4), altchars=b"-_")

@@ -110,3 +110,8 @@ def vkey(name: str, raw: bytes, kind: int = 1) -> str:
     identity = bytes([kind]) + raw
     key_id = sha256(name.encode() + b"\n" + identity).digest()[:4]
     return f"{name}+{key_id.hex()}+{b64encode(identity).decode()}"
+
+
+def raw(text: str) -> bytes:
+    """Read base64url without padding."""
+    return b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)

@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from tests.interop.live import STATES, Live, bent, flip, roster_keys
+from tests.interop.live import STATES, Live, bent, flip
 from tests.interop.served import Head, ServedLog, read_submission, vkey
+from tests.interop.stock_roster import only_key_of
 
 PROGRAM = Path(__file__).parents[2] / ".venv/aics-tlog/bin/aics-tlog"
 
@@ -34,7 +35,7 @@ def witnesses(live: Live, documents: dict[str, Any]) -> list[str]:
     """Options that require the cosignatures of all witnesses of the log."""
     keys = [live.foreign.vkey]
     for state in ("US", "NL"):
-        ((_, raw),) = roster_keys(documents, state, "witness").values()
+        raw = only_key_of(documents[state], "witness")
         keys.append(vkey(documents[state]["witness_name"], raw, kind=4))
     return [*(option for one in keys for option in ("--witness-key", one)), "--quorum", "3"]
 

@@ -15,8 +15,9 @@ from typing import Any
 
 import pytest
 
-from tests.interop.live import Live, bent, flip, roster_keys
+from tests.interop.live import Live, bent, flip
 from tests.interop.served import vkey
+from tests.interop.stock_roster import only_key_of
 
 pytestmark = pytest.mark.go
 
@@ -119,7 +120,7 @@ def test_go_refuses_a_consistency_proof_with_one_flipped_bit(
 def test_go_refuses_the_log_under_another_name_or_key(
     live: Live, sumdb: Path, documents: dict[str, Any], log_key: bytes
 ) -> None:
-    ((_, other),) = roster_keys(documents, "US", "log").values()
+    other = only_key_of(documents["US"], "log")
     for key in (vkey(live.origins["US"], log_key), vkey(live.origins["EE"], other)):
         done = run(sumdb, live.log, key, [])
         assert done.returncode == 1

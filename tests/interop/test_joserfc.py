@@ -9,8 +9,9 @@ from joserfc import jws
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, Key, OKPKey
 
-from tests.interop.live import Live, bent, flip, roster_keys
+from tests.interop.live import Live, bent, flip
 from tests.interop.served import ServedLog
+from tests.interop.stock_roster import keys_of, only_key_of
 
 ALGORITHMS = ["Ed25519", "ES256"]
 REFUSALS = (JoseError, KeyError, ValueError)
@@ -25,7 +26,7 @@ def _text(raw: bytes) -> str:
 def keys(documents: dict[str, Any]) -> dict[str, Key]:
     """Kid → the contact point's key, as a JWK."""
     found: dict[str, Key] = {}
-    for kid, (alg, raw) in roster_keys(documents, "EE", "notices").items():
+    for kid, (alg, raw) in keys_of(documents["EE"], "notices").items():
         if alg == "Ed25519":
             found[kid] = OKPKey.import_key({"kty": "OKP", "crv": "Ed25519", "x": _text(raw)})
         else:
@@ -76,6 +77,6 @@ def test_joserfc_refuses_a_bundle_that_was_altered_on_the_way(live: Live, keys: 
 
 
 def test_joserfc_refuses_a_leaf_under_another_key(leaves: list[bytes], documents: dict[str, Any]) -> None:
-    ((_, raw),) = roster_keys(documents, "US", "notices").values()
+    raw = only_key_of(documents["US"], "notices")
     with pytest.raises(JoseError):
         verify(leaves[0], {"EE/cp/1": OKPKey.import_key({"kty": "OKP", "crv": "Ed25519", "x": _text(raw)})})

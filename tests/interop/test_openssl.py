@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from tests.interop.live import Live, flip, roster_keys
+from tests.interop.live import Live, flip
 from tests.interop.served import Head, ServedLog
+from tests.interop.stock_roster import only_key_of
 
 ED25519_SPKI = bytes.fromhex("302a300506032b6570032100")
 """What comes before the 32 bytes of an Ed25519 key in a SubjectPublicKeyInfo (RFC 8410)."""
@@ -45,7 +46,7 @@ def test_openssl_verifies_the_cosignatures_of_the_other_states(
 ) -> None:
     head = served.head(live.sizes[-1])
     for state in ("US", "NL"):
-        ((_, key),) = roster_keys(documents, state, "witness").values()
+        key = only_key_of(documents[state], "witness")
         value = head.signature_of(documents[state]["witness_name"])
         at = int.from_bytes(value[:8], "big")
         message = b"cosignature/v1\ntime %d\n" % at + head.text
@@ -76,6 +77,6 @@ def test_openssl_refuses_a_head_that_was_bent(
 def test_openssl_refuses_a_head_under_the_key_of_another_log(
     live: Live, served: ServedLog, documents: dict[str, Any], tmp_path: Path
 ) -> None:
-    ((_, other),) = roster_keys(documents, "US", "log").values()
+    other = only_key_of(documents["US"], "log")
     head = served.head()
     assert not verifies(other, head.text, head.signature_of(live.origins["EE"]), tmp_path)

@@ -1,0 +1,92 @@
+"""A flood judged by worker processes has the same outcomes as a trickle judged by threads."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterator
+from typing import Any
+
+import orjson
+import pytest
+
+from app.domain.errors import InvalidNotice, StaleReference, VerbaleError
+from app.judging import Context, Judged, Judges, MirroredLeaf
+from tests import examples
+from tests.db.own_log import EE, ORIGIN, ROSTER
+from tests.federation.world import NOW, Officer, seeded
+
+CONTEXT = Context(ORIGIN, ROSTER, NOW)
+
+
+@pytest.fixture(scope="module")
+def judges() -> Iterator[Judges]:
+    made = Judges(processes=1)
+    yield made
+    made.close()
+
+
+def posts() -> list[bytes]:
+    """Good ones and bad ones, enough for several pieces."""
+    good = [EE.sign(examples.best_practice(issuer="EE", title=f"Practice {n}")) for n in range(140)]
+    stranger = Officer("EE", seeded("a stranger"))
+    bad = stranger.sign(examples.best_practice(issuer="EE"))
+    wrong = EE.sign(examples.denied_end_user(issuer="EE", body={"reasons": ["NO SUCH REASON"]}))
+    lines = [orjson.dumps(one.wire()) for one in (*good, bad, wrong)]
+    return [*lines[:70], b"{not json", *lines[70:]]
+
+
+def outcome(one: Judged | VerbaleError) -> Any:
+    if isinstance(one, VerbaleError):
+        return one.code, str(one), getattr(one, "errors", None)
+    return one.statement, one.issuer, dict(one.parts), one.content
+
+
+def test_processes_and_threads_judge_posts_alike(judges: Judges) -> None:
+    lines = posts()
+    by_threads = judges.posts(lines, CONTEXT)
+    by_processes = judges.posts(lines, CONTEXT, flood=True)
+    assert judges._workers is not None
+    assert [outcome(one) for one in by_processes] == [outcome(one) for one in by_threads]
+    codes = {one.code for one in by_threads if isinstance(one, VerbaleError)}
+    assert codes == {"invalid-signature", "invalid-notice", "malformed-json"}
+
+
+def test_processes_and_threads_judge_leaves_alike(judges: Judges) -> None:
+    leaves = []
+    for index, raw in enumerate(posts()):
+        if index == 70:
+            leaves.append(MirroredLeaf(index, b"\0" * 32, b"no leaf", NOW * 1000))
+            continue
+        wire = orjson.loads(raw)
+        given = orjson.dumps({"origin": ORIGIN, "index": index, "parts": wire["parts"]})
+        body = (given, None, b"rubbish")[index % 3]
+        leaves.append(
+            MirroredLeaf(
+                index, b"\0" * 32, wire["statement"].encode(), NOW * 1000, body, withheld=index % 6 == 1
+            )
+        )
+    by_threads = judges.leaves(leaves, CONTEXT)
+    by_processes = judges.leaves(leaves, CONTEXT, flood=True)
+    plain = [
+        [(a.index, a.statement, a.fault and a.fault.code, a.parts, a.content, a.body_state) for a in some]
+        for some in (by_threads, by_processes)
+    ]
+    assert plain[0] == plain[1]
+    assert {a.body_state for a in by_threads} == {"held", "absent", "wanted", "none"}
+
+
+def test_a_worker_that_is_killed_costs_nothing_but_time(judges: Judges) -> None:
+    lines = posts()
+    judges.posts(lines[:1], CONTEXT, flood=True)
+    workers = judges._workers
+    assert workers is not None
+    for process in list(workers._processes.values()):
+        process.kill()
+    again = judges.posts(lines, CONTEXT, flood=True)
+    assert [outcome(one) for one in again] == [outcome(one) for one in judges.posts(lines, CONTEXT)]
+
+
+def test_refusals_travel_between_processes_as_what_they_are() -> None:
+    for error in (InvalidNotice([("/body", "wrong")]), StaleReference("newer", "ab" * 32)):
+        copy = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own
+        assert (type(copy), str(copy), copy.__dict__) == (type(error), str(error), error.__dict__)
