@@ -112,5 +112,18 @@ async def principal_of(request: Request) -> Principal:
     )
 
 
+async def reader_of(request: Request) -> Principal:
+    """The caller of a route that reads: a token needs the scope `read`; whoever sends none reads what is public.
+
+    Raises:
+        NotAuthenticated, NotAllowed: see `principal_of`; or the scope is missing.
+    """
+    principal = await principal_of(request)
+    if principal.kind != "anonymous":
+        principal.require("read")
+    return principal
+
+
 CurrentNode = Annotated[Node, Depends(node_of)]
 CurrentPrincipal = Annotated[Principal, Depends(principal_of)]
+CurrentReader = Annotated[Principal, Depends(reader_of)]

@@ -14,13 +14,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from sqlalchemy import select, update
+from sqlalchemy import select
 from starlette.concurrency import run_in_threadpool
 
 from app import migrations
 from app.clock import Clock, system_clock
 from app.db import Database
-from app.domain.errors import NodeFault, PeerFault, RosterMissing, UnsafeKeyFile, VerbaleError
+from app.domain.errors import NodeFault, NotAllowed, PeerFault, RosterMissing, UnsafeKeyFile, VerbaleError
 from app.intake import Intake, Sequencer, merge
 from app.judging import Judges
 from app.keyfiles import FileSigner, load_private
@@ -31,13 +31,23 @@ from app.notify.setup import WebhookSetup
 from app.record import Receipt
 from app.replication import remote
 from app.replication import witness as witnessing
+from app.replication.bodies import Given
 from app.replication.client import PeerClient, mirror_url
-from app.replication.follow import NEAR, CheckpointFork, StaleHead, advance, follow_step, read_followed
+from app.replication.follow import (
+    NEAR,
+    CheckpointFork,
+    StaleHead,
+    advance,
+    follow_step,
+    freeze,
+    read_followed,
+)
 from app.replication.signatures import authenticate_peer, target
 from app.replication.witness import WitnessEndpoint, WitnessIdentity
 from app.roster import RosterClient
+from app.tlog.note import parse as parse_note
 from app.tlog.publish import publish_step
-from app.tlog.witness import Submission
+from app.tlog.witness import CheckpointForked, Submission
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,7 +60,6 @@ if TYPE_CHECKING:
     from app.domain.signed import SignedNotice
     from app.gate import Principal
     from app.judging import Judged
-    from app.replication.bodies import Given
     from app.settings import Settings
     from app.tlog.checkpoint import Checkpoint
 
@@ -60,6 +69,8 @@ KEY_FILES: Final = {"log": "log.key", "witness": "witness.key", "transport": "tr
 PUBLISH_INTERVAL_S: Final = 5.0
 OFFER_INTERVAL_S: Final = 10.0
 JOIN_S: Final = 10.0
+MAX_OTHER_HOLDERS: Final = 3
+"""Nodes asked for a body when its issuer does not answer: a storm of requests would help nobody."""
 
 
 class LogNotInitialised(NodeFault):
@@ -492,14 +503,19 @@ class Node:
         return False
 
     def _after_growth(self, followed: Followed, *, grew: bool) -> None:
-        if self.roster_is_fresh():
-            self._cosign(followed.log_id)
         if grew and followed.judge is not None:
             followed.judge.wake()
+        if self.roster_is_fresh():
+            self._cosign(followed.log_id)
 
     def _cosign(self, log_id: int) -> None:
         with self.db.read() as session:
-            head = session.execute(select(LogRow.head_size).where(LogRow.id == log_id)).scalar_one()
+            origin, head = session.execute(
+                select(LogRow.origin, LogRow.head_size).where(LogRow.id == log_id)
+            ).one()
+        listed = self.roster().log(origin)
+        if listed is None or listed.status != "active":
+            return  # mirrored on, since history stays provable; confirmed no more
         if witnessing.cosignature_line(self.db, log_id, head, self.witness.name) is None:
             witnessing.cosign_head(self.db, log_id, self.witness, now=self.clock())
 
@@ -513,10 +529,7 @@ class Node:
         """Judge what is new of a log; when nothing is, ask again for bodies that are missing."""
 
         def bodies(indexes: Sequence[int]) -> Given | None:
-            node_url = self.roster().states[followed.state].url
-            return (
-                None if node_url is None else remote.ask_node(self.client, node_url, followed.origin, indexes)
-            )
+            return self._ask_for_bodies(followed, indexes)
 
         judged = remote.judge_step(
             self.db,
@@ -544,6 +557,34 @@ class Node:
             self.wake_deliveries()
         return last is not None
 
+    def _ask_for_bodies(self, followed: Followed, indexes: Sequence[int]) -> Given | None:
+        """Ask the issuer; if it cannot be reached, other nodes, any of which may hold a body and give it to whom it is for.
+
+        Only the issuer's silence about a body means that it is not for this State: another node may simply not hold it.
+        """
+        roster = self.roster()
+        url = roster.states[followed.state].url
+        given = None if url is None else remote.ask_node(self.client, url, followed.origin, indexes)
+        if given is not None:
+            return given
+        others = [s.url for s in roster.nodes() if s.url and s.code not in (self.state, followed.state)]
+        for other in others[:MAX_OTHER_HOLDERS]:
+            given = remote.ask_node(self.client, other, followed.origin, indexes)
+            if given is not None and given.lines:
+                return Given(given.lines, frozenset())
+        return None
+
+    def _keep_offered_fork(self, origin: str, offered: bytes) -> None:
+        """A log offered a second root for a size this witness has cosigned: keep both heads and freeze it here."""
+        followed = self._followed.get(origin)
+        if followed is None:
+            return
+        with self.db.read() as session:
+            mirror = read_followed(session, followed.log_id)
+        evidence_dir = self.settings.data_dir / "evidence"
+        fork = freeze(self.db, mirror, parse_note(offered), evidence_dir, now=self.clock())
+        witnessing.set_log_error(self.db, followed.log_id, fork, now=self.clock())
+
     # ── as a witness ──────────────────────────────────────────────────────────────────────────────────────────────
 
     def take_submission(self, submission: Submission) -> tuple[Checkpoint, bytes | None]:
@@ -552,10 +593,17 @@ class Node:
         Raises:
             See `app.replication.witness.open_submission` and `app.tlog.witness`.
         """
-        identity = self.witness
-        log_id, checkpoint, note = witnessing.open_submission(
-            self.db, submission, self.roster(), identity.name
-        )
+        identity, roster = self.witness, self.roster()
+        try:
+            log_id, checkpoint, note = witnessing.open_submission(self.db, submission, roster, identity.name)
+        except CheckpointForked as fork:
+            self._keep_offered_fork(fork.offered.origin, submission.checkpoint)
+            raise
+        listed = roster.log(checkpoint.origin)
+        if listed is None or listed.status != "active":
+            raise NotAllowed(
+                f"The roster lists {checkpoint.origin} as {listed.status if listed else 'unknown'}."
+            )
         followed = self._followed.get(checkpoint.origin)
         if followed is None or not self.roster_is_fresh():
             return checkpoint, None
@@ -570,14 +618,18 @@ class Node:
         try:
             with self.db.read() as session:
                 mirror = read_followed(session, log_id)
-            grew = mirror.status == "ok" and advance(
+            if mirror.status != "ok":
+                raise NotAllowed(
+                    f"{checkpoint.origin} is {mirror.status} here: it signed heads that contradict each other."
+                )
+            grew = advance(
                 self.db,
                 self.client,
                 mirror,
                 self.sources(followed)[0],
                 checkpoint,
                 note,
-                roster=self.roster(),
+                roster=roster,
                 clock=self.clock,
                 evidence_dir=self.settings.data_dir / "evidence",
             )
@@ -586,7 +638,5 @@ class Node:
             raise
         finally:
             followed.lock.release()
-        with self.db.write() as session:
-            session.execute(update(LogRow).where(LogRow.id == log_id).values(contact_at=self.clock()))
         self._after_growth(followed, grew=grew)
         return checkpoint, witnessing.cosignature_line(self.db, log_id, checkpoint.size, identity.name)

@@ -90,7 +90,9 @@ class Settings:
     log_level: str = field(default="INFO", metadata={"doc": "DEBUG, INFO, WARNING or ERROR."})
     insecure_demo: bool = field(
         default=False,
-        metadata={"doc": "Accept demo keys and plain http between peers. Never on a real node."},
+        metadata={
+            "doc": "Accept plain http between peers that are not on this machine. Never on a real node."
+        },
     )
 
     @property
@@ -206,6 +208,10 @@ def _check(settings: Settings) -> None:
     url = urlsplit(settings.public_url)
     if url.scheme not in ("https", "http") or not url.netloc or settings.public_url.endswith("/"):
         raise UnsafeSettings("public_url must be an https URL without a trailing slash.")
+    if url.path or url.query or url.fragment or url.username:
+        raise UnsafeSettings(
+            "public_url is a scheme, a host and perhaps a port, nothing more: peers sign for it as it is."
+        )
     loopback = (url.hostname or "") in ("localhost", "127.0.0.1", "::1")
     if url.scheme == "http" and not loopback and not settings.insecure_demo:
         raise UnsafeSettings("public_url is plain http on a name that is not this machine. Use https.")

@@ -10,6 +10,7 @@ A token is `vbl_<id>_<secret>`: the id is public and names it in logs, the prefi
 from __future__ import annotations
 
 import hmac
+import logging
 import re
 import secrets
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import select, update
+from sqlalchemy.exc import OperationalError
 
 from app.domain.encoding import b64u_encode
 from app.domain.errors import MalformedRequest, NotAuthenticated, NotFound
@@ -39,6 +41,8 @@ USED_EVERY_MS: Final = 60_000
 
 _SECRET_BYTES = 32
 _ID_BYTES = 9
+log = logging.getLogger(__name__)
+
 _TOKEN = re.compile(r"vbl_([0-9a-z]{18})_([A-Za-z0-9_-]{43})")
 _ALTERED = "This API token is unknown, expired or revoked. Ask this node's operator for a new one."
 
@@ -146,8 +150,13 @@ def authenticate(db: Database, text: str, *, state: str, now_ms: int) -> Princip
             raise NotAuthenticated(_ALTERED)
         token = Token.of(row)
     if token.last_used_at is None or token.last_used_at <= now_ms - USED_EVERY_MS:
-        with db.write() as session:
-            session.execute(update(ApiTokenRow).where(ApiTokenRow.id == token.id).values(last_used_at=now_ms))
+        try:
+            with db.write() as session:
+                session.execute(
+                    update(ApiTokenRow).where(ApiTokenRow.id == token.id).values(last_used_at=now_ms)
+                )
+        except OperationalError:  # a full disk must not stop reading; the time of use is only a convenience
+            log.warning("use of a token not noted", extra={"action": "token_use_not_noted"})
     return Principal("token", state, int(token.ceiling), token.scopes, token.id)
 
 

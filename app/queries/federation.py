@@ -29,8 +29,9 @@ if TYPE_CHECKING:
     from app.domain.roster import Roster, RosterKey, RosterState
     from app.gate import Principal
 
-ROSTER_WARNING_MS: Final = 14 * 86_400_000
-"""How long before its expiry the roster is warned about: administrators of several States have to meet to sign."""
+ROSTER_WARNING_MS: Final = 3 * 86_400_000
+"""How long before its expiry the roster is warned about. Its timestamp lives seven days and is renewed daily, so three days
+left means that nobody has renewed it for four. `verbale roster check` warns earlier of what takes a ceremony."""
 
 SKEW_WARNING_MS: Final = 60_000
 """Above a minute something is wrong with a clock; statements more than five minutes ahead are refused."""

@@ -187,19 +187,23 @@ def advance(
                 else _root_at(session, log_id, checkpoint.size)
             )
         if ours is not None and ours != checkpoint.root:
-            _freeze(db, mirror, note, evidence_dir, now=clock())
+            raise freeze(db, mirror, note, evidence_dir, now=clock())
         if checkpoint.size < mirror.head_size:
             raise StaleHead(
                 f"{source} serves size {checkpoint.size}, and {mirror.origin} has signed {mirror.head_size} before."
             )
     grew = False
     if checkpoint.size > mirror.size:
-        _note_claim(db, log_id, checkpoint.size)
         if checkpoint.size - mirror.size <= NEAR:
-            grew = _take_near(
-                db, client, mirror, source, checkpoint, note, clock=clock, evidence_dir=evidence_dir
-            )
+            try:
+                grew = _take_near(
+                    db, client, mirror, source, checkpoint, note, clock=clock, evidence_dir=evidence_dir
+                )
+            except PeerFault:
+                _note_claim(db, log_id, checkpoint.size)
+                raise
         else:
+            _note_claim(db, log_id, checkpoint.size)
             grew = _take_far(
                 db, client, mirror, source, checkpoint, note, clock=clock, evidence_dir=evidence_dir
             )
@@ -384,16 +388,14 @@ def _explain_mismatch(
             f"{source} serves tiles that do not hash to the head it serves (size {checkpoint.size})."
         )
     if mirror.head_root is not None and at_our_size.root() != mirror.head_root:
-        _freeze(db, mirror, note, evidence_dir, now=now)
+        raise freeze(db, mirror, note, evidence_dir, now=now)
     raise CorruptLeaves(f"{source} serves bundles that are not the leaves {mirror.origin} signed for.")
 
 
-def _freeze(db: Database, mirror: Followed, newer: Note, evidence_dir: Path | None, *, now: int) -> None:
-    """Keep both signed heads, stop cosigning this log, and say so.
-
-    Raises:
-        CheckpointFork: always.
-    """
+def freeze(
+    db: Database, mirror: Followed, newer: Note, evidence_dir: Path | None, *, now: int
+) -> CheckpointFork:
+    """Keep both signed heads, stop cosigning this log, and return what to say of it."""
     if evidence_dir is not None and mirror.head_note is not None:
         record = orjson.dumps(
             {
@@ -410,7 +412,7 @@ def _freeze(db: Database, mirror: Followed, newer: Note, evidence_dir: Path | No
     with db.write() as session:
         session.execute(update(LogRow).where(LogRow.id == mirror.id).values(status="frozen"))
     log.error("log forked", extra={"action": "log_forked", "origin": mirror.origin, "at": now})
-    raise CheckpointFork(
+    return CheckpointFork(
         f"{mirror.origin} has signed two heads that contradict each other. The log is frozen here at size {mirror.head_size}; both "
         "heads are kept as evidence. Tell the other States' contact points; see docs/operations.md."
     )

@@ -22,7 +22,13 @@ from app.tlog.merkle import consistency_proof
 from app.tlog.note import Note, VerifierKey
 from app.tlog.note import parse as parse_note
 from app.tlog.store import node_reader
-from app.tlog.witness import Submission, judge_submission, parse_cosignatures, parse_size_answer
+from app.tlog.witness import (
+    MalformedSubmission,
+    Submission,
+    judge_submission,
+    parse_cosignatures,
+    parse_size_answer,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -78,12 +84,13 @@ def log_keys(roster: Roster, origin: str) -> tuple[VerifierKey, ...]:
 
 
 def cosigner_keys(roster: Roster) -> dict[CosignerKey, str]:
-    """Every witness key in the roster → its State."""
+    """Every witness key in the roster that is not revoked → its State."""
     return {
         CosignerKey(state.witness_name, k.key): state.code
         for state in roster.nodes()
         if state.witness_name
         for k in roster.keys_of(state.code, "witness")
+        if k.revoked_at_index is None
     }
 
 
@@ -257,7 +264,10 @@ def offer_step(db: Database, client: PeerClient, witness: WitnessEndpoint, log_i
     status, body = _submit(client, witness, submission)
     if status == CONFLICT:
         # It cosigned another size than we remember: by pulling, or we lost its answer. Its answer says from where.
-        size = parse_size_answer(body)
+        try:
+            size = parse_size_answer(body)
+        except MalformedSubmission as error:
+            raise PeerFault(f"{witness.name} answered 409 without the size it cosigned.") from error
         if size > checkpoint.size:
             raise WitnessAhead(
                 f"{witness.name} has cosigned size {size} of {checkpoint.origin}, and this node holds {checkpoint.size}. It was "

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 
-from app.deps import CurrentNode, CurrentPrincipal
+from app.deps import CurrentNode, CurrentReader
 from app.domain.errors import InvalidFilter
 from app.queries import federation as queries
 from app.routers.notices import page_parameters
@@ -23,7 +23,7 @@ _PAGE: dict[str, Any] = {
 
 
 @router.get("", response_model_exclude_unset=True)
-def get_federation(node: CurrentNode, principal: CurrentPrincipal) -> FederationOut:
+def get_federation(node: CurrentNode, principal: CurrentReader) -> FederationOut:
     """Per log: size proven here, head, lag, skew, receipts, faults; and the roster in force."""
     roster = node.roster()
     with node.db.read() as session:
@@ -35,7 +35,7 @@ def get_federation(node: CurrentNode, principal: CurrentPrincipal) -> Federation
 def get_faults(
     request: Request,
     node: CurrentNode,
-    principal: CurrentPrincipal,
+    principal: CurrentReader,
     state: Annotated[str | None, Query(description="alpha-2")] = None,
 ) -> FaultsOut:
     """Leaves that failed judgement, with the reason. They are kept, flagged, and stop nothing."""

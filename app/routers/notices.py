@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import orjson
 from fastapi import APIRouter, Query, Request, Response
 
-from app.deps import CurrentNode, CurrentPrincipal, node_of
+from app.deps import CurrentNode, CurrentReader, node_of
 from app.domain.errors import InvalidFilter, Malformed, Refused, TooLarge, VerbaleError
 from app.domain.signed import read_signed
 from app.judging import FLOOD
@@ -247,7 +247,7 @@ def page_parameters(
 
 
 @router.get("", response_model=NoticesOut, openapi_extra={"parameters": _documented()})
-def list_notices(request: Request, node: CurrentNode, principal: CurrentPrincipal) -> Response:
+def list_notices(request: Request, node: CurrentNode, principal: CurrentReader) -> Response:
     """Find notices, newest arrival first.
 
     Values of a repeated parameter are alternatives, different parameters narrow each other. Without `status`, what is
@@ -265,7 +265,7 @@ Origin = Annotated[str | None, Query(description="the log that is meant, where t
 
 @router.get("/{notice_id}", response_model=NoticeOut)
 def get_notice(
-    notice_id: str, node: CurrentNode, principal: CurrentPrincipal, origin: Origin = None
+    notice_id: str, node: CurrentNode, principal: CurrentReader, origin: Origin = None
 ) -> Response:
     """One notice, by the id of any of its versions; withdrawn and expired ones too."""
     with node.db.read() as session:
@@ -278,7 +278,7 @@ def get_versions(
     request: Request,
     notice_id: str,
     node: CurrentNode,
-    principal: CurrentPrincipal,
+    principal: CurrentReader,
     origin: Origin = None,
 ) -> Response:
     """The signed versions of a notice, oldest first. Each body is shown only to those whom that version was for."""
@@ -291,7 +291,7 @@ def get_versions(
 
 @router.get("/{notice_id}/receipts", response_model=ReceiptsOut)
 def get_receipts(
-    notice_id: str, node: CurrentNode, principal: CurrentPrincipal, origin: Origin = None
+    notice_id: str, node: CurrentNode, principal: CurrentReader, origin: Origin = None
 ) -> Response:
     """Which States are proven to hold the notice, by cosignatures, and which acknowledged it."""
     roster = node.roster()

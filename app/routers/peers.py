@@ -11,19 +11,34 @@ from sqlalchemy import select
 from starlette.concurrency import run_in_threadpool
 
 from app.deps import CurrentNode, CurrentPrincipal
-from app.domain.errors import NotAllowed, NotFound
+from app.domain.errors import Malformed, NotAllowed, NotFound, VerbaleError
 from app.limits import read_body, too_large
 from app.models import CosignatureRow, HeadRow, LogRow
+from app.problems import MEDIA_TYPE, base_url, encode
 from app.replication.bodies import give, parse_request
-from app.tlog.note import Note, parse_signature_lines
+from app.replication.follow import CheckpointFork
+from app.tlog.merkle import InvalidConsistencyProof
+from app.tlog.note import InvalidNoteSignature, NoKnownSignature, Note, parse_signature_lines
 from app.tlog.note import parse as parse_note
-from app.tlog.witness import MAX_SUBMISSION_SIZE, SIZE_TYPE, OldSizeMismatch, Submission, encode_size
+from app.tlog.witness import (
+    MAX_SUBMISSION_SIZE,
+    SIZE_TYPE,
+    CheckpointForked,
+    OldSizeMismatch,
+    Submission,
+    encode_size,
+)
 
 router = APIRouter(tags=["nodes"])
 
 TEXT: Final = "text/plain; charset=utf-8"
 MAX_BODIES_REQUEST: Final = 256 * 2**10
 RETRY_AFTER_S: Final = 2
+_WITNESS_STATUS: Final[tuple[tuple[tuple[type[VerbaleError], ...], int], ...]] = (
+    ((NoKnownSignature, InvalidNoteSignature, NotAllowed), 403),
+    ((InvalidConsistencyProof, CheckpointForked, CheckpointFork), 422),
+    ((Malformed,), 400),
+)
 _EVIDENCE: Final = re.compile(r"[0-9a-f]{64}")
 
 
@@ -38,6 +53,11 @@ async def add_checkpoint(request: Request, node: CurrentNode) -> Response:
         _, line = await run_in_threadpool(node.take_submission, Submission.parse(raw))
     except OldSizeMismatch as mismatch:
         return Response(encode_size(mismatch.size), 409, media_type=SIZE_TYPE)
+    except VerbaleError as error:
+        # What C2SP tlog-witness gives each refusal; elsewhere in this API the same errors may have other statuses.
+        status = next((status for kinds, status in _WITNESS_STATUS if isinstance(error, kinds)), None)
+        document, status = encode(error, base_url(request), status)
+        return Response(document, status, media_type=MEDIA_TYPE)
     if line is None:
         return Response(
             "The leaves are being fetched; offer the checkpoint again.\n",

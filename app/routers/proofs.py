@@ -5,7 +5,7 @@ from __future__ import annotations
 import orjson
 from fastapi import APIRouter, Response
 
-from app.deps import CurrentNode, CurrentPrincipal
+from app.deps import CurrentNode, CurrentReader
 from app.proofs import make_proof
 from app.queries import notices as queries
 from app.routers.notices import Origin
@@ -14,9 +14,7 @@ router = APIRouter(prefix="/v1/notices", tags=["notices"])
 
 
 @router.get("/{notice_id}/proof", response_class=Response)
-def get_proof(
-    notice_id: str, node: CurrentNode, principal: CurrentPrincipal, origin: Origin = None
-) -> Response:
+def get_proof(notice_id: str, node: CurrentNode, principal: CurrentReader, origin: Origin = None) -> Response:
     """One JSON file that `verbale verify` checks offline against a pinned roster root; see `docs/protocol.md`."""
     with node.db.read() as session:
         notice = queries.get(session, principal, notice_id, origin=origin, now_ms=node.clock())

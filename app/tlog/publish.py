@@ -7,7 +7,7 @@ without a note; the next step signs that same root.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from sqlalchemy import select, update
 
@@ -23,9 +23,6 @@ if TYPE_CHECKING:
 
     from app.db import Database
     from app.domain.keys import Signer
-
-REFRESH_MS: Final = 600_000
-"""An unchanged head is offered again after ten minutes: a quiet log then still gives fresh receipts."""
 
 
 def publish_step(db: Database, log_id: int, signer: Signer, *, now: int) -> Checkpoint | None:

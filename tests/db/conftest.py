@@ -1,6 +1,7 @@
 """Worlds whose US node is on the engine under test."""
 
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +10,8 @@ import pytest
 
 from app.settings import load
 from app.setup import begin_log
+from tests import pg
+from tests.db.own_log import begin
 from tests.federation.world import World, make_template
 
 
@@ -35,3 +38,27 @@ def world(tmp_path: Path, node_templates: Path, database_url: str) -> Iterator[W
 
     with closing(World(tmp_path / "world", node_templates, database=database)) as made:
         yield made
+
+
+@pytest.fixture(scope="session")
+def _sqlite_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("log") / "log.sqlite"
+    begin(f"sqlite:///{path}")[0].dispose()
+    return path
+
+
+@pytest.fixture(scope="session")
+def _postgresql_log(postgres_dsn: str) -> Iterator[str]:
+    url = pg.create_database(postgres_dsn, None)
+    begin(url)[0].dispose()
+    yield url
+    pg.drop_database(url)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def log_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of a database with an empty own log of EE and nothing else, on each engine; a copy, which is quick."""
+    if request.param == "sqlite":
+        return f"sqlite:///{shutil.copy(request.getfixturevalue('_sqlite_log'), tmp_path / 'log.sqlite')}"
+    fresh: Callable[[str | None], str] = request.getfixturevalue("fresh_pg_database")
+    return fresh(request.getfixturevalue("_postgresql_log"))

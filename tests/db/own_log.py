@@ -49,6 +49,13 @@ def begin(database_url: str) -> tuple[Database, int]:
     return db, add_log(db, ORIGIN, own=True)
 
 
+def open_log(log_url: str) -> tuple[Database, int]:
+    """The log that the fixture `log_url` has begun; (database, row id)."""
+    db = Database(log_url)
+    with db.read() as session:
+        return db, session.execute(select(LogRow.id).where(LogRow.origin == ORIGIN)).scalar_one()
+
+
 def add_log(db: Database, origin: str, *, own: bool = False) -> int:
     with db.write() as session:
         row = LogRow(

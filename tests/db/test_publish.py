@@ -18,7 +18,7 @@ from app.tlog.merkle import Frontier, tree_root
 from app.tlog.note import VerifierKey
 from app.tlog.publish import publish_step
 from app.tlog.store import node_reader
-from tests.db.own_log import LOG, ORIGIN, begin, check_whole, heads, log_row, notice, record
+from tests.db.own_log import LOG, ORIGIN, check_whole, heads, log_row, notice, open_log, record
 from tests.federation.world import NOW
 
 
@@ -45,8 +45,8 @@ class Crash(Exception):
 
 
 @pytest.fixture
-def log(database_url: str) -> Iterator[tuple[Database, int]]:
-    db, log_id = begin(database_url)
+def log(log_url: str) -> Iterator[tuple[Database, int]]:
+    db, log_id = open_log(log_url)
     yield db, log_id
     db.dispose()
 
@@ -147,11 +147,11 @@ def test_a_crash_between_decision_and_signature_leads_to_the_same_root(log: tupl
 
 
 def test_a_crash_between_append_and_publish_leaves_the_publishing_to_the_next_start(
-    log: tuple[Database, int], database_url: str
+    log: tuple[Database, int], log_url: str
 ) -> None:
     db, log_id = log
     record(db, log_id, [notice()])
-    again = Database(database_url)
+    again = Database(log_url)
     try:
         assert log_row(again, log_id).head_size == 0
         assert publish(again, log_id, Watched()).size == 1  # type: ignore[union-attr]

@@ -20,11 +20,11 @@ from tests.db.own_log import (
     ORIGIN,
     add_log,
     amendment,
-    begin,
     check_whole,
     erasure,
     judged,
     notice,
+    open_log,
     record,
     withdrawal,
 )
@@ -32,8 +32,8 @@ from tests.federation.world import NOW, dump, everything
 
 
 @pytest.fixture
-def log(database_url: str) -> Iterator[tuple[Database, int]]:
-    db, log_id = begin(database_url)
+def log(log_url: str) -> Iterator[tuple[Database, int]]:
+    db, log_id = open_log(log_url)
     yield db, log_id
     db.dispose()
 
@@ -130,10 +130,10 @@ def test_a_crash_before_the_commit_leaves_nothing(log: tuple[Database, int]) -> 
     assert [a.index for a in record(db, log_id, [notice()])] == [1]
 
 
-def test_writers_that_race_leave_no_gap_and_no_double(log: tuple[Database, int], database_url: str) -> None:
+def test_writers_that_race_leave_no_gap_and_no_double(log: tuple[Database, int], log_url: str) -> None:
     """Two processes on one database: each with its own engine."""
     db, log_id = log
-    other = Database(database_url)
+    other = Database(log_url)
     answers: list[Receipt] = []
 
     def write(database: Database) -> None:

@@ -14,7 +14,7 @@ from app.db import Database
 from app.domain.errors import Busy, VerbaleError
 from app.intake import MAX_QUEUED, Sequencer
 from app.record import Receipt
-from tests.db.own_log import begin, check_whole, notice
+from tests.db.own_log import check_whole, notice, open_log
 from tests.federation.world import NOW, everything
 
 
@@ -41,10 +41,10 @@ class Bent(Database):
 
 
 @pytest.fixture
-def bent(database_url: str) -> Iterator[tuple[Bent, int, Sequencer, list[int]]]:
-    db, log_id = begin(database_url)
+def bent(log_url: str) -> Iterator[tuple[Bent, int, Sequencer, list[int]]]:
+    db, log_id = open_log(log_url)
     db.dispose()
-    bent_db = Bent(database_url)
+    bent_db = Bent(log_url)
     woken: list[int] = []
     sequencer = Sequencer(bent_db, log_id, lambda: NOW * 1000, lambda: woken.append(1))
     sequencer.start()
@@ -56,14 +56,14 @@ def bent(database_url: str) -> Iterator[tuple[Bent, int, Sequencer, list[int]]]:
 Bench = tuple[Bent, int, Sequencer, list[int]]
 
 
-def test_nobody_is_answered_before_the_commit(bent: Bench, database_url: str) -> None:
+def test_nobody_is_answered_before_the_commit(bent: Bench, log_url: str) -> None:
     db, log_id, sequencer, woken = bent
     db.gate.clear()
     future = sequencer.submit([notice()])
     assert db.waiting.wait(10)
     assert not future.done()
     assert woken == []
-    other = Database(database_url)
+    other = Database(log_url)
     assert check_whole(other, log_id) == 0  # nobody else sees it either
     db.gate.set()
     (receipt,) = future.result(10)

@@ -2,10 +2,14 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from app.settings import load
+from app.setup import begin_log
+from tests import pg
 from tests.federation.world import World, make_template
 
 CODES = ("EE", "US", "NL", "JP")
@@ -41,17 +45,26 @@ def world_on_both(request: pytest.FixtureRequest, tmp_path: Path, templates: Pat
         yield made
 
 
+@pytest.fixture(scope="session")
+def _pg_templates(postgres_dsn: str, templates: Path) -> Iterator[Callable[[str], str]]:
+    """A function that gives the URL of a State's empty log on PostgreSQL, built once, to be copied."""
+    made: dict[str, str] = {}
+
+    def template(code: str) -> str:
+        if code not in made:
+            made[code] = pg.create_database(postgres_dsn, None)
+            settings = load(templates / code / "node.toml", environment={})
+            begin_log(replace(settings, database_url=made[code]))
+        return made[code]
+
+    yield template
+    for url in made.values():
+        pg.drop_database(url)
+
+
 @pytest.fixture
-def pg_node(fresh_pg_database: Callable[[str | None], str], templates: Path) -> Callable[[str], str]:
+def pg_node(
+    fresh_pg_database: Callable[[str | None], str], _pg_templates: Callable[[str], str]
+) -> Callable[[str], str]:
     """A function that makes a PostgreSQL database with the empty log of a State."""
-    from dataclasses import replace
-
-    from app.settings import load
-    from app.setup import begin_log
-
-    def make(code: str) -> str:
-        url = fresh_pg_database(None)
-        begin_log(replace(load(templates / code / "node.toml", environment={}), database_url=url))
-        return url
-
-    return make
+    return lambda code: fresh_pg_database(_pg_templates(code))

@@ -166,7 +166,7 @@ def test_bodies_nobody_asked_for_are_left_alone(pair: tuple[Peer, Peer]) -> None
     def give(asked: list[int], request: httpx.Request) -> httpx.Response:
         honest = [orjson.loads(line) for line in nl.line.honest(request).read().splitlines()]
         others = [body_line(index - 1, {"main": part()}), body_line(10**6, {"main": part()})]
-        return lines(*others, *honest, body_line(index - 2, {"main": part()}, origin_of("EE")))
+        return lines(*others, *honest, body_line(index + 7, {"main": part()}, origin_of("EE")))
 
     nl.line.rules = [when_asked(nl, "US", give)]
     nl.sync(us)
@@ -321,3 +321,34 @@ def test_an_erased_body_is_gone_everywhere_and_not_taken_again(world: World) -> 
     assert ask_as(nl, us, 0) == b""
     proof = nl.request("GET", f"/v1/notices/{signed.id}/proof", headers=nl.token())
     assert proof.status_code in (200, 404)
+
+
+def test_a_body_that_is_erased_while_it_is_on_its_way_is_not_taken(world: World) -> None:
+    us, nl = world.make("US"), world.make("NL")
+    signed = post(us, "asked for when it was erased")
+    nl.line.rules = [when_asked(nl, "US", lambda *_: answer(503))]
+    nl.sync(us)
+    assert nl.entry(us, 0).body_state == "wanted"
+    line = ask_as_if_nothing(nl, us)
+    us.must_post(us.officer.sign(None, "erase", ref=signed.hash))
+    us.publish()
+
+    def erased_meanwhile(asked: list[int], request: httpx.Request) -> httpx.Response:
+        nl.line.rules = []
+        nl.follow(us)
+        nl.judge(us)
+        return answer(200, line)
+
+    nl.line.rules = [when_asked(nl, "US", erased_meanwhile)]
+    nl.judge(us)
+    assert nl.entry(us, 0).body_state == "erased"
+    with nl.db.read() as session:
+        assert session.scalars(select(BodyRow.idx)).all() == []
+
+
+def ask_as_if_nothing(asker: Peer, of: Peer) -> bytes:
+    """The first body, past the rules that bend the asker's line."""
+    rules, asker.line.rules = asker.line.rules, []
+    given = ask_as(asker, of, 0)
+    asker.line.rules = rules
+    return given

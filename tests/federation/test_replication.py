@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from sqlalchemy import select
 
 from app.models import BodyRow, EventRow
+from app.replication.signatures import sign_request
 from tests import examples
 from tests.federation.test_bodies import ask_as
 from tests.federation.world import Peer, Signed, World, answer, dump, url_of
@@ -113,6 +114,30 @@ def test_nobody_is_shown_a_restricted_notice_without_a_credential(world: World) 
     for peer in (ee, nl):
         assert peer.get("/v1/notices")["total"] == 0
         assert peer.request("GET", f"/v1/notices/{secret.id}").status_code == 404
+
+
+def test_another_states_node_is_shown_what_its_state_may_see_and_no_more(world: World) -> None:
+    """By a request that it signs, to a node that holds all of it: here the gate alone decides."""
+    ee, us, nl = (world.make(code) for code in ("EE", "US", "NL"))
+    secret = issue(ee, "For NL only", "TLP:RED", ["NL"])
+    issue(ee, "For both", "TLP:AMBER", ["NL", "US"])
+    issue(ee, "For all")
+
+    def ask(peer: Peer, path: str) -> Any:
+        url = f"{ee.settings.public_url}{path}"
+        kid = f"{peer.state}/transport/1"
+        signed = sign_request(
+            "GET", url, b"", signer=peer.node.keys.transport, kid=kid, at=world.clock() // 1000
+        )
+        return ee.request("GET", path, headers=signed)
+
+    for peer, titles in ((us, ["For all", "For both"]), (nl, ["For all", "For both", "For NL only"])):
+        page = ask(peer, "/v1/notices").json()
+        assert [n["title"] for n in page["items"]] == titles
+        assert page["total"] == len(titles)
+    for path in ("", "/versions", "/receipts"):
+        assert ask(us, f"/v1/notices/{secret.id}{path}").status_code == 404
+        assert ask(nl, f"/v1/notices/{secret.id}{path}").status_code == 200
 
 
 @pytest.mark.parametrize("when", ["seen before", "all at once"])

@@ -123,9 +123,11 @@ class Body(Strict):
 
     def _every(self, kind: type[_Object]) -> Iterator[_Object]:
         for value in self.__dict__.values():
+            if value is None or type(value) is str:  # most members of most bodies
+                continue
             for member in value if type(value) is tuple else (value,):
                 # isinstance() of a pydantic class runs Python code at every call; the method resolution order does not.
-                if kind in type(member).__mro__:
+                if type(member) is not str and kind in type(member).__mro__:
                     yield member
 
     def _strings(self, names: tuple[str, ...]) -> Iterator[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
@@ -219,6 +219,7 @@ def _model(document: JsonValue) -> type[MainPart]:
     )
 
 
+@lru_cache(maxsize=256)  # a few versions, written a million times
 def _semver(version: str) -> tuple[int, int, int]:
     numbers = version.split(".")
     if len(numbers) != 3 or not all(n.isascii() and n.isdigit() and len(n) < 6 for n in numbers):  # noqa: PLR2004
