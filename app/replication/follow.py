@@ -59,6 +59,8 @@ log = logging.getLogger(__name__)
 
 NEAR: Final = 512
 """Up to this many new leaves are taken in one step; beyond it the hash tiles are proven first."""
+MAX_GROWTH: Final = 2**21
+"""Leaves whose hashes are proven at once: 64 MiB of tiles. A log can sign any size, and must not fill a mirror's memory."""
 WINDOW: Final = 16 * 256
 """Leaves in one transaction of a long catch-up: some megabytes in memory, whatever the distance."""
 BUNDLE: Final = 256
@@ -347,6 +349,10 @@ def _fetch_leaves(client: PeerClient, source: str, start: int, end: int, size: i
 
 def _fetch_leaf_hashes(client: PeerClient, source: str, start: int, size: int) -> bytes:
     """Leaf hashes [start, size), 32 bytes each, from tiles of level 0. Unproven until their root is compared."""
+    if size - start > MAX_GROWTH:
+        raise PeerAnswerRefused(
+            f"{source} serves a head {size - start} leaves beyond what is proven here; at most {MAX_GROWTH} are taken at once."
+        )
     found = bytearray()
     for index in range(start // BUNDLE, (size - 1) // BUNDLE + 1):
         width = bundle_width(size, index)

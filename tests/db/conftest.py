@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from sqlalchemy import make_url
 
 from app.settings import load
 from app.setup import begin_log
@@ -61,4 +62,4 @@ def log_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "sqlite":
         return f"sqlite:///{shutil.copy(request.getfixturevalue('_sqlite_log'), tmp_path / 'log.sqlite')}"
     fresh: Callable[[str | None], str] = request.getfixturevalue("fresh_pg_database")
-    return fresh(request.getfixturevalue("_postgresql_log"))
+    return fresh(make_url(request.getfixturevalue("_postgresql_log")).database)

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from sqlalchemy import make_url
 
 from app.settings import load
 from app.setup import begin_log
@@ -67,4 +68,4 @@ def pg_node(
     fresh_pg_database: Callable[[str | None], str], _pg_templates: Callable[[str], str]
 ) -> Callable[[str], str]:
     """A function that makes a PostgreSQL database with the empty log of a State."""
-    return lambda code: fresh_pg_database(_pg_templates(code))
+    return lambda code: fresh_pg_database(make_url(_pg_templates(code)).database)

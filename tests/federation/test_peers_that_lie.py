@@ -203,9 +203,21 @@ def test_a_corrupt_mirror_accuses_nobody_and_another_is_used(four: World, patter
     assert any(url.startswith(f"{url_of('NL')}/mirror/") for url in us.line.asked)
 
 
-def test_leaves_come_from_a_mirror_while_the_origin_is_down_and_bodies_when_it_is_back(four: World) -> None:
+def test_leaves_and_bodies_come_from_another_holder_while_the_origin_is_down(four: World) -> None:
     ee, us, jp = four.make("EE"), four.make("US"), four.make("JP")
     post(ee, "first")
+    jp.sync(ee)
+    down(us, "EE")
+    us.follow(ee)
+    us.judge(ee)
+    assert us.titles() == ["first"]
+
+
+def test_a_body_that_only_the_origin_may_give_waits_until_it_is_back(four: World) -> None:
+    """The other node mirrors the leaf and is no addressee: that it says nothing of the body says nothing."""
+    ee, us, jp = four.make("EE"), four.make("US"), four.make("JP")
+    main = examples.denied_end_user(issuer="EE", title="for US", tlp="TLP:RED", audience=["US"])
+    ee.must_post(ee.officer.sign(main))
     jp.sync(ee)
     down(us, "EE")
     us.follow(ee)
@@ -213,7 +225,7 @@ def test_leaves_come_from_a_mirror_while_the_origin_is_down_and_bodies_when_it_i
     assert us.entry(ee, 0).body_state == "wanted"
     us.line.rules = []
     us.judge(ee)
-    assert us.titles() == ["first"]
+    assert us.titles() == ["for US"]
 
 
 def test_a_mirror_that_lags_is_no_fault(four: World) -> None:

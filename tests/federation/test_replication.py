@@ -196,14 +196,19 @@ def test_a_widened_audience_is_shown_the_new_version_and_not_the_old(world: Worl
     assert held(us, ee) == [1]
 
 
-def test_a_patch_of_a_version_one_never_had_is_shown_as_a_fault_and_not_as_a_notice(world: World) -> None:
-    ee, us = world.make("EE"), world.make("US")
+def test_a_patch_for_more_states_is_refused_and_from_a_peer_flagged_by_all_it_is_for(world: World) -> None:
+    """The new addressee could not apply it, and whoever could must come to the same verdict."""
+    ee, us, nl = (world.make(code) for code in ("EE", "US", "NL"))
     first = issue(ee, "For NL", "TLP:RED", ["NL"])
     main = examples.amendment(first.id, first.ref, issuer="EE")
-    ee.must_post(ee.officer.sign(main, "amend", ref=first.hash))
-    us.sync(ee)
-    assert us.titles() == []
-    assert us.faults(ee) == {1: "inapplicable-amendment"}
+    wider = ee.officer.sign(main, "amend", ref=first.hash)
+    refused = ee.post(wider)
+    assert (refused.status_code, refused.json()["type"].split("#")[1]) == (422, "inapplicable-amendment")
+    ee.smuggle((wider.leaf, wider.parts))
+    for peer in (us, nl):
+        peer.sync(ee)
+        assert peer.titles() == []
+        assert peer.faults(ee) == {1: "inapplicable-amendment"}
 
 
 def test_a_withdrawal_is_seen_wherever_any_version_was(world: World) -> None:

@@ -59,6 +59,11 @@ def amended(previous: dict[str, Any] | None, amendment: Notice) -> Notice:
                 "This amendment is a merge patch and the version it patches is not at hand. Obtain that version first, or "
                 "send the full new document as replacement."
             )
+        if _addresses_more(previous.get("audience"), amendment):
+            raise InapplicableAmendment(
+                "This merge patch addresses States that the version it patches did not, and they could not apply it. Send the "
+                "full new document as replacement."
+            )
         result = _patched(previous, body.change.merge_patch or {}, amendment)
     base = result if previous is None else previous
     if result.get("type") != base.get("type") or result.get("issuer") != amendment.issuer:
@@ -76,6 +81,14 @@ def amended(previous: dict[str, Any] | None, amendment: Notice) -> Notice:
 def apply_amendment(previous: dict[str, Any] | None, amendment_main: dict[str, Any]) -> dict[str, Any]:
     """The document that `amended` gives, from documents; see there for what is raised."""
     return amended(previous, validate_main(amendment_main)).document
+
+
+def _addresses_more(before: JsonValue, amendment: Notice) -> bool:
+    """Whether the amendment is for a State that the version before was not for."""
+    if before == "ALL":
+        return False
+    now = amendment.handling.audience
+    return now == "ALL" or not now <= {*before, amendment.issuer}
 
 
 def _patched(previous: dict[str, Any], patch: dict[str, Any], amendment: Notice) -> dict[str, Any]:
