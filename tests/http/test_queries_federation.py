@@ -136,7 +136,7 @@ def test_the_own_log_shows_who_cosigned_it_and_up_to_where(client: Client, node:
 
 
 def test_a_roster_near_or_past_its_expiry_is_warned_about(client: Client, node: EdgeNode) -> None:
-    for days, code in ((3, "roster-expires-soon"), (-1, "roster-expired")):
+    for days, code in ((2, "roster-expires-soon"), (-1, "roster-expired")):
         node.the_roster = make_roster(expires=NOW_S + days * 86_400)
         assert [w["code"] for w in client.get("/v1/federation").json()["roster"]["warnings"]] == [code]
 
