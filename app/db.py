@@ -9,12 +9,13 @@ in SQLite's busy handler, which sleeps; processes that share a file meet in the 
 
 from __future__ import annotations
 
+import json
 import threading
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from sqlalchemy import create_engine, event, make_url, select, text, update
+from sqlalchemy import String, any_, bindparam, create_engine, event, func, make_url, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session, sessionmaker
 
@@ -23,8 +24,9 @@ from app.models import CounterRow
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from sqlalchemy import Engine, FromClause
+    from sqlalchemy import ColumnElement, Engine, FromClause
     from sqlalchemy.engine import URL
+    from sqlalchemy.orm.attributes import InstrumentedAttribute
     from sqlalchemy.sql.dml import Insert
 
 T = TypeVar("T")
@@ -125,6 +127,13 @@ class Database:
                         copy.write_row(row)
         finally:
             cursor.close()
+
+    def any_of(self, column: InstrumentedAttribute[Any], values: Sequence[str]) -> ColumnElement[bool]:
+        """Whether a text column has one of many values: one bound value however many there are, and one cached statement."""
+        if self.is_sqlite:
+            each = func.json_each(json.dumps(values)).table_valued("value")
+            return column.in_(select(each.c.value))
+        return column == any_(bindparam(None, list(values), type_=postgresql.ARRAY(String)))
 
     def skip_locked(self) -> dict[str, Any]:
         """Arguments for `with_for_update` that let several workers claim rows; SQLite's single writer needs none."""

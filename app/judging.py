@@ -82,6 +82,10 @@ class Judged:
     parts: Mapping[str, Part]
     content: Content | None
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Travel between processes by its constructor; see `app.domain.statement.PartCommitment`."""
+        return Judged, (self.statement, self.issuer, self.parts, self.content)
+
 
 # ── the local door ────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -42,6 +42,10 @@ class Arrival:
     body_state: str = "none"
     stored: bool = False
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Travel between processes by its constructor; see `app.domain.statement.PartCommitment`."""
+        return Arrival, tuple(getattr(self, name) for name in self.__slots__)
+
     def notice(self) -> Notice:
         """The main part, read again: only the few that act on other notices need more than their content."""
         assert self.parts is not None  # noqa: S101 - there is content

@@ -127,13 +127,16 @@ class Fold:
         )
 
     def _load_ids(self, ids: Sequence[str]) -> None:
-        for some in chunks(ids, SQLITE_VARIABLES):
-            rows = self._session.execute(
-                select(EntryRow.id, EntryRow.leaf_hash).where(
-                    EntryRow.log_id == self._log_id, EntryRow.id.in_(some), EntryRow.fault_code.is_(None)
-                )
+        if not ids:
+            return
+        rows = self._session.connection().execute(
+            select(EntryRow.__table__.c.id, EntryRow.__table__.c.leaf_hash).where(
+                EntryRow.log_id == self._log_id,
+                self._db.any_of(EntryRow.id, ids),
+                EntryRow.fault_code.is_(None),
             )
-            self._ids.update((i, bytes(h)) for i, h in rows if i is not None)
+        )
+        self._ids.update((i, bytes(h)) for i, h in rows if i is not None)
 
     def _load_notices(self, refs: Iterable[bytes]) -> None:
         roots: set[int] = set()
@@ -375,6 +378,7 @@ class Fold:
             if draft.content is not None
             for kind, term, pos in draft.content.terms
         ]
+        rows.sort()  # the table is ordered by term: neighbours go to one page
         db.bulk_insert(session, NoticeTermRow.__table__, _TERM_COLUMNS, rows)
 
     def _erase_stored(self) -> None:
