@@ -142,6 +142,17 @@ class MirroredLeaf:
     body: bytes | Mapping[str, Part] | None = None
     withheld: bool = False
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Travel between processes by its constructor; see `app.domain.statement.PartCommitment`."""
+        return MirroredLeaf, (
+            self.index,
+            self.leaf_hash,
+            self.leaf,
+            self.received_at,
+            self.body,
+            self.withheld,
+        )
+
 
 def judge_mirrored(leaf: MirroredLeaf, context: Context) -> Arrival:
     """Judge one mirrored leaf and its body, if given. Never raises VerbaleError: the verdict is a flag."""

@@ -27,17 +27,16 @@ class EntryRow(Base):
 
     __tablename__ = "entries"
     __table_args__ = (
-        # One valid statement per id and log: the constraint behind `lifecycle.check_fresh`.
+        # One valid statement per id and log: the constraint behind `lifecycle.check_fresh`, and how ids are looked up.
         Index(
-            "uq_entries_log_id_id",
-            "log_id",
+            "uq_entries_id_log_id",
             "id",
+            "log_id",
             unique=True,
             sqlite_where=text("fault_code IS NULL"),
             postgresql_where=text("fault_code IS NULL"),
         ),
         Index("ix_entries_leaf_hash", "leaf_hash"),
-        Index("ix_entries_id", "id"),
         Index("ix_entries_log_id_root_idx", "log_id", "root_idx"),
         Index(
             "ix_entries_wanted",

@@ -14,6 +14,7 @@ compares the two. Only `seq` (order of arrival at this node) and `*_at` differ b
 from __future__ import annotations
 
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
@@ -64,6 +65,8 @@ class _Draft:
 
 _NOTICE_COLUMNS: Final = tuple(column.name for column in NoticeRow.__table__.columns)
 _ENTRY_COLUMNS: Final = tuple(column.name for column in EntryRow.__table__.columns)
+_notice_row: Final = itemgetter(*_NOTICE_COLUMNS)
+_entry_row: Final = itemgetter(*_ENTRY_COLUMNS)
 _TERM_COLUMNS: Final = ("kind", "term", "log_id", "idx", "pos")
 _BODY_COLUMNS: Final = ("log_id", "idx", "part", "salt", "content", "held_at")
 NO_CONTENT: Final[dict[str, Any]] = {
@@ -322,7 +325,7 @@ class Fold:
             session,
             EntryRow.__table__,
             _ENTRY_COLUMNS,
-            [tuple(e[c] for c in _ENTRY_COLUMNS) for e in self._entries],
+            [_entry_row(entry) for entry in self._entries],
         )
         self._erase_stored()
         db.bulk_insert(session, BodyRow.__table__, _BODY_COLUMNS, self._bodies)
@@ -358,7 +361,7 @@ class Fold:
                 session,
                 NoticeRow.__table__,
                 _NOTICE_COLUMNS,
-                [tuple(d.values[c] for c in _NOTICE_COLUMNS) for d in new],
+                [_notice_row(draft.values) for draft in new],
             )
         old = [d for d in touched if not d.is_new]
         for draft in old:

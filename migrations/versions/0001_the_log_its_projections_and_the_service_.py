@@ -124,7 +124,6 @@ def upgrade() -> None:
             sqlite_where=sa.text("fault_code IS NOT NULL OR body_fault_code IS NOT NULL"),
             postgresql_where=sa.text("fault_code IS NOT NULL OR body_fault_code IS NOT NULL"),
         )
-        batch_op.create_index("ix_entries_id", ["id"], unique=False)
         batch_op.create_index("ix_entries_leaf_hash", ["leaf_hash"], unique=False)
         batch_op.create_index("ix_entries_log_id_root_idx", ["log_id", "root_idx"], unique=False)
         batch_op.create_index(
@@ -142,8 +141,8 @@ def upgrade() -> None:
             postgresql_where=sa.text("body_state = 'wanted'"),
         )
         batch_op.create_index(
-            "uq_entries_log_id_id",
-            ["log_id", "id"],
+            "uq_entries_id_log_id",
+            ["id", "log_id"],
             unique=True,
             sqlite_where=sa.text("fault_code IS NULL"),
             postgresql_where=sa.text("fault_code IS NULL"),
@@ -364,7 +363,7 @@ def downgrade() -> None:
     op.drop_table("events")
     with op.batch_alter_table("entries", schema=None) as batch_op:
         batch_op.drop_index(
-            "uq_entries_log_id_id",
+            "uq_entries_id_log_id",
             sqlite_where=sa.text("fault_code IS NULL"),
             postgresql_where=sa.text("fault_code IS NULL"),
         )
@@ -378,7 +377,6 @@ def downgrade() -> None:
         )
         batch_op.drop_index("ix_entries_log_id_root_idx")
         batch_op.drop_index("ix_entries_leaf_hash")
-        batch_op.drop_index("ix_entries_id")
         batch_op.drop_index(
             "ix_entries_faults",
             sqlite_where=sa.text("fault_code IS NOT NULL OR body_fault_code IS NOT NULL"),
