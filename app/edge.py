@@ -30,6 +30,10 @@ _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "O
 STREAMED: Final = frozenset({"/v1/notices/batch"})
 """Paths whose routes read their body as it comes and limit it themselves."""
 
+LINGER_SECONDS: Final = 2.0
+LINGER_BYTES: Final = 2**20
+"""How long, and how much, a refused caller may still send before the connection is closed under it."""
+
 HEADER_SECONDS: Final = 20.0
 """How long a header may take to arrive, and how long a new connection may say nothing."""
 
@@ -126,6 +130,8 @@ class HttpProtocol(HttpToolsProtocol):
     _header_bytes = 0
     _in_header = True
     _deadline: asyncio.TimerHandle | None = None
+    _refused = False
+    _lingered = 0  # bytes that came after a refusal
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin to wait for a first request."""
@@ -139,6 +145,13 @@ class HttpProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Take bytes; refuse a header that has too many before it is complete."""
+        if self._refused:
+            # Not closed at once: what is still on its way would then be answered by a reset, which can overtake the
+            # refusal, and the caller would never read why.
+            self._lingered += len(data)
+            if self._lingered > LINGER_BYTES:
+                self.transport.close()
+            return
         if self._in_header and self._deadline is None:
             self._expect_header()  # a kept connection that was idle: uvicorn timed that, the new header is ours
         turns = self._turns
@@ -188,13 +201,16 @@ class HttpProtocol(HttpToolsProtocol):
             self._deadline = None
 
     def _refuse(self, refusal: VerbaleError, status: int | None = None) -> None:
-        self._stop_waiting()
-        if self.transport.is_closing():
+        if self._refused or self.transport.is_closing():
             return
+        self._stop_waiting()
         base_url = f"{self.scheme}://{self.server[0]}:{self.server[1]}" if self.server else ""
         body, answered = problems.encode(refusal, base_url, status)
         head = f"HTTP/1.1 {answered} {HTTPStatus(answered).phrase}\r\ncontent-type: {problems.MEDIA_TYPE}\r\n"
         self.transport.write(
             f"{head}content-length: {len(body)}\r\nconnection: close\r\n\r\n".encode() + body
         )
-        self.transport.close()
+        self._refused = True
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self._deadline = self.loop.call_later(LINGER_SECONDS, self.transport.close)
