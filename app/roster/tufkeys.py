@@ -96,7 +96,7 @@ class SignerForTuf(TufSigner):
         cls, priv_key_uri: str, public_key: Key, secrets_handler: SecretsHandler | None = None
     ) -> TufSigner:
         """Not offered: keys are opened by `app.keyfiles`, which checks the file first."""
-        raise NotImplementedError
+        raise NotImplementedError  # securesystemslib's interface asks for it; nothing here opens a key by URI
 
     @property
     def public_key(self) -> SSlibKey:

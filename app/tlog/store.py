@@ -42,16 +42,6 @@ class StoredLog:
     frontier: Frontier
 
 
-def find_log(session: Session, origin: str) -> StoredLog | None:
-    """Read a log's state; None if this node does not keep it."""
-    row = session.execute(
-        select(LogRow.id, LogRow.origin, LogRow.state, LogRow.is_own, LogRow.size, LogRow.frontier).where(
-            LogRow.origin == origin
-        )
-    ).one_or_none()
-    return None if row is None else _stored(row)
-
-
 def lock_log(db: Database, session: Session, log_id: int) -> StoredLog:
     """Read a log's state and keep it from changing until the transaction ends."""
     db.lock_row(session, LogRow.__table__, LogRow.id == log_id)

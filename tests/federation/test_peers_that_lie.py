@@ -9,6 +9,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -16,15 +17,16 @@ import pytest
 from sqlalchemy import func, select, update
 
 from app.clock import system_clock
-from app.domain.errors import PeerFault
+from app.domain.errors import NotAllowed, PeerFault
+from app.domain.roster import LogStatus
 from app.models import CosignatureRow, HeadRow, LogRow
 from app.replication import witness as witnessing
 from app.replication.client import PeerAnswerRefused, PeerClient, PeerUnreachable
-from app.replication.follow import CheckpointFork, CorruptLeaves, StaleHead
+from app.replication.follow import MAX_GROWTH, CheckpointFork, CorruptLeaves, StaleHead, follow_step
 from app.tlog.checkpoint import Checkpoint, open_checkpoint, sign_checkpoint
 from app.tlog.fsck import Keys, check_log
 from app.tlog.note import VerifierKey
-from app.tlog.witness import Submission
+from app.tlog.witness import CheckpointForked, Submission
 from tests import examples
 from tests.federation.world import Peer, Rule, World, answer, origin_of, seeded, url_of
 
@@ -355,6 +357,81 @@ def test_a_forked_checkpoint_that_is_offered_is_not_cosigned(world: World) -> No
         witnessing.offer_step(other.db, other.node.client, endpoint, other.node.log_id)
     assert cosigned(nl, other) == before
     assert nl.log("US").size == 2
+
+
+def test_a_fork_that_is_offered_at_the_same_size_is_kept_and_freezes_the_log(world: World) -> None:
+    us, nl = world.make("US"), world.make("NL")
+    post(us, "one")
+    restore = world.back_up("US")
+    post(us, "two")
+    nl.sync(us)
+    other = restore()
+    post(other, "not two")
+    other.publish()
+    (endpoint,) = (e for e in witnessing.witness_endpoints(world.roster, "US") if e.state == "NL")
+    with pytest.raises(PeerFault, match="status 422"):
+        witnessing.offer_step(other.db, other.node.client, endpoint, other.node.log_id)
+    submission = Submission(2, (), head_note(other))
+    with pytest.raises((CheckpointForked, NotAllowed)):
+        nl.node.take_submission(submission)
+    assert nl.log("US").status == "frozen"
+    (kept,) = (nl.node.settings.data_dir / "evidence").glob("*.json")
+    record = json.loads(kept.read_bytes())
+    assert record["older"].splitlines()[1] == record["newer"].splitlines()[1] == "2"
+    assert record["older"].splitlines()[2] != record["newer"].splitlines()[2]
+
+
+def head_note(peer: Peer) -> bytes:
+    with peer.db.read() as session:
+        note = session.execute(select(LogRow.head_note).where(LogRow.is_own)).scalar_one()
+    assert note is not None
+    return bytes(note)
+
+
+@pytest.mark.parametrize("status", ["frozen", "closed"])
+def test_a_log_the_roster_lists_as_ended_is_mirrored_and_confirmed_no_more(
+    world: World, status: LogStatus
+) -> None:
+    us, nl = world.make("US"), world.make("NL")
+    post(us, "one")
+    nl.sync(us)
+    before = cosigned(nl, us)
+    (listed,) = world.roster.states["US"].logs
+    world.change_state("US", logs=(replace(listed, status=status),))
+    post(us, "two")
+    nl.sync(us)
+    assert (nl.log(us).head_size, cosigned(nl, us)) == (2, before)
+    (endpoint,) = (e for e in witnessing.witness_endpoints(world.roster, "US") if e.state == "NL")
+    with pytest.raises(PeerFault, match="status 403"):
+        witnessing.offer_step(us.db, us.node.client, endpoint, us.node.log_id)
+    assert cosigned(nl, us) == before
+
+
+def test_a_log_that_signs_an_absurd_size_costs_a_mirror_nothing(world: World) -> None:
+    """Tiles to match could be made up for ever; none is asked for."""
+    us, nl = world.make("US"), world.make("NL")
+    nl.sync(us)
+    absurd = Checkpoint(us.node.origin, MAX_GROWTH + 1_000, b"\x01" * 32)
+    note = sign_checkpoint(absurd, us.node.keys.log).encode()
+    asked: list[str] = []
+
+    def lie(request: httpx.Request) -> httpx.Response:
+        asked.append(request.url.path)
+        return answer(200, note if request.url.path.endswith("/checkpoint") else b"\x02" * 8_192)
+
+    (listed,) = world.roster.states["US"].logs
+    with peer_that(lie) as client, pytest.raises(PeerAnswerRefused, match="at most"):
+        follow_step(
+            nl.db, client, nl.log(us).id, listed.url, world.roster, clock=world.clock, evidence_dir=None
+        )
+    assert [path for path in asked if "/tile/" in path] == []
+
+
+@contextmanager
+def peer_that(lie: Callable[[httpx.Request], httpx.Response]) -> Iterator[PeerClient]:
+    client = PeerClient(system_clock, transport=httpx.MockTransport(lie))
+    yield client
+    client.close()
 
 
 def test_an_offer_is_cosigned_only_when_its_leaves_are_stored(world: World) -> None:

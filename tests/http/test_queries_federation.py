@@ -194,6 +194,23 @@ def test_faults_come_in_pages_and_by_state(client: Client, node: EdgeNode) -> No
         assert client.get(f"/v1/federation/faults?{query}").status_code == 400
 
 
+# ── scopes ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_token_reads_only_with_the_scope_to_read(client: Client, node: EdgeNode) -> None:
+    headers = token(node, scopes=["subscribe"])
+    for path in (
+        "/v1/notices",
+        "/v1/notices/x",
+        "/v1/notices/x/versions",
+        "/v1/federation",
+        "/v1/federation/faults",
+    ):
+        assert client.get(path, headers=headers).status_code == 403
+    assert client.get("/v1/notices", headers=token(node)).status_code == 200
+    assert client.get("/v1/notices").status_code == 200
+
+
 # ── probes ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
