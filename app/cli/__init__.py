@@ -45,6 +45,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "rebuild": ("app.cli.store:rebuild", "Drop every table that is a view of the logs and fold it again."),
     "db": ("app.cli.store:db", "The database's schema."),
     "demo": ("app.demo.command:demo", "A federation of four States on this machine."),
+    "drill": ("app.drill.command:drill", "Rehearse a disaster with five nodes on this machine."),
     "bench": ("app.bench.command:bench", "Measure this machine against the bare cost of signatures."),
 }
 """Name → where it is and its line in the help. A command whose module is not installed is not offered."""
