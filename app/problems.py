@@ -73,6 +73,11 @@ PROBLEMS: Final[Mapping[str, Problem]] = {
         "Nothing was changed. Try again after the time in `Retry-After`; posting the same bytes again is safe."),
     "ambiguous-id": Problem(409, "The id stands in more than one log",
         "Two States used one id. Add `?origin=` with the log that is meant; the detail names the candidates."),
+    # ── screening ──
+    "no-calendar": Problem(422, "No calendar is kept for this",
+        "Due dates are counted for Subscribing States, from 2000 to 2080, and for 1 to 30 working days."),
+    "invalid-comparison": Problem(422, "Transactions cannot be compared like this",
+        "A depth is category, group, number, paragraph or exact; a tolerance is a part from 0 to 1."),
     # ── what a notice is made of ──
     "malformed": Problem(422, "Malformed", "The bytes are not what the format asks for; the detail says where."),
     "malformed-json": Problem(422, "Not strict JSON",
