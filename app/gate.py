@@ -8,6 +8,11 @@ The two forms state one rule, and a property test holds them against each other 
     rank(tlp) <= ceiling, and
     anonymous:       the audience is ALL (and the ceiling of anonymous is CLEAR)
     State S:         S issued it, or the audience is ALL, or S is in it
+
+An event about a notice passes this rule for the notice, and besides `may_see_event`, with its SQL twin `event_visible`:
+
+    private (it names an owner):  the token that is its owner
+    about no notice:              whoever has the scope `read` or `subscribe`
 """
 
 from __future__ import annotations
@@ -15,11 +20,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
-from sqlalchemy import and_, exists, or_, select, true
+from sqlalchemy import and_, exists, false, or_, select, true
 
 from app.domain.errors import NotAllowed, NotAuthenticated
 from app.domain.handling import Tlp
-from app.models import NoticeRow, NoticeTermRow
+from app.models import EventRow, NoticeRow, NoticeTermRow
 
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement
@@ -109,3 +114,27 @@ def visible(principal: Principal) -> ColumnElement[bool]:
         )
     )
     return and_(within_ceiling, or_(NoticeRow.audience_all, NoticeRow.issuer == principal.state, addressed))
+
+
+_TOLD_OF_THE_NODE: Final[frozenset[Scope]] = frozenset({"read", "subscribe"})
+
+
+def may_see_event(principal: Principal, *, owner: str | None, of_notice: bool) -> bool:
+    """Whether `principal` may see an event, apart from what the handling of its notice says.
+
+    Args:
+        owner: id of the token whose private event it is; None: nobody's.
+        of_notice: it concerns a notice or a statement about one, so that `may_read` or `visible` decides the rest.
+    """
+    if owner is not None:
+        return principal.kind == "token" and principal.id == owner
+    return of_notice or not _TOLD_OF_THE_NODE.isdisjoint(principal.scopes)
+
+
+def event_visible(principal: Principal) -> ColumnElement[bool]:
+    """The same rule as an SQL condition on `events`. An event that names a leaf of a log concerns a notice."""
+    own = EventRow.owner == principal.id if principal.kind == "token" else false()
+    open_: ColumnElement[bool] = EventRow.owner.is_(None)
+    if _TOLD_OF_THE_NODE.isdisjoint(principal.scopes):
+        open_ = and_(open_, EventRow.idx.is_not(None))
+    return or_(own, open_)

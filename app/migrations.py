@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,8 @@ from app.domain.errors import NodeFault
 from app.models import Base
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from sqlalchemy import Connection
 
     from app.db import Database
@@ -39,7 +42,7 @@ def _config(connection: Connection | None = None) -> Config:
 
 def upgrade(database: Database, revision: str = "head") -> None:
     """Bring the schema to `revision`. Safe to run from several processes at once; a crash leaves whole migrations only."""
-    with database.engine.execution_options(verbale_write=True).connect() as connection:
+    with _connected(database) as connection:
         if not database.is_sqlite:
             connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": MIGRATION_LOCK})
         try:
@@ -54,9 +57,37 @@ def upgrade(database: Database, revision: str = "head") -> None:
 
 def downgrade(database: Database, revision: str) -> None:
     """Take the schema back to `revision`."""
-    with database.engine.execution_options(verbale_write=True).connect() as connection:
+    with _connected(database) as connection:
         command.downgrade(_config(connection), revision)
         connection.commit()
+
+
+@contextmanager
+def _connected(database: Database) -> Iterator[Connection]:
+    """A connection for migrations.
+
+    SQLite changes a column by making the table anew, and would not let go of a table that others refer to. So it checks
+    references when the migration is over, not while it runs (its own advice, "Making Other Kinds Of Table Schema
+    Changes"); a crash in between leaves the database as it was, since the migration was one transaction.
+
+    Raises:
+        NodeFault: a row refers to one that is not there.
+    """
+    with database.engine.execution_options(verbale_write=True).connect() as connection:
+        if not database.is_sqlite:
+            yield connection
+            return
+        driver = connection.connection.cursor()  # outside of any transaction, where alone this pragma works
+        driver.execute("PRAGMA foreign_keys = OFF")
+        try:
+            yield connection
+            broken = driver.execute("PRAGMA foreign_key_check").fetchmany(5)
+        finally:
+            connection.rollback()
+            driver.execute("PRAGMA foreign_keys = ON")
+            driver.close()
+        if broken:
+            raise NodeFault(f"After the migration rows refer to nothing: {broken}. Restore the backup.")
 
 
 def current_revision(database: Database) -> str | None:

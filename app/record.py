@@ -152,5 +152,5 @@ def record_mirrored(
                 arrival.fault = fault
                 arrival.body_state, arrival.parts, arrival.content = "none", None, None
         fold.add(arrival, state)
-    fold.flush(now=now, live=live, events=events)
+    fold.flush(now=now, live=live, tell=events)
     session.execute(update(LogRow).where(LogRow.id == log.id).values(judged=judged + len(arrivals)))

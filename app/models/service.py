@@ -41,15 +41,26 @@ class EventRow(Base):
             sqlite_where=text("live"),
             postgresql_where=text("live"),
         ),
+        Index(
+            "ix_events_owner",
+            "owner",
+            "seq",
+            sqlite_where=text("owner IS NOT NULL"),
+            postgresql_where=text("owner IS NOT NULL"),
+        ),
     )
 
     seq: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
-    type: Mapped[str] = mapped_column(String(40))  # notice.issued | notice.amended | notice.withdrawn | …
-    log_id: Mapped[int] = mapped_column(ForeignKey("logs.id"))
-    idx: Mapped[int] = mapped_column(BigInteger)  # leaf that caused it
+    type: Mapped[str] = mapped_column(String(40))  # out of app/domain/events.py
+    log_id: Mapped[int | None] = mapped_column(ForeignKey("logs.id"))  # None: it concerns no log
+    idx: Mapped[int | None] = mapped_column(BigInteger)  # leaf that caused it
     root_idx: Mapped[int | None] = mapped_column(BigInteger)  # notice it concerns
     at: Mapped[int] = mapped_column(BigInteger)
     live: Mapped[bool] = mapped_column(Boolean)  # False: history that a first catch-up brought
+    detail: Mapped[str | None] = mapped_column(Text)  # JSON
+    owner: Mapped[str | None] = mapped_column(String(64))  # token that alone may see it; None: see app.gate
+    tlp_rank: Mapped[int | None] = mapped_column(SmallInteger)  # handling that the erased notice had
+    audience: Mapped[str | None] = mapped_column(Text)  # as in `entries`
 
 
 class SubscriptionRow(Base):

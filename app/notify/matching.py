@@ -29,14 +29,6 @@ if TYPE_CHECKING:
 
 Statement = TypeVar("Statement", bound="Select[*tuple[Any, ...]]")
 
-EVENT_TYPES: Final = (
-    "notice.issued",
-    "notice.amended",
-    "notice.withdrawn",
-    "notice.recalled",
-    "notice.erased",
-    "acknowledgement.received",
-)
 TEST_EVENT: Final = "webhook.test"
 
 ACKNOWLEDGED: Final = "acknowledgement.received"

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from sqlalchemy import and_, func, or_, select
 
 from app.domain.errors import InvalidFilter
-from app.gate import visible
+from app.gate import event_visible, visible
 from app.models import ApiTokenRow, DeliveryRow, EventRow, LogRow, NoticeRow, SubscriptionRow
 from app.notify import matching
 from app.notify.matching import Cause
@@ -152,6 +152,7 @@ def _selected(
         EventRow.seq > subscription.fanned_seq,
         EventRow.seq <= last,
         EventRow.live,
+        event_visible(principal),
         or_(and_(*filters), told),
     )
     if types:

@@ -21,12 +21,13 @@ import orjson
 from sqlalchemy import bindparam, delete, select, update
 
 from app.db import SQLITE_VARIABLES, chunks
-from app.domain import lifecycle
+from app.domain import events, lifecycle
 from app.domain.errors import VerbaleError
 from app.domain.lifecycle import NoticeState
 from app.domain.notices import Notice, amended, validate_main
 from app.domain.statement import NOTICE_KINDS
-from app.models import BodyRow, EntryRow, EventRow, NoticeRow, NoticeTermRow
+from app.events import Event, emit
+from app.models import BodyRow, EntryRow, NoticeRow, NoticeTermRow
 from app.models.notice import UNKNOWN_TLP
 from app.projections.arrival import Arrival
 from app.projections.content import Content, content_of, terms
@@ -37,9 +38,8 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from app.db import Database
+    from app.domain.events import EventType
     from app.domain.statement import Statement
-
-EVENT_OF_KIND: Final = {"issue": "notice.issued", "amend": "notice.amended", "withdraw": "notice.withdrawn"}
 
 
 @dataclass(slots=True)
@@ -103,7 +103,7 @@ class Fold:
         self._ids: dict[str, bytes] = {}
         self._root_of_hash: dict[bytes, int] = {}
         self._erased: list[int] = []
-        self._events: list[tuple[str, int, int | None]] = []
+        self._events: list[Event] = []
         present = [s for s in statements if s is not None]
         self._load_ids([s.id for s in present])
         self._load_notices({s.ref for s in present if s.ref is not None and s.kind != "ack"})
@@ -203,7 +203,7 @@ class Fold:
         self._ids[statement.id] = statement.leaf_hash
         if state is None:
             if statement.kind == "ack" and arrival.content is not None:
-                self._events.append(("acknowledgement.received", arrival.index, None))
+                self._event("acknowledgement.received", arrival.index, None)
             return
         draft = self._advance_draft(arrival, state)
         if statement.kind == "erase":
@@ -278,11 +278,11 @@ class Fold:
         if statement.kind == "withdraw":
             if content is not None:
                 draft.values["withdrawn_on"] = arrival.notice().document["body"]["effective_on"]
-            self._events.append((EVENT_OF_KIND["withdraw"], arrival.index, root))
+            self._event("notice.withdrawn", arrival.index, root)
             return
         if content is None:
             if arrival.body_state == "absent" and draft.values["content_idx"] is not None:
-                self._events.append(("notice.recalled", arrival.index, root))
+                self._event("notice.recalled", arrival.index, root)
             return
         if statement.kind == "amend":
             try:
@@ -295,11 +295,13 @@ class Fold:
         draft.content, draft.content_changed = content, True
         draft.values["content_idx"] = arrival.index
         draft.values |= content.columns
-        self._events.append((EVENT_OF_KIND[statement.kind], arrival.index, root))
+        for type_ in events.of_version(statement.kind, content.type):
+            self._event(type_, arrival.index, root)
 
     def _erase(self, draft: _Draft, arrival: Arrival) -> None:
         """Forget content and salts of every version; leaves and header facts stay, so every proof still verifies."""
         root: int = draft.values["idx"]
+        rank, audience = self._handling(draft.values["content_idx"])
         draft.values |= NO_CONTENT | {"content_idx": None, "withdrawn_on": None}
         draft.content, draft.content_changed, draft.document_body = None, True, "erased"
         self._erased.append(root)
@@ -308,17 +310,36 @@ class Fold:
                 entry.update(_ERASED_ENTRY)
         gone = {e["idx"] for e in self._entries if e["root_idx"] == root}
         self._bodies = [b for b in self._bodies if b[1] not in gone]
-        self._events.append(("notice.erased", arrival.index, root))
+        self._events.append(
+            Event("notice.erased", self._log_id, arrival.index, root, tlp_rank=rank, audience=audience)
+        )
+
+    def _event(self, type_: EventType, idx: int, root: int | None) -> None:
+        self._events.append(Event(type_, self._log_id, idx, root))
+
+    def _handling(self, content_idx: int | None) -> tuple[int, str | None]:
+        """Label and audience of the version shown so far: only whoever could read it is told of its erasure."""
+        if content_idx is None:
+            return UNKNOWN_TLP, None
+        for entry in self._entries:
+            if entry["idx"] == content_idx:
+                return entry["tlp_rank"], entry["audience"]
+        rank, audience = self._session.execute(
+            select(EntryRow.tlp_rank, EntryRow.audience).where(
+                EntryRow.log_id == self._log_id, EntryRow.idx == content_idx
+            )
+        ).one()
+        return rank, audience
 
     # ── writing ───────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def flush(self, *, now: int, live: bool, events: bool = True) -> None:
+    def flush(self, *, now: int, live: bool, tell: bool = True) -> None:
         """Write what was added.
 
         Args:
             now: unix ms, for the events.
             live: False marks the events as history: a first catch-up must not send thousands of alerts.
-            events: False while refolding, when everything has happened before.
+            tell: False while refolding, when everything has happened before.
         """
         db, session = self._db, self._session
         db.bulk_insert(
@@ -330,17 +351,8 @@ class Fold:
         self._erase_stored()
         db.bulk_insert(session, BodyRow.__table__, _BODY_COLUMNS, self._bodies)
         self._write_notices()
-        if events and self._events:
-            first = db.next_values(session, "events", len(self._events))
-            db.bulk_insert(
-                session,
-                EventRow.__table__,
-                ("seq", "type", "log_id", "idx", "root_idx", "at", "live"),
-                [
-                    (first + n, type_, self._log_id, idx, root, now, live)
-                    for n, (type_, idx, root) in enumerate(self._events)
-                ],
-            )
+        if tell:
+            emit(db, session, self._events, now=now, live=live)
 
     def _write_notices(self) -> None:
         db, session = self._db, self._session

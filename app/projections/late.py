@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select, update
 
+from app.domain import events as vocabulary
 from app.domain.errors import VerbaleError
 from app.domain.notices import Notice, amended, parse_main
-from app.models import BodyRow, EntryRow, EventRow, NoticeRow, NoticeTermRow
+from app.events import Event, emit
+from app.models import BodyRow, EntryRow, NoticeRow, NoticeTermRow
 from app.models.notice import UNKNOWN_TLP
 from app.projections.content import Content, content_of
-from app.projections.fold import EVENT_OF_KIND, NO_CONTENT, content_state, forget_terms
+from app.projections.fold import NO_CONTENT, content_state, forget_terms
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -52,7 +54,7 @@ def take_late_bodies(
         now: unix ms.
         live: see `Fold.flush`.
     """
-    events: list[tuple[str, int, int | None]] = []
+    events: list[Event] = []
     for body in bodies:
         entry = session.execute(
             select(EntryRow.kind, EntryRow.root_idx, EntryRow.body_state).where(
@@ -65,14 +67,8 @@ def take_late_bodies(
         if entry.root_idx is not None:
             events.extend(_refold(session, log_id, entry.root_idx, body.index, entry.kind))
         elif entry.kind == "ack" and body.content is not None:
-            events.append(("acknowledgement.received", body.index, None))
-    if events:
-        first = db.next_values(session, "events", len(events))
-        session.add_all(
-            EventRow(seq=first + n, type=type_, log_id=log_id, idx=idx, root_idx=root, at=now, live=live)
-            for n, (type_, idx, root) in enumerate(events)
-        )
-        session.flush()
+            events.append(Event("acknowledgement.received", log_id, body.index))
+    emit(db, session, events, now=now, live=live)
 
 
 def _store(session: Session, log_id: int, body: LateBody, now: int) -> None:
@@ -106,9 +102,7 @@ class _Refolded:
     withdrawn_on: str | None = None
 
 
-def _refold(
-    session: Session, log_id: int, root: int, index: int, kind: str | None
-) -> list[tuple[str, int, int | None]]:
+def _refold(session: Session, log_id: int, root: int, index: int, kind: str | None) -> list[Event]:
     """Fold one notice from the bodies held; return the events that the body at `index` causes."""
     row = session.execute(
         select(NoticeRow.status, NoticeRow.document_idx, NoticeRow.content_state, NoticeRow.document).where(
@@ -139,9 +133,10 @@ def _refold(
         )
         session.flush()
     if kind in ("issue", "amend") and result.content_idx == index:
-        return [(EVENT_OF_KIND[kind], index, root)]
+        type_ = result.content.type if result.content else None
+        return [Event(told, log_id, index, root) for told in vocabulary.of_version(kind, type_)]
     if state == "recalled" and row.content_state != "recalled":
-        return [("notice.recalled", index, root)]
+        return [Event("notice.recalled", log_id, index, root)]
     return []
 
 

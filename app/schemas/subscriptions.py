@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
+from app.domain.events import EventType
 from app.notify.guard import MAX_URL
 from app.notify.signing import public_text
 
@@ -17,14 +18,6 @@ if TYPE_CHECKING:
     from app.notify.setup import WebhookSetup
     from app.notify.subscriptions import Delivery
 
-EventType = Literal[
-    "notice.issued",
-    "notice.amended",
-    "notice.withdrawn",
-    "notice.recalled",
-    "notice.erased",
-    "acknowledgement.received",
-]
 Signing = Literal["v1", "v1a"]
 Filter = dict[str, str | bool | int | list[str]]
 Url = Annotated[str, Field(max_length=MAX_URL, examples=["https://licensing.example.org/hooks/verbale"])]

@@ -230,11 +230,22 @@ class Log:
     def hash(self, idx: int) -> bytes:
         return hashlib.sha256(f"{self.state}{idx}".encode()).digest()
 
-    def event(self, type_: str, idx: int, root: int | None, *, live: bool = True, at: int = NOW) -> int:
+    def event(
+        self,
+        type_: str,
+        idx: int | None,
+        root: int | None,
+        *,
+        live: bool = True,
+        at: int = NOW,
+        **values: Any,
+    ) -> int:
         with self.db.write() as session:
             seq = self.db.next_values(session, "events", 1)
             session.add(
-                EventRow(seq=seq, type=type_, log_id=self.id, idx=idx, root_idx=root, at=at, live=live)
+                EventRow(
+                    seq=seq, type=type_, log_id=self.id, idx=idx, root_idx=root, at=at, live=live, **values
+                )
             )
         return seq
 

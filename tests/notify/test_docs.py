@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from app.clock import system_clock
+from app.domain.events import EVENT_TYPES
 from app.notify import deliver, matching, outbox, results, signing
 from app.notify.claims import Claimed, Ready
 from app.notify.payload import trial_body
-from app.schemas.subscriptions import EventType
 from tests.notify.receivers import Receiver
 
 if TYPE_CHECKING:
@@ -103,8 +103,7 @@ def test_the_v1a_lines_in_node_verify_and_refuse(setup: WebhookSetup, tmp_path: 
 
 
 def test_the_document_names_every_event_type_and_error() -> None:
-    assert EventType.__args__ == matching.EVENT_TYPES  # type: ignore[attr-defined]
-    for name in (*matching.EVENT_TYPES, matching.TEST_EVENT):
-        assert f"| `{name}` |" in DOCS
+    for name in (*EVENT_TYPES, matching.TEST_EVENT):
+        assert re.search(rf"^\|[^|]*`{re.escape(name)}`[^|]*\|", DOCS, re.MULTILINE)
     for name in results.ErrorClass.__args__:  # type: ignore[attr-defined]
         assert f"`{name}`" in DOCS

@@ -29,7 +29,7 @@ def told(db: Database, subscription_id: str) -> list[tuple[str, int]]:
             .where(DeliveryRow.subscription_id == subscription_id, DeliveryRow.state != "dropped")
             .order_by(EventRow.seq)
         )
-        return [(t, i) for t, i in rows]
+        return [(t, -1 if i is None else i) for t, i in rows]
 
 
 def bodies(db: Database, setup: WebhookSetup, now: int = NOW) -> list[dict[str, Any]]:
@@ -119,6 +119,20 @@ def test_the_gate_decides(
     log.issue(tlp=tlp, audience=audience)
     outbox.fan_out_step(db, clock, setup)
     assert bool(told(db, id_)) is is_told
+
+
+def test_a_private_event_is_for_its_owner_alone_and_only_while_it_may_read_the_notice(
+    db: Database, clock: SettableClock, setup: WebhookSetup
+) -> None:
+    log, owner, other, low = Log(db), add_token(db), add_token(db), add_token(db, ceiling=0)
+    idx = log.issue(tlp=2, audience="EE")
+    mine, _ = subscribe(db, setup, owner, URL)
+    not_mine, _ = subscribe(db, setup, other, URL)
+    below, _ = subscribe(db, setup, low, URL)
+    for token in (owner, low):
+        log.event("watchlist.matched", idx, idx, owner=token)
+    outbox.fan_out_step(db, clock, setup)
+    assert [told(db, id_) for id_ in (mine, not_mine, below)] == [[("watchlist.matched", idx)], [], []]
 
 
 def test_a_filter_and_event_types_select(db: Database, clock: SettableClock, setup: WebhookSetup) -> None:
