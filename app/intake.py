@@ -77,25 +77,36 @@ class Sequencer:
         return future
 
     def _run(self) -> None:
-        ending = False
-        while not ending:
-            first = self._queue.get()
-            if first is None:
+        while (first := self._queue.get()) is not None:
+            if not self._take(first):
                 return
-            groups = [first]
-            count = len(first[0])
-            # No waiting for more: while one commit runs, the next batch gathers by itself.
-            while count < MAX_COMMIT:
-                try:
-                    following = self._queue.get_nowait()
-                except queue.Empty:
-                    break
-                if following is None:
-                    ending = True
-                    break
-                groups.append(following)
-                count += len(following[0])
-            self._commit(groups)
+
+    def step(self) -> bool:
+        """Commit what is queued now, once, in the caller's thread. True if something was. For callers without `start`."""
+        try:
+            first = self._queue.get_nowait()
+        except queue.Empty:
+            return False
+        return first is not None and self._take(first)
+
+    def _take(self, first: tuple[Sequence[Judged], Future[list[Answer]]]) -> bool:
+        """Commit a first group with those that came meanwhile. False if the end was asked for."""
+        groups = [first]
+        count = len(first[0])
+        ending = False
+        # No waiting for more: while one commit runs, the next batch gathers by itself.
+        while count < MAX_COMMIT:
+            try:
+                following = self._queue.get_nowait()
+            except queue.Empty:
+                break
+            if following is None:
+                ending = True
+                break
+            groups.append(following)
+            count += len(following[0])
+        self._commit(groups)
+        return not ending
 
     def _commit(self, groups: list[tuple[Sequence[Judged], Future[list[Answer]]]]) -> None:
         notices = [notice for some, _ in groups for notice in some]

@@ -12,7 +12,7 @@ import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from sqlalchemy import select
 from starlette.concurrency import run_in_threadpool
@@ -23,7 +23,7 @@ from app.db import Database
 from app.domain.errors import NodeFault, NotAllowed, PeerFault, RosterMissing, UnsafeKeyFile, VerbaleError
 from app.intake import Intake, Sequencer, merge
 from app.judging import Judges
-from app.keyfiles import FileSigner, load_private
+from app.keyfiles import load_private
 from app.loops import Loop
 from app.models import LogRow
 from app.notify.deliver import DeliveryLoop
@@ -42,7 +42,7 @@ from app.replication.follow import (
     freeze,
     read_followed,
 )
-from app.replication.signatures import authenticate_peer, target
+from app.replication.signatures import authenticate_peer, fresh_nonce, target
 from app.replication.witness import WitnessEndpoint, WitnessIdentity
 from app.roster import RosterClient
 from app.tlog.note import parse as parse_note
@@ -50,12 +50,15 @@ from app.tlog.publish import publish_step
 from app.tlog.witness import CheckpointForked, Submission
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+    from concurrent.futures import Executor
     from pathlib import Path
+    from types import TracebackType
 
     import httpx
     from starlette.requests import Request
 
+    from app.domain.keys import Signer
     from app.domain.roster import Roster
     from app.domain.signed import SignedNotice
     from app.gate import Principal
@@ -83,14 +86,60 @@ class LogNotInitialised(NodeFault):
 class NodeKeys:
     """The node's own signers. A node without them is never started."""
 
-    log: FileSigner
-    witness: FileSigner
-    transport: FileSigner
+    log: Signer
+    witness: Signer
+    transport: Signer
 
     @classmethod
     def load(cls, directory: Path) -> NodeKeys:
         """Read the key files; raises UnsafeKeyFile with advice."""
         return cls(**{use: load_private(directory / name) for use, name in KEY_FILES.items()})
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What a node takes from the machine it runs on besides time and network. The simulator brings its own.
+
+    Attributes:
+        lock: makes a lock.
+        ahead: makes the threads that fetch and judge the next runs of a long catch-up.
+        nonce: makes the nonce of a signed request.
+    """
+
+    lock: Callable[[], Lock] = threading.Lock
+    ahead: Callable[[], Executor] = lambda: ThreadPoolExecutor(remote.AHEAD, thread_name_prefix="ahead")
+    nonce: Callable[[], str] = fresh_nonce
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a node is put together from: by default what its settings name (`Node.from_settings`)."""
+
+    keys: NodeKeys
+    db: Database
+    roster_client: RosterClient
+
+
+class Lock(Protocol):
+    """A `threading.Lock`, or what stands for one where threads are simulated."""
+
+    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
+        """Take it; False if that took longer than `timeout` seconds."""
+        ...
+
+    def release(self) -> None:
+        """Give it back."""
+        ...
+
+    def __enter__(self) -> bool:
+        """Take it, however long that takes."""
+        ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None:
+        """Give it back."""
+        ...
 
 
 @dataclass(slots=True)
@@ -100,7 +149,7 @@ class Followed:
     log_id: int
     origin: str
     state: str
-    lock: threading.Lock = field(default_factory=threading.Lock)
+    lock: Lock = field(default_factory=threading.Lock)
     follower: Loop | None = None
     judge: Loop | None = None
     wanted_after: int = -1
@@ -115,12 +164,14 @@ class Node:
         *,
         clock: Clock = system_clock,
         peer_transport: httpx.BaseTransport | None = None,
+        machine: Machine | None = None,
     ) -> None:
         """Open nothing yet.
 
         Args:
             clock: unix ms; the node's only source of time for what it signs and decides.
             peer_transport: HTTP to peers; None is the network.
+            machine: None is the one this process runs on.
         """
         self.settings, self.clock = settings, clock
         self.state, self.origin = settings.state, settings.origin
@@ -131,11 +182,12 @@ class Node:
         self.roster_client: RosterClient
         self.webhooks: WebhookSetup
         self.judges = Judges()
-        self._ahead = ThreadPoolExecutor(max_workers=remote.AHEAD, thread_name_prefix="ahead")
+        self._machine = machine or Machine()
+        self._ahead = self._machine.ahead()
         self._loops: list[Loop] = []
         self._followed: dict[str, Followed] = {}
         self._offerers: dict[str, Loop] = {}
-        self._members_lock = threading.Lock()
+        self._members_lock = self._machine.lock()
         self._deliveries: DeliveryLoop | None = None
         self._sequencer: Sequencer | None = None
         self._adopted: str | None = None
@@ -143,26 +195,20 @@ class Node:
 
     # ── opening ───────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def open(self) -> Node:
-        """Load keys, check the database, load the roster kept, connect nothing to the network.
+    def open(self, parts: Parts | None = None) -> Node:
+        """Put the node together and load the roster kept; connect nothing to the network.
+
+        Args:
+            parts: None is what the settings name.
 
         Raises:
             NodeFault: unsafe key files, schema not current, log not initialised; the message says what to do.
         """
         settings = self.settings
-        self.keys = NodeKeys.load(settings.keys_dir)
-        self.db = Database(settings.database)
-        migrations.check_current(self.db)
+        parts = parts or self.from_settings()
+        self.keys, self.db, self.roster_client = parts.keys, parts.db, parts.roster_client
         self.log_id = self._own_log()
         self.webhooks = WebhookSetup.of(settings)
-        try:
-            pinned = settings.pinned_root.read_bytes()
-        except OSError as error:
-            raise UnsafeKeyFile(
-                f"The pinned roster root {settings.pinned_root} cannot be read: {error.strerror}. Obtain it from the federation "
-                "out of band and place it there."
-            ) from error
-        self.roster_client = RosterClient(settings.roster_dir, self._roster_sources(), pinned)
         try:
             self.roster_client.load_local(self.clock() // 1000)
         except RosterMissing as error:
@@ -173,10 +219,30 @@ class Node:
             kid=self.kid("transport", self.keys.transport),
             timeout_s=settings.peer_timeout_s,
             transport=self._transport,
+            nonce=self._machine.nonce,
         )
         self._sequencer = Sequencer(self.db, self.log_id, self.clock, self._on_commit)
         self.intake = Intake(self._sequencer, self.judges, self.origin, self.roster, self.clock)
         return self
+
+    def from_settings(self) -> Parts:
+        """Load keys, check the database, read the pinned root.
+
+        Raises:
+            NodeFault: see `open`.
+        """
+        settings = self.settings
+        keys = NodeKeys.load(settings.keys_dir)
+        db = Database(settings.database)
+        migrations.check_current(db)
+        try:
+            pinned = settings.pinned_root.read_bytes()
+        except OSError as error:
+            raise UnsafeKeyFile(
+                f"The pinned roster root {settings.pinned_root} cannot be read: {error.strerror}. Obtain it from the federation "
+                "out of band and place it there."
+            ) from error
+        return Parts(keys, db, RosterClient(settings.roster_dir, self._roster_sources(), pinned))
 
     def _roster_sources(self) -> tuple[str | Path, ...]:
         from pathlib import Path  # noqa: PLC0415 - a type at run time only here
@@ -197,7 +263,7 @@ class Node:
             )
         return log_id
 
-    def kid(self, use: str, signer: FileSigner) -> str:
+    def kid(self, use: str, signer: Signer) -> str:
         """The key id under which the roster lists a signer of this node; a first one is assumed while it lists none."""
         try:
             roster = self.roster()
@@ -366,9 +432,14 @@ class Node:
         body = await request.body()
         url = target(self.settings.public_url, request.url.path, request.url.query)
         headers = {name.lower(): value for name, value in request.headers.items()}
-        return await run_in_threadpool(self._authenticate, request.method, url, headers, body)
+        return await run_in_threadpool(self.authenticate, request.method, url, headers, body)
 
-    def _authenticate(self, method: str, url: str, headers: dict[str, str], body: bytes) -> Principal:
+    def authenticate(self, method: str, url: str, headers: dict[str, str], body: bytes) -> Principal:
+        """The State whose key signed a request; `url` as it was asked for, header names in lower case.
+
+        Raises:
+            NotAuthenticated, NotAllowed: see `app.replication.signatures.authenticate_peer`.
+        """
         principal = authenticate_peer(
             self.db,
             method=method,
@@ -424,7 +495,9 @@ class Node:
     def _follow(self, origin: str, epoch: int, state: str) -> None:
         if origin in self._followed:
             return
-        followed = self._followed[origin] = Followed(self._mirror(origin, epoch, state), origin, state)
+        followed = self._followed[origin] = Followed(
+            self._mirror(origin, epoch, state), origin, state, self._machine.lock()
+        )
         if not self._has_loops:
             return
         followed.follower = Loop(

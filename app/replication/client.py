@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Final
 import httpx
 
 from app.domain.errors import PeerFault
-from app.replication.signatures import sign_request
+from app.replication.signatures import fresh_nonce, sign_request
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from app.clock import Clock
     from app.domain.keys import Signer
 
@@ -47,6 +49,7 @@ class PeerClient:
     Args:
         signer, kid: the node's transport key; requests for bodies are signed with it.
         transport: the seam; None is the network.
+        nonce: makes the nonce of each signed request.
     """
 
     def __init__(
@@ -57,9 +60,11 @@ class PeerClient:
         kid: str = "",
         timeout_s: float = 10.0,
         transport: httpx.BaseTransport | None = None,
+        nonce: Callable[[], str] = fresh_nonce,
     ) -> None:
         """Open a connection pool; environment proxies are not used, a peer's address comes from the roster alone."""
         self._clock, self._signer, self._kid, self._timeout_s = clock, signer, kid, timeout_s
+        self._nonce = nonce
         self._http = httpx.Client(
             transport=transport,
             timeout=httpx.Timeout(timeout_s, connect=min(timeout_s, 5.0)),
@@ -109,7 +114,13 @@ class PeerClient:
         if signed:
             assert self._signer is not None  # noqa: S101 - wiring mistake
             headers |= sign_request(
-                "POST", url, body, signer=self._signer, kid=self._kid, at=self._clock() // 1000
+                "POST",
+                url,
+                body,
+                signer=self._signer,
+                kid=self._kid,
+                at=self._clock() // 1000,
+                nonce=self._nonce(),
             )
         return self._send(httpx.Request("POST", url, headers=headers, content=body), limit)
 

@@ -22,7 +22,7 @@ from app.replication.bodies import ask
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from concurrent.futures import Future, ThreadPoolExecutor
+    from concurrent.futures import Executor, Future
 
     from sqlalchemy import Select
 
@@ -51,7 +51,7 @@ def judge_step(
     judges: Judges,
     bodies: Callable[[Sequence[int]], Given | None],
     clock: Clock,
-    ahead: ThreadPoolExecutor,
+    ahead: Executor,
 ) -> int:
     """Judge and project what is new of a mirror, up to its proven head. Returns how many leaves; 0 when up to date.
 

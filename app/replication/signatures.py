@@ -84,6 +84,11 @@ class _Ed25519(HTTPSignatureAlgorithm):
         self._key.verify(signature, message)
 
 
+def fresh_nonce() -> str:
+    """128 bits from the operating system."""
+    return secrets.token_urlsafe(16)
+
+
 def sign_request(
     method: str, url: str, body: bytes, *, signer: Signer, kid: str, at: int, nonce: str | None = None
 ) -> dict[str, str]:
@@ -92,7 +97,7 @@ def sign_request(
     Args:
         url: the absolute URL as the peer knows itself in the roster.
         at: unix seconds.
-        nonce: for tests; by default 128 fresh bits.
+        nonce: by default a fresh one.
     """
     message = _Message(method, url)
     library = HTTPMessageSigner(signature_algorithm=_Ed25519)
@@ -100,7 +105,7 @@ def sign_request(
         message,
         key_id=kid,
         created=datetime.datetime.fromtimestamp(at, datetime.UTC),
-        nonce=nonce or secrets.token_urlsafe(16),
+        nonce=nonce or fresh_nonce(),
         label=LABEL,
         tag=TAG,
         covered_component_ids=COMPONENTS,

@@ -10,8 +10,9 @@ from fastapi import APIRouter, Request, Response
 from sqlalchemy import select
 from starlette.concurrency import run_in_threadpool
 
-from app.deps import CurrentNode, CurrentPrincipal
+from app.deps import CurrentNode, CurrentPrincipal, Node
 from app.domain.errors import Malformed, NotAllowed, NotFound, VerbaleError
+from app.gate import Principal
 from app.limits import read_body, too_large
 from app.models import CosignatureRow, HeadRow, LogRow
 from app.problems import MEDIA_TYPE, base_url, encode
@@ -49,14 +50,19 @@ async def add_checkpoint(request: Request, node: CurrentNode) -> Response:
     200 with signature lines; 409 with the size last cosigned; 503 while the leaves are still being fetched.
     """
     raw = await read_body(request.scope, request.receive, MAX_SUBMISSION_SIZE)
+    return await run_in_threadpool(answer_offer, node, raw, base_url(request))
+
+
+def answer_offer(node: Node, raw: bytes, url: str) -> Response:
+    """The answer to an `add-checkpoint` request whose body is `raw`; `url` is where problems are explained."""
     try:
-        _, line = await run_in_threadpool(node.take_submission, Submission.parse(raw))
+        _, line = node.take_submission(Submission.parse(raw))
     except OldSizeMismatch as mismatch:
         return Response(encode_size(mismatch.size), 409, media_type=SIZE_TYPE)
     except VerbaleError as error:
         # What C2SP tlog-witness gives each refusal; elsewhere in this API the same errors may have other statuses.
         status = next((status for kinds, status in _WITNESS_STATUS if isinstance(error, kinds)), None)
-        document, status = encode(error, base_url(request), status)
+        document, status = encode(error, url, status)
         return Response(document, status, media_type=MEDIA_TYPE)
     if line is None:
         return Response(
@@ -102,21 +108,23 @@ async def bodies(request: Request, node: CurrentNode, principal: CurrentPrincipa
 
     What the caller may not have is answered exactly as what does not exist: not at all.
     """
+    raw = await request.body()  # here already: the signature covers it, so it was read to be checked
+    return await run_in_threadpool(answer_bodies, node, principal, raw)
+
+
+def answer_bodies(node: Node, principal: Principal, raw: bytes) -> Response:
+    """The answer to a request for bodies by `principal`."""
     if principal.kind != "peer":
         raise NotAllowed(
             "Bodies are given to nodes that sign their request with a transport key the roster lists."
         )
-    raw = await request.body()  # here already: the signature covers it, so it was read to be checked
     if len(raw) > MAX_BODIES_REQUEST:
         raise too_large(MAX_BODIES_REQUEST)
     wanted = parse_request(raw)
-
-    def answer() -> bytes:
-        with node.db.read() as session:
-            return b"".join(give(session, principal, wanted))
-
     # One piece, bounded by `give`: streaming line by line would cost more than making the lines.
-    return Response(await run_in_threadpool(answer), media_type="application/x-ndjson")
+    with node.db.read() as session:
+        body = b"".join(give(session, principal, wanted))
+    return Response(body, media_type="application/x-ndjson")
 
 
 @router.get("/roster/{path:path}", response_class=Response)
