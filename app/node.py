@@ -71,6 +71,8 @@ log = logging.getLogger(__name__)
 KEY_FILES: Final = {"log": "log.key", "witness": "witness.key", "transport": "transport.key"}
 PUBLISH_INTERVAL_S: Final = 5.0
 OFFER_INTERVAL_S: Final = 10.0
+COSIGN_AGAIN_S: Final = 60
+"""An unchanged head that is offered again is cosigned with a new time once the last one is so old."""
 JOIN_S: Final = 10.0
 MAX_OTHER_HOLDERS: Final = 3
 """Nodes asked for a body when its issuer does not answer: a storm of requests would help nobody."""
@@ -479,11 +481,12 @@ class Node:
 
         def step() -> bool:
             # Read afresh: a rotated key or a new address comes with a new roster.
-            endpoints = witnessing.witness_endpoints(self.roster(), self.state, self.settings.witnesses)
+            roster = self.roster()
+            endpoints = witnessing.witness_endpoints(roster, self.state, self.settings.witnesses)
             current = next((e for e in endpoints if e.name == endpoint.name), None)
             if current is None:
                 return False
-            return witnessing.offer_step(self.db, self.client, current, self.log_id)
+            return witnessing.offer_step(self.db, self.client, current, self.log_id, roster, now=self.clock())
 
         loop = self._offerers[endpoint.name] = Loop(
             f"offer {endpoint.name}", step, interval_s=OFFER_INTERVAL_S
@@ -575,13 +578,14 @@ class Node:
             raise first
         return False
 
-    def _after_growth(self, followed: Followed, *, grew: bool) -> None:
+    def _after_growth(self, followed: Followed, *, grew: bool, asked: bool = False) -> None:
         if grew and followed.judge is not None:
             followed.judge.wake()
         if self.roster_is_fresh():
-            self._cosign(followed.log_id)
+            self._cosign(followed.log_id, asked=asked)
 
-    def _cosign(self, log_id: int) -> None:
+    def _cosign(self, log_id: int, *, asked: bool) -> None:
+        """Cosign the newest head. One cosigned before gets a new time only if its log asks."""
         with self.db.read() as session:
             origin, head = session.execute(
                 select(LogRow.origin, LogRow.head_size).where(LogRow.id == log_id)
@@ -589,8 +593,10 @@ class Node:
         listed = self.roster().log(origin)
         if listed is None or listed.status != "active":
             return  # mirrored on, since history stays provable; confirmed no more
-        if witnessing.cosignature_line(self.db, log_id, head, self.witness.name) is None:
-            witnessing.cosign_head(self.db, log_id, self.witness, now=self.clock())
+        now = self.clock()
+        since = now // 1000 - COSIGN_AGAIN_S if asked else None
+        if witnessing.cosignature_line(self.db, log_id, head, self.witness.name, since=since) is None:
+            witnessing.cosign_head(self.db, log_id, self.witness, self.roster(), now=now)
 
     @property
     def witness(self) -> WitnessIdentity:
@@ -711,5 +717,5 @@ class Node:
             raise
         finally:
             followed.lock.release()
-        self._after_growth(followed, grew=grew)
+        self._after_growth(followed, grew=grew, asked=True)
         return checkpoint, witnessing.cosignature_line(self.db, log_id, checkpoint.size, identity.name)

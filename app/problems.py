@@ -157,6 +157,8 @@ PROBLEMS: Final[Mapping[str, Problem]] = {
     "no-known-signature": Problem(403, "No signature by a known key", "The note carries no line by any key that the roster lists for this."),
     "old-size-mismatch": Problem(409, "The old size is not what this witness has", "The answer names the size to begin from; send the proof from there."),
     "checkpoint-forked": Problem(409, "Two roots for one size", "The log signed two different trees. This is evidence, and it is kept."),
+    "confirmation-refused": Problem(422, "The checkpoint is not confirmed",
+        "Too few States of the quorum cosigned it. It proves that the log signed it, and no time."),
     "proof-refused": Problem(422, "The file does not prove what it claims", "The detail names the step that failed."),
     "not-yet-provable": Problem(404, "Not provable yet",
         "The notice is recorded and no signed checkpoint covers it yet. Ask again in a second."),

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from app.domain.notices import Notice
+    from app.domain.quorum import Quorum
     from app.domain.roster import Roster
     from app.gate import Principal
 
@@ -89,7 +90,7 @@ def make_proof(
         .where(EntryRow.log_id == log_id, EntryRow.root_idx == root_idx, EntryRow.fault_code.is_(None))
         .order_by(EntryRow.idx)
     ).all()
-    size = _best_head(session, log_id, versions[-1].idx, roster.quorum())
+    size = _best_head(session, log_id, versions[-1].idx, roster.quorum_for(log.state))
     head = None if size is None else head_with_cosignatures(session, log_id, size)
     if size is None or head is None:
         raise NotYetProvable("No signed checkpoint covers this notice yet. Ask again in a moment.")
@@ -117,7 +118,7 @@ def make_proof(
     }
 
 
-def _best_head(session: Session, log_id: int, index: int, quorum: int) -> int | None:
+def _best_head(session: Session, log_id: int, index: int, quorum: Quorum) -> int | None:
     """The newest head above `index` that a quorum cosigned, else the newest at all."""
     confirmed = session.execute(
         select(CosignatureRow.size)
@@ -125,11 +126,11 @@ def _best_head(session: Session, log_id: int, index: int, quorum: int) -> int | 
         .where(
             CosignatureRow.log_id == log_id,
             CosignatureRow.size > index,
-            CosignatureRow.state.is_not(None),
+            CosignatureRow.state.in_(quorum.witnesses),
             HeadRow.note.is_not(None),
         )
         .group_by(CosignatureRow.size)
-        .having(func.count() >= max(quorum, 1))
+        .having(func.count(CosignatureRow.state.distinct()) >= max(quorum.needed, 1))
         .order_by(CosignatureRow.size.desc())
         .limit(1)
     ).scalar_one_or_none()
@@ -163,7 +164,7 @@ class Proven:
     Attributes:
         size: of the checkpoint; nothing is said about later leaves.
         cosigned_by: States whose witnesses cosigned it → unix seconds by their clocks.
-        quorum: how many the roster asks for; `confirmed` if they are there.
+        quorum: whose cosignatures count and how many the roster asks for; `confirmed` if they are there.
         versions: (index, kind, unix seconds claimed, key id, the notice if its body was given).
     """
 
@@ -173,14 +174,14 @@ class Proven:
     status: str
     size: int
     cosigned_by: dict[str, int]
-    quorum: int
+    quorum: Quorum
     versions: tuple[tuple[int, str, int, str, Notice | None], ...]
     roster_version: int
 
     @property
     def confirmed(self) -> bool:
         """Whether a quorum of witnesses vouches for the checkpoint."""
-        return len(self.cosigned_by) >= self.quorum
+        return self.quorum.met_by(self.cosigned_by)
 
 
 class _Chain:
@@ -254,7 +255,7 @@ def verify_proof(proof: Any, pinned_root: bytes, *, at: int | None = None) -> Pr
         status=chain.state.status,
         size=checkpoint.size,
         cosigned_by=cosigned,
-        quorum=roster.quorum(),
+        quorum=roster.quorum_for(state.code),
         versions=versions,
         roster_version=roster.version,
     )

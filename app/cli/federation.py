@@ -35,23 +35,42 @@ def federation(
     if as_json:
         print_json(found)
         return
-    rows = [_row(log, found["quorum"]) for log in found["logs"]]
+    rows = [_row(log) for log in found["logs"]]
     print_table(
-        ("State", "Log", "Leaves", "Judged", "Behind", "Receipts", "Faults", "Clock", "Standing"), rows
+        (
+            "State",
+            "Log",
+            "Leaves",
+            "Judged",
+            "Behind",
+            "Confirmed",
+            "Receipts",
+            "Faults",
+            "Clock",
+            "Standing",
+        ),
+        rows,
     )
     roster = found["roster"]
     print(
         f"As {found['state']} sees it at {found['now']}. Central contact: {found['central_contact'] or 'none'}. "
         f"Roster version {roster['version']}, counts until {roster['expires']}."
     )
+    print(f"Quorum: {found['quorum_rule']}")
+    for log in found["logs"]:
+        for witness in log["foreign_witnesses"]:
+            print(
+                f"foreign witness {witness['name']}: size {witness['size']} of {log['origin']}, {witness['at']}. "
+                "It counts for no quorum."
+            )
     for warning in roster["warnings"]:
         print(f"warning: {warning['detail']}")
     for origin in found["not_followed"]:
         print(f"not followed yet: {origin}")
 
 
-def _row(log: dict[str, Any], quorum: int) -> list[object]:
-    lag, error = log["lag"], log["error"]
+def _row(log: dict[str, Any]) -> list[object]:
+    lag, error, confirmed = log["lag"], log["error"], log["confirmed"]
     behind = "" if not lag["leaves"] else f"{lag['leaves']} leaves, {lag['seconds']:.0f} s"
     complete = sum(receipt["complete"] for receipt in log["receipts"])
     skew = "" if log["skew_ms"] is None else f"{log['skew_ms'] / 1000:+.1f} s"
@@ -64,7 +83,10 @@ def _row(log: dict[str, Any], quorum: int) -> list[object]:
         log["size"],
         log["judged"],
         behind,
-        f"{complete} of {quorum}",
+        confirmed["size"]
+        if not confirmed["lag_leaves"]
+        else f"{confirmed['size']}, {confirmed['lag_leaves']} to go",
+        f"{complete} of {confirmed['quorum']}",
         log["faults"] or "",
         skew,
         standing,

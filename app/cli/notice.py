@@ -399,6 +399,9 @@ def list_notices(
     country: Annotated[list[str] | None, typer.Option(help="Of a party or a destination.")] = None,
     concern: Annotated[list[str] | None, typer.Option(help="Human-rights concern code.")] = None,
     tlp: Annotated[list[str] | None, typer.Option(help="Label, like TLP:AMBER.")] = None,
+    standing: Annotated[
+        list[str] | None, typer.Option(help="confirmed (by a quorum of witnesses) or provisional.")
+    ] = None,
     text: Annotated[list[str] | None, typer.Option(help="Words that occur anywhere.")] = None,
     other: Annotated[
         list[str] | None,
@@ -419,6 +422,7 @@ def list_notices(
         "country": country,
         "concern": concern,
         "tlp": tlp,
+        "standing": standing,
         "text": text,
     }
     params = [(name, value) for name, values in given.items() for value in values or ()]
@@ -429,11 +433,20 @@ def list_notices(
         print_json({"items": items, "total": total})
         return
     rows = [
-        (n["id"], n["issuer"], n["type"], n["status"], n["tlp"], (n["issued_at"] or "")[:10], n["title"])
+        (
+            n["id"],
+            n["issuer"],
+            n["type"],
+            n["status"],
+            n["standing"],
+            n["tlp"],
+            (n["issued_at"] or "")[:10],
+            n["title"],
+        )
         for n in items
     ]
     if rows:
-        print_table(("Id", "State", "Type", "Status", "TLP", "Issued", "Title"), rows)
+        print_table(("Id", "State", "Type", "Status", "Standing", "TLP", "Issued", "Title"), rows)
     print(f"{len(items)} of {total} notices." if len(items) < total else f"{total} notices.")
 
 
@@ -504,6 +517,7 @@ def show(
     print(
         f"  issued     {notice['issued_at']}; changed {notice['changed_at']}; received here {notice['received_at']}"
     )
+    print(f"  standing   {notice['standing']}; {_logged(notice['logged'])}")
     holders = [s["state"] for s in receipts["states"] if s["holds"] == "current"]
     waiting = [s["state"] for s in receipts["states"] if s["holds"] != "current"]
     unproven = f"; not proven: {', '.join(waiting)}" if waiting else ""
@@ -511,6 +525,15 @@ def show(
     if notice["document"] is not None:
         print()
         print_json(notice["document"])
+
+
+def _logged(logged: dict[str, Any]) -> str:
+    """When the newest version was logged, in words."""
+    if logged["before"] is None:
+        return "when it was logged is not confirmed yet"
+    since = f"after {logged['after']} and " if logged["after"] else ""
+    flag = f"; {logged['flag']}" if logged["flag"] else ""
+    return f"logged {since}before {logged['before']}{flag}"
 
 
 @app.command()

@@ -109,7 +109,7 @@ def _describe(proven: Proven) -> dict[str, Any]:
         ],
         "size": proven.size,
         "cosigned_by": {code: _time(when) for code, when in sorted(proven.cosigned_by.items())},
-        "quorum": proven.quorum,
+        "quorum": proven.quorum.needed,
         "confirmed": proven.confirmed,
         "roster_version": proven.roster_version,
     }
@@ -155,7 +155,7 @@ def _lines(proven: Proven, described: dict[str, Any]) -> list[str]:
         for version in described["versions"]
     ]
     lines += [
-        f"  cosigners   {len(proven.cosigned_by)} of {proven.quorum}: {cosigners}",
+        f"  cosigners   {len(proven.cosigned_by)} of {proven.quorum.needed}: {cosigners}",
         f"  standing    {standing}",
         f"  roster      version {proven.roster_version}",
     ]

@@ -574,7 +574,7 @@ def checks(proven: Proven) -> Iterator[str]:
     index, kind, _, kid, notice = proven.versions[-1]
     yield f"roster        version {proven.roster_version} follows from the pinned root"
     yield f"checkpoint    {proven.origin}, size {proven.size}, signed by the log key that the roster lists"
-    yield f"cosignatures  {', '.join(sorted(proven.cosigned_by))}; a quorum is {proven.quorum}"
+    yield f"cosignatures  {', '.join(sorted(proven.cosigned_by))}; a quorum is {proven.quorum.needed}"
     yield f"inclusion     leaf {index} is in that tree"
     yield f"signature     {kid}, a contact-point key that counted at that place"
     yield f"life          {kind}; {proven.status}, {len(proven.versions)} version"

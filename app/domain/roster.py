@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Literal
 
 from app.domain.errors import KeyNotActive, UnknownKey, WrongKeyUse
+from app.domain.quorum import Quorum, quorum_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -190,12 +191,10 @@ class Roster:
         return None
 
     def quorum(self) -> int:
-        """How many witnesses confirm a checkpoint of one log: the smallest q above (m+f)/2, m = n-1, f = floor((m-1)/3).
+        """How many witnesses confirm a checkpoint of a member's log; see `app.domain.quorum`."""
+        members = sum(1 for s in self.nodes() if s.status == "member")
+        return quorum_of(str(n) for n in range(members - 1)).needed
 
-        Any two quorums then share an honest witness. In a federation too small for f >= 1 it is all witnesses.
-        """
-        witnesses = len(self.nodes()) - 1
-        faulty = max(witnesses - 1, 0) // 3
-        if faulty < 1:
-            return max(witnesses, 0)
-        return (witnesses + faulty) // 2 + 1
+    def quorum_for(self, state: str) -> Quorum:
+        """Who confirms the log of `state`: the nodes of all other members. A suspended State's witness is not asked."""
+        return quorum_of(s.code for s in self.nodes() if s.code != state and s.status == "member")

@@ -2,7 +2,7 @@
 
 Three families, and the difference matters:
 
-* the log (`logs`, `leaves`, `tree_tiles`, `heads`, `cosignatures`, `bodies`): the truth. Only `app.tlog` and
+* the log (`logs`, `leaves`, `tree_tiles`, `heads`, `cosignatures`, `confirmations`, `bodies`): the truth. Only `app.tlog` and
   `app.replication` write it, and no row of `leaves` or `heads` is ever changed;
 * projections (`entries`, `notices`, `notice_terms`): a fold of the log that `verbale rebuild` drops and makes anew;
 * the node's own (`events`, `subscriptions`, `deliveries`, `api_tokens`, `nonces`, `counters`): local business.
@@ -12,7 +12,7 @@ ISO dates where the domain speaks of days.
 """
 
 from app.models.base import Base
-from app.models.log import BodyRow, CosignatureRow, HeadRow, LeafRow, LogRow, TileRow
+from app.models.log import BodyRow, ConfirmationRow, CosignatureRow, HeadRow, LeafRow, LogRow, TileRow
 from app.models.notice import EntryRow, NoticeRow, NoticeTermRow
 from app.models.service import ApiTokenRow, CounterRow, DeliveryRow, EventRow, NonceRow, SubscriptionRow
 
@@ -20,6 +20,7 @@ __all__ = [
     "ApiTokenRow",
     "Base",
     "BodyRow",
+    "ConfirmationRow",
     "CosignatureRow",
     "CounterRow",
     "DeliveryRow",

@@ -26,6 +26,12 @@ class LogRow(Base):
     head_root: Mapped[bytes | None] = mapped_column(LargeBinary)
     head_note: Mapped[bytes | None] = mapped_column(LargeBinary)  # newest checkpoint: the log's own lines
     head_at: Mapped[int | None] = mapped_column(BigInteger)  # when this node signed or verified it
+    confirmed_size: Mapped[int] = mapped_column(
+        BigInteger, default=0, server_default="0"
+    )  # leaves below are confirmed: a quorum of witnesses cosigned one checkpoint above them. Never falls
+    confirmed_told: Mapped[int] = mapped_column(
+        BigInteger, default=0, server_default="0"
+    )  # up to here subscribers were told so
     backfilled: Mapped[bool] = mapped_column(
         Boolean, default=False
     )  # the first catch-up is over: events are live
@@ -85,6 +91,27 @@ class CosignatureRow(Base):
     state: Mapped[str | None] = mapped_column(String(2))  # None: a witness outside the roster
     timestamp: Mapped[int] = mapped_column(BigInteger)  # unix seconds, the witness's clock
     line: Mapped[bytes] = mapped_column(LargeBinary)  # the note signature line with its newline
+    fresh_at: Mapped[int | None] = mapped_column(
+        BigInteger
+    )  # the same head cosigned again later: the newest time
+    fresh_line: Mapped[bytes | None] = mapped_column(LargeBinary)
+
+
+class ConfirmationRow(Base):
+    """One checkpoint as it stood when a quorum had cosigned it: the history by which everybody tells the time of a leaf.
+
+    The log's own node makes it, mirrors copy it; it never changes. A size has a second row if its quorum cosigned it
+    again later, while the log stood still.
+    """
+
+    __tablename__ = "confirmations"
+
+    log_id: Mapped[int] = mapped_column(ForeignKey("logs.id"), primary_key=True)
+    size: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    at: Mapped[int] = mapped_column(
+        BigInteger, primary_key=True
+    )  # unix seconds: median of the cosignatures' times
+    note: Mapped[bytes] = mapped_column(LargeBinary)
 
 
 class BodyRow(Base):

@@ -16,7 +16,7 @@ from app.domain.encoding import b64u_encode
 from app.domain.errors import InvalidFilter, NotFound
 from app.domain.handling import Tlp
 from app.domain.states import STATES
-from app.models import CosignatureRow, DeliveryRow, EntryRow, LogRow
+from app.models import ConfirmationRow, CosignatureRow, DeliveryRow, EntryRow, LogRow
 from app.queries.filters import day_of, make_cursor, read_cursor
 from app.queries.notices import MAX_LIMIT, rfc3339
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from app.db import Database
+    from app.domain.quorum import Quorum
     from app.domain.roster import Roster, RosterKey, RosterState
     from app.gate import Principal
 
@@ -167,6 +168,9 @@ class LogView:
     body_faults: int
     pending_bodies: int
     receipts: Mapping[str, tuple[int, int]]
+    foreign: Mapping[str, tuple[int, int]]
+    confirmed_size: int
+    confirmed_at: int | None
 
     @property
     def lag_leaves(self) -> int:
@@ -180,7 +184,19 @@ class LogView:
         since = self.head_at or self.contact_at
         return 0.0 if since is None else max(0, now_ms - since) / 1000
 
-    def wire(self, now_ms: int, *, details: bool) -> dict[str, Any]:
+    def confirmation(self, quorum: Quorum) -> dict[str, Any]:
+        """What a quorum vouches for, on the wire. Lag is against the largest size the log signed, as far as known here."""
+        return {
+            "size": self.confirmed_size,
+            "at": None if self.confirmed_at is None else rfc3339(self.confirmed_at * 1000),
+            "lag_leaves": max(0, self.claimed_size - self.confirmed_size),
+            "witnesses": len(quorum.witnesses),
+            "faulty": quorum.faulty,
+            "quorum": quorum.needed,
+            "takes_all": quorum.takes_all,
+        }
+
+    def wire(self, now_ms: int, quorum: Quorum, *, details: bool) -> dict[str, Any]:
         """The JSON object of the API; `details` only for callers of a State: they may quote inner addresses."""
         error = None
         if self.error_code is not None:
@@ -215,6 +231,11 @@ class LogView:
                 {"state": state, "size": size, "at": rfc3339(at * 1000), "complete": size >= self.head_size}
                 for state, (size, at) in sorted(self.receipts.items())
             ],
+            "foreign_witnesses": [
+                {"name": name, "size": size, "at": rfc3339(at * 1000)}
+                for name, (size, at) in sorted(self.foreign.items())
+            ],
+            "confirmed": self.confirmation(quorum),
             "error": error,
         }
 
@@ -227,6 +248,10 @@ def logs(session: Session) -> list[LogView]:
     receipts: dict[int, dict[str, tuple[int, int]]] = {}
     for row in _receipts(session):
         receipts.setdefault(row[0], {})[row[1]] = (row[2], row[3])
+    foreign: dict[int, dict[str, tuple[int, int]]] = {}
+    for log_id, name, size, at in _foreign(session):
+        foreign.setdefault(log_id, {})[name] = (size, at)
+    confirmed_at = _confirmed_at(session)
     rows = session.scalars(select(LogRow).order_by(LogRow.is_own.desc(), LogRow.state, LogRow.epoch))
     return [
         LogView(
@@ -250,6 +275,9 @@ def logs(session: Session) -> list[LogView]:
             body_faults=body_faults.get(row.id, 0),
             pending_bodies=wanted.get(row.id, 0),
             receipts=receipts.get(row.id, {}),
+            foreign=foreign.get(row.id, {}),
+            confirmed_size=row.confirmed_size,
+            confirmed_at=confirmed_at.get(row.id),
         )
         for row in rows
     ]
@@ -287,6 +315,41 @@ def _receipts(session: Session) -> list[tuple[int, str, int, int]]:
     return [(log_id, state, size, at) for log_id, state, size, at in rows if state is not None]
 
 
+def _foreign(session: Session) -> list[tuple[int, str, int, int]]:
+    """The newest size that each witness outside the roster cosigned, by log: shown, and counted for nothing."""
+    largest = (
+        select(CosignatureRow.log_id, CosignatureRow.witness, func.max(CosignatureRow.size).label("size"))
+        .where(CosignatureRow.state.is_(None))
+        .group_by(CosignatureRow.log_id, CosignatureRow.witness)
+        .subquery()
+    )
+    rows = session.execute(
+        select(
+            CosignatureRow.log_id, CosignatureRow.witness, CosignatureRow.size, CosignatureRow.timestamp
+        ).join(
+            largest,
+            and_(
+                largest.c.log_id == CosignatureRow.log_id,
+                largest.c.witness == CosignatureRow.witness,
+                largest.c.size == CosignatureRow.size,
+            ),
+        )
+    )
+    return [(log_id, name, size, at) for log_id, name, size, at in rows]
+
+
+def _confirmed_at(session: Session) -> dict[int, int]:
+    """When each log's confirmed size was confirmed, unix seconds, as its history says."""
+    rows = session.execute(
+        select(ConfirmationRow.log_id, func.min(ConfirmationRow.at))
+        .join(
+            LogRow, and_(LogRow.id == ConfirmationRow.log_id, LogRow.confirmed_size == ConfirmationRow.size)
+        )
+        .group_by(ConfirmationRow.log_id)
+    )
+    return {log_id: at for log_id, at in rows}  # noqa: C416 - Row to tuple
+
+
 def federation(
     session: Session, roster: Roster, principal: Principal, *, own_state: str, now_ms: int
 ) -> dict[str, Any]:
@@ -299,16 +362,27 @@ def federation(
         "state": own_state,
         "now": rfc3339(now_ms),
         "central_contact": roster.central_contact(today),
-        "quorum": roster.quorum(),
+        **_quorum(roster, own_state),
         "roster": {
             "version": roster.version,
             "sha256": roster.sha256,
             "expires": rfc3339(roster.expires * 1000),
             "warnings": warnings(roster, kept, now_ms),
         },
-        "logs": [log.wire(now_ms, details=details) for log in kept],
+        "logs": [log.wire(now_ms, roster.quorum_for(log.state), details=details) for log in kept],
         "not_followed": sorted(missing),
     }
+
+
+def _quorum(roster: Roster, own_state: str) -> dict[str, Any]:
+    """The quorum of this node's own log; each log has its own beside its confirmed size."""
+    quorum = roster.quorum_for(own_state)
+    m, f, q = len(quorum.witnesses), quorum.faulty, quorum.needed
+    if quorum.takes_all:
+        said = f"All {m} witnesses must cosign: with fewer than four witnesses there is no room for a dishonest one."
+    else:
+        said = f"{q} of {m} witnesses must cosign; up to {f} may be dishonest or broken."
+    return {"quorum": q, "faulty": f, "witnesses": m, "quorum_rule": said}
 
 
 def warnings(roster: Roster, kept: list[LogView], now_ms: int) -> list[dict[str, str]]:

@@ -14,7 +14,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
-from sqlalchemy import and_, exists, false, or_, select, true, tuple_
+from sqlalchemy import and_, exists, false, not_, or_, select, true, tuple_
 
 from app.domain import control_codes
 from app.domain.encoding import b64u_decode, b64u_encode
@@ -268,6 +268,13 @@ def _is_review_overdue(values: tuple[str, ...], now_ms: int) -> ColumnElement[bo
     return or_(NoticeRow.review_due.is_(None), NoticeRow.review_due >= today)
 
 
+def _is_confirmed(values: tuple[str, ...]) -> ColumnElement[bool]:
+    confirmed = NoticeRow.current_idx < (
+        select(LogRow.confirmed_size).where(LogRow.id == NoticeRow.log_id).scalar_subquery()
+    )
+    return or_(false(), *(confirmed if value == "confirmed" else not_(confirmed) for value in values))
+
+
 @dataclass(frozen=True, slots=True)
 class Parameter:
     """One parameter: how its text is read, what it asks of a row, and what it is for."""
@@ -310,6 +317,11 @@ PARAMETERS: Final[Mapping[str, Parameter]] = {
         _is_review_overdue,
         "true: the review date has passed. Such a notice stays valid until its issuer decides.",
         single=True,
+    ),
+    "standing": Parameter(
+        _one_of("standing", ("confirmed", "provisional")),
+        lambda v, _: _is_confirmed(v),
+        "confirmed: a quorum of witnesses vouches for the newest version; provisional: not yet.",
     ),
     "code": Parameter(
         control_codes.canonical_query,

@@ -18,9 +18,11 @@ from app.domain.encoding import b64u_encode
 from app.domain.errors import Conflict, InvalidFilter, NotFound
 from app.domain.handling import Tlp
 from app.domain.statement import MAIN_PART, is_statement_id
+from app.domain.times import Bracket
 from app.gate import may_read, visible
 from app.models import BodyRow, CosignatureRow, EntryRow, HeadRow, LeafRow, LogRow, NoticeRow
 from app.queries.filters import SHOWN, NoticeFilter, day_of, make_cursor, read_cursor
+from app.tlog.confirm import bracket_columns
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -42,12 +44,30 @@ class AmbiguousId(Conflict):
     code = "ambiguous-id"
 
 
+LAST_MS: Final = 253_402_300_799_000
+"""The last second of the year 9999: RFC 3339 can name no later one, and a statement may claim it."""
+
+
 def rfc3339(ms: int) -> str:
-    """A time in unix milliseconds as RFC 3339 UTC; whole seconds without a fraction."""
-    text = datetime.fromtimestamp(ms / 1000, UTC).isoformat(
+    """A time in unix milliseconds as RFC 3339 UTC; whole seconds without a fraction; what is later as the year 9999's end."""
+    text = datetime.fromtimestamp(min(ms, LAST_MS) / 1000, UTC).isoformat(
         timespec="milliseconds" if ms % 1000 else "seconds"
     )
     return text.replace("+00:00", "Z")
+
+
+def standing(*, confirmed: bool) -> str:
+    """The word for whether a quorum vouches for a version."""
+    return "confirmed" if confirmed else "provisional"
+
+
+def logged(bracket: Bracket, iat: int) -> dict[str, Any]:
+    """The bracket of a version on the wire, with what is to be said of its claimed time (unix seconds)."""
+    return {
+        "after": None if bracket.after is None else rfc3339(bracket.after * 1000),
+        "before": None if bracket.before is None else rfc3339(bracket.before * 1000),
+        "flag": bracket.flag(iat),
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +80,8 @@ class NoticeView:
         status: active, expired, withdrawn or erased.
         document: JSON text of the effective main part; None where there is no content any more.
         stale: the newest version's body is still being fetched; `document` is an earlier one.
+        confirmed: a quorum of witnesses cosigned a checkpoint that covers the newest version.
+        logged: when the newest version was logged, unix seconds, as its witnesses saw it.
     """
 
     log_id: int
@@ -82,6 +104,8 @@ class NoticeView:
     title: str | None
     document: str | None
     stale: bool
+    confirmed: bool
+    logged: Bracket
 
     def wire(self) -> dict[str, Any]:
         """The JSON object of the API, for orjson: the document goes out as it is stored."""
@@ -105,6 +129,8 @@ class NoticeView:
             "audience": main.get("audience"),
             "title": self.title,
             "stale": self.stale,
+            "standing": standing(confirmed=self.confirmed),
+            "logged": logged(self.logged, self.changed_at // 1000),
             "document": None if self.document is None else orjson.Fragment(self.document),
             "links": {
                 "self": f"/v1/notices/{self.id}",
@@ -115,11 +141,14 @@ class NoticeView:
         }
 
 
+_AFTER, _BEFORE = bracket_columns(NoticeRow.log_id, NoticeRow.current_idx)
 _COLUMNS: Final = (
     NoticeRow.log_id, NoticeRow.idx, NoticeRow.seq, NoticeRow.id, LogRow.origin, NoticeRow.current_idx, NoticeRow.current_hash,
     NoticeRow.issuer, NoticeRow.type, NoticeRow.status, NoticeRow.version, NoticeRow.iat, NoticeRow.changed_iat,
     NoticeRow.received_at, NoticeRow.exp, NoticeRow.tlp_rank, NoticeRow.title, NoticeRow.document, NoticeRow.content_state,
     NoticeRow.valid_until, NoticeRow.review_due,
+    (NoticeRow.current_idx < LogRow.confirmed_size).label("confirmed"),
+    _AFTER.label("logged_after"), _BEFORE.label("logged_before"),
 )  # fmt: skip
 
 
@@ -150,6 +179,8 @@ def _view(row: Any, now_ms: int) -> NoticeView:  # noqa: ANN401 - a row of _COLU
         title=row.title,
         document=row.document,
         stale=row.content_state == "stale",
+        confirmed=bool(row.confirmed),
+        logged=Bracket(row.logged_after, row.logged_before),
     )
 
 
@@ -246,6 +277,7 @@ class VersionView:
         at, received_at: unix ms; as claimed, and as this node recorded it.
         readable: whether the caller may read this version's body, and this node holds it.
         document: JSON text of the main part as it was signed, or None.
+        confirmed, logged: see `NoticeView`; of this version.
     """
 
     version: int | None
@@ -261,6 +293,8 @@ class VersionView:
     tlp_rank: int | None
     audience: str | None
     document: str | None
+    confirmed: bool
+    logged: Bracket
 
     def wire(self) -> dict[str, Any]:
         """The JSON object of the API, for orjson."""
@@ -278,6 +312,8 @@ class VersionView:
             "readable": self.readable,
             "tlp": None if self.tlp_rank is None else Tlp(self.tlp_rank).label,
             "audience": audience,
+            "standing": standing(confirmed=self.confirmed),
+            "logged": logged(self.logged, self.at // 1000),
             "document": None if self.document is None else orjson.Fragment(self.document),
         }
 
@@ -294,8 +330,17 @@ def versions(
         raise InvalidFilter(f"limit is a whole number from 1 to {MAX_LIMIT}.")
     scope = f"versions:{notice.origin}:{notice.id}"
     after = -1 if cursor is None else read_cursor(scope, cursor)
+    after_column, before_column = bracket_columns(EntryRow.log_id, EntryRow.idx)
     rows = session.execute(
-        select(EntryRow, LeafRow.leaf, BodyRow.content)
+        select(
+            EntryRow,
+            LeafRow.leaf,
+            BodyRow.content,
+            (EntryRow.idx < LogRow.confirmed_size).label("confirmed"),
+            after_column.label("logged_after"),
+            before_column.label("logged_before"),
+        )
+        .join(LogRow, LogRow.id == EntryRow.log_id)
         .join(LeafRow, and_(LeafRow.log_id == EntryRow.log_id, LeafRow.idx == EntryRow.idx))
         .outerjoin(
             BodyRow,
@@ -311,14 +356,29 @@ def versions(
         .limit(limit + 1)
     ).all()
     items = [
-        _version(principal, notice.issuer, entry, bytes(leaf), content)
-        for entry, leaf, content in rows[:limit]
+        _version(
+            principal,
+            notice.issuer,
+            row.EntryRow,
+            bytes(row.leaf),
+            row.content,
+            confirmed=bool(row.confirmed),
+            logged=Bracket(row.logged_after, row.logged_before),
+        )
+        for row in rows[:limit]
     ]
     return items, make_cursor(scope, items[-1].index) if len(rows) > limit else None
 
 
 def _version(
-    principal: Principal, issuer: str, entry: EntryRow, leaf: bytes, content: bytes | None
+    principal: Principal,
+    issuer: str,
+    entry: EntryRow,
+    leaf: bytes,
+    content: bytes | None,
+    *,
+    confirmed: bool,
+    logged: Bracket,
 ) -> VersionView:
     readable = (
         content is not None
@@ -339,6 +399,8 @@ def _version(
         tlp_rank=entry.tlp_rank if readable else None,
         audience=entry.audience if readable else None,
         document=bytes(content).decode() if readable and content is not None else None,
+        confirmed=confirmed,
+        logged=logged,
     )
 
 

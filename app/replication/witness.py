@@ -17,6 +17,7 @@ from sqlalchemy import func, select, update
 from app.domain.errors import NodeFault, NotFound, PeerFault, VerbaleError
 from app.models import CosignatureRow, HeadRow, LogRow
 from app.tlog.checkpoint import Checkpoint
+from app.tlog.confirm import REFRESH_S, confirm
 from app.tlog.cosignature import Cosignature, CosignerKey, cosign, verify_cosignatures
 from app.tlog.merkle import consistency_proof
 from app.tlog.note import Note, VerifierKey
@@ -31,7 +32,7 @@ from app.tlog.witness import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from sqlalchemy.orm import Session
 
@@ -134,11 +135,14 @@ def last_cosigned(session: Session, log_id: int, name: str, origin: str) -> Chec
     return None if row is None else Checkpoint(origin, row.size, bytes(row.root))
 
 
-def cosign_head(db: Database, log_id: int, identity: WitnessIdentity, *, now: int) -> Checkpoint | None:
+def cosign_head(
+    db: Database, log_id: int, identity: WitnessIdentity, roster: Roster, *, now: int
+) -> Checkpoint | None:
     """Cosign the newest verified head of a mirrored log, if it is stored whole and not frozen.
 
-    Returns the checkpoint cosigned, or None when there is nothing to cosign. The cosignature is stored before anybody
-    sees it; a crash in between leaves it to be given by the next call.
+    A head that this witness cosigned before is cosigned again, with a new time. Returns the checkpoint cosigned, or None
+    when there is nothing to cosign. The cosignature is stored before anybody sees it; a crash in between leaves it to be
+    given by the next call.
     """
     with db.write() as session:
         row = session.execute(
@@ -156,17 +160,26 @@ def cosign_head(db: Database, log_id: int, identity: WitnessIdentity, *, now: in
             log_id,
             checkpoint.size,
             [(Cosignature(line.name, line.key_id, now // 1000, line), identity.state)],
+            roster,
         )
     return checkpoint
 
 
 def store_cosignatures(
-    db: Database, session: Session, log_id: int, size: int, found: Iterable[tuple[Cosignature, str | None]]
+    db: Database,
+    session: Session,
+    log_id: int,
+    size: int,
+    found: Sequence[tuple[Cosignature, str | None]],
+    roster: Roster,
 ) -> None:
-    """Keep verified cosignatures with the State each belongs to. The first one of a witness for a size stays.
+    """Keep verified cosignatures with the State each belongs to, and look whether they confirm the size.
 
-    First, not newest: the earliest time is what "since when does that State hold it" asks.
+    The first one of a witness for a size stays, since its time is what "since when does that State hold it" asks; beside
+    it the newest, whose time says until when the log stood still.
     """
+    if not found:
+        return
     rows = [
         {
             "log_id": log_id,
@@ -178,8 +191,20 @@ def store_cosignatures(
         }
         for c, state in found
     ]
-    if rows:
-        session.execute(db.insert_ignore(CosignatureRow.__table__), rows)
+    session.execute(db.insert_ignore(CosignatureRow.__table__), rows)
+    for c, _ in found:
+        known = (
+            CosignatureRow.log_id == log_id,
+            CosignatureRow.size == size,
+            CosignatureRow.witness == c.name,
+        )
+        session.execute(
+            update(CosignatureRow)
+            .where(*known, func.coalesce(CosignatureRow.fresh_at, CosignatureRow.timestamp) < c.at)
+            .values(fresh_at=c.at, fresh_line=c.signature.line())
+        )
+    state = session.execute(select(LogRow.state).where(LogRow.id == log_id)).scalar_one()
+    confirm(db, session, log_id, size, roster.quorum_for(state))
 
 
 def collect_cosignatures(db: Database, log_id: int, size: int, note: Note, roster: Roster) -> None:
@@ -210,7 +235,7 @@ def collect_cosignatures(db: Database, log_id: int, size: int, note: Note, roste
             )
     if found:
         with db.write() as session:
-            store_cosignatures(db, session, log_id, size, found)
+            store_cosignatures(db, session, log_id, size, found, roster)
 
 
 def open_submission(
@@ -237,12 +262,22 @@ def open_submission(
     return log_id, checkpoint, note
 
 
-def cosignature_line(db: Database, log_id: int, size: int, name: str) -> bytes | None:
-    """The signature line this witness gave for a head, or None."""
+def cosignature_line(
+    db: Database, log_id: int, size: int, name: str, *, since: int | None = None
+) -> bytes | None:
+    """The newest signature line this witness gave for a head, or None.
+
+    Args:
+        since: unix seconds; a line with an earlier time does not count.
+    """
+    newest = func.coalesce(CosignatureRow.fresh_at, CosignatureRow.timestamp)
     with db.read() as session:
         return session.execute(
-            select(CosignatureRow.line).where(
-                CosignatureRow.log_id == log_id, CosignatureRow.size == size, CosignatureRow.witness == name
+            select(func.coalesce(CosignatureRow.fresh_line, CosignatureRow.line)).where(
+                CosignatureRow.log_id == log_id,
+                CosignatureRow.size == size,
+                CosignatureRow.witness == name,
+                newest >= (since or 0),
             )
         ).scalar_one_or_none()
 
@@ -250,14 +285,18 @@ def cosignature_line(db: Database, log_id: int, size: int, name: str) -> bytes |
 # ── before other witnesses ────────────────────────────────────────────────────────────────────────────────────────
 
 
-def offer_step(db: Database, client: PeerClient, witness: WitnessEndpoint, log_id: int) -> bool:
+def offer_step(
+    db: Database, client: PeerClient, witness: WitnessEndpoint, log_id: int, roster: Roster, *, now: int
+) -> bool:
     """Offer the own newest head to one witness and keep its cosignature. True if there was something to offer.
+
+    A head that it has cosigned is offered again once its cosignature is REFRESH_S old.
 
     Raises:
         PeerFault: the witness did not answer, or answered something that does not verify.
         WitnessAhead: it has cosigned more than this node holds.
     """
-    offer = _make_offer(db, log_id, witness.name)
+    offer = _make_offer(db, log_id, witness.name, now // 1000)
     if offer is None:
         return False
     checkpoint, submission = offer
@@ -283,11 +322,11 @@ def offer_step(db: Database, client: PeerClient, witness: WitnessEndpoint, log_i
     if not found:
         raise PeerFault(f"{witness.name} answered without a cosignature by its own key.")
     with db.write() as session:
-        store_cosignatures(db, session, log_id, checkpoint.size, [(c, witness.state) for c in found])
+        store_cosignatures(db, session, log_id, checkpoint.size, [(c, witness.state) for c in found], roster)
     return True
 
 
-def _make_offer(db: Database, log_id: int, witness: str) -> tuple[Checkpoint, Submission] | None:
+def _make_offer(db: Database, log_id: int, witness: str, now_s: int) -> tuple[Checkpoint, Submission] | None:
     with db.read() as session:
         row = session.execute(
             select(LogRow.origin, LogRow.head_size, LogRow.head_root, LogRow.head_note).where(
@@ -297,14 +336,18 @@ def _make_offer(db: Database, log_id: int, witness: str) -> tuple[Checkpoint, Su
         if row.head_note is None:
             return None
         last = session.execute(
-            select(func.max(CosignatureRow.size)).where(
-                CosignatureRow.log_id == log_id, CosignatureRow.witness == witness
+            select(
+                CosignatureRow.size,
+                func.coalesce(CosignatureRow.fresh_at, CosignatureRow.timestamp).label("at"),
             )
-        ).scalar_one_or_none()
-    if last == row.head_size:
+            .where(CosignatureRow.log_id == log_id, CosignatureRow.witness == witness)
+            .order_by(CosignatureRow.size.desc())
+            .limit(1)
+        ).one_or_none()
+    if last is not None and last.size == row.head_size and now_s - last.at < REFRESH_S:
         return None
     checkpoint = Checkpoint(row.origin, row.head_size, bytes(row.head_root))
-    return checkpoint, _submission(db, log_id, checkpoint, last or 0)
+    return checkpoint, _submission(db, log_id, checkpoint, 0 if last is None else last.size)
 
 
 def _submission(db: Database, log_id: int, checkpoint: Checkpoint, old_size: int) -> Submission:

@@ -23,6 +23,26 @@ class LogReceiptOut(Shape):
     complete: bool = Field(description="covers the newest head")
 
 
+class ForeignWitnessOut(Shape):
+    """The newest cosignature of a witness outside the roster. It counts for no quorum."""
+
+    name: str
+    size: int
+    at: str
+
+
+class ConfirmedOut(Shape):
+    """What a quorum of witnesses vouches for."""
+
+    size: int = Field(description="leaves below are confirmed; at and above they are provisional")
+    at: str | None = Field(description="when, by the witnesses' clocks")
+    lag_leaves: int = Field(description="leaves the log signed that are not confirmed yet")
+    witnesses: int = Field(description="m: States whose witnesses count for this log")
+    faulty: int = Field(description="f: how many of them may be dishonest or broken")
+    quorum: int = Field(description="q: how many must cosign one checkpoint")
+    takes_all: bool = Field(description="the federation is too small for f of 1: every witness must cosign")
+
+
 class LogErrorOut(Shape):
     """What keeps this node from following the log."""
 
@@ -52,6 +72,8 @@ class LogOut(Shape):
     backfilled: bool
     faults: int = Field(description="leaves that failed judgement; /v1/federation/faults lists them")
     receipts: list[LogReceiptOut]
+    foreign_witnesses: list[ForeignWitnessOut]
+    confirmed: ConfirmedOut
     error: LogErrorOut | None
 
 
@@ -77,7 +99,10 @@ class FederationOut(Shape):
     state: str
     now: str
     central_contact: str | None
-    quorum: int = Field(description="witnesses that confirm a checkpoint")
+    quorum: int = Field(description="q: how many witnesses must cosign a checkpoint of this node's own log")
+    faulty: int = Field(description="f: how many of them may be dishonest or broken")
+    witnesses: int = Field(description="m: States whose witnesses count")
+    quorum_rule: str = Field(description="the same in one sentence")
     roster: RosterOut
     logs: list[LogOut]
     not_followed: list[str] = Field(description="origins in the roster that this node keeps nothing of yet")

@@ -81,6 +81,18 @@ class Links(Shape):
     proof: str
 
 
+class LoggedOut(Shape):
+    """When a version was logged, as a quorum of witnesses saw it: between the last confirmed checkpoint without it and the
+    first with it. The same on every node.
+    """
+
+    after: str | None = Field(description="null: among the log's first")
+    before: str | None = Field(description="null: not confirmed yet")
+    flag: Literal["back-dated", "post-dated"] | None = Field(
+        description="the claimed time lies more than five minutes outside"
+    )
+
+
 class NoticeOut(Shape):
     """One notice in its newest version. Four times are kept apart: issued and changed (claimed), received (measured)."""
 
@@ -101,6 +113,10 @@ class NoticeOut(Shape):
     audience: list[str] | Literal["ALL"] | None
     title: str | None
     stale: bool = Field(description="a newer version exists whose body is still being fetched")
+    standing: Literal["confirmed", "provisional"] = Field(
+        description="confirmed: a quorum of witnesses cosigned a checkpoint that covers the newest version"
+    )
+    logged: LoggedOut = Field(description="of the newest version")
     document: dict[str, Any] | None = Field(description="the effective main part")
     links: Links
 
@@ -128,6 +144,8 @@ class VersionOut(Shape):
     readable: bool
     tlp: str | None
     audience: list[str] | Literal["ALL"] | None
+    standing: Literal["confirmed", "provisional"]
+    logged: LoggedOut
     document: dict[str, Any] | None
 
 

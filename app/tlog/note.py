@@ -23,10 +23,10 @@ from app.domain.errors import InvalidSignature, Malformed, NonCanonicalEncoding
 from app.domain.keys import PublicKey, Signer
 
 MAX_NOTE_SIZE = 256 * 1024
-"""Bytes. Room for MAX_SIGNATURES lines of ML-DSA-44 (3.3 kB each) above any checkpoint."""
+"""Bytes. Room for MAX_SIGNATURES cosignatures (170 bytes each), or for 70 lines of ML-DSA-44 (3.3 kB each)."""
 
-MAX_SIGNATURES = 64
-"""C2SP asks verifiers to accept at least 16; a federation of sixty States with one witness each still fits."""
+MAX_SIGNATURES = 256
+"""C2SP asks verifiers to accept at least 16; a federation of two hundred States with one witness each still fits."""
 
 ED25519 = 0x01
 """Signature type: Ed25519 over the note text."""

@@ -13,7 +13,7 @@ from app.setup import begin_log
 from tests import pg
 from tests.federation.world import World, make_template
 
-CODES = ("EE", "US", "NL", "JP")
+CODES = ("EE", "US", "NL", "JP", "FI")
 
 
 @pytest.fixture(scope="session")
@@ -30,6 +30,15 @@ def world(tmp_path: Path, templates: Path) -> Iterator[World]:
     """Three States, none of their nodes running yet, on SQLite."""
     with ExitStack() as stack:
         made = World(tmp_path / "world", templates)
+        stack.callback(made.close)
+        yield made
+
+
+@pytest.fixture
+def five(tmp_path: Path, templates: Path) -> Iterator[World]:
+    """Five States: the smallest federation in which a quorum is not everybody (3 of 4 witnesses)."""
+    with ExitStack() as stack:
+        made = World(tmp_path / "five", templates, CODES)
         stack.callback(made.close)
         yield made
 

@@ -37,6 +37,12 @@ def post(peer: Peer, title: str) -> None:
     peer.must_post(peer.officer.sign(examples.denied_end_user(issuer=peer.state, title=title)))
 
 
+def offer(peer: Peer, endpoint: witnessing.WitnessEndpoint) -> bool:
+    """One offer of a log's newest head to one witness."""
+    node, world = peer.node, peer.world
+    return witnessing.offer_step(peer.db, node.client, endpoint, node.log_id, world.roster, now=world.clock())
+
+
 def instead(peer: Peer, pattern: str, give: Answer) -> Rule:
     """Answer requests whose URL matches with something else."""
 
@@ -300,8 +306,11 @@ def test_a_log_with_two_histories_is_frozen_with_evidence(world: World, first: i
     nl.follow(other)
     endpoint = next(e for e in witnessing.witness_endpoints(world.roster, "US") if e.state == "NL")
     with pytest.raises((PeerFault, witnessing.WitnessAhead)):
-        witnessing.offer_step(other.db, other.node.client, endpoint, other.node.log_id)
-    assert witnessing.cosign_head(nl.db, nl.log(other).id, nl.node.witness, now=world.clock()) is None
+        offer(other, endpoint)
+    assert (
+        witnessing.cosign_head(nl.db, nl.log(other).id, nl.node.witness, world.roster, now=world.clock())
+        is None
+    )
     assert cosigned(nl, other) == before
     assert nl.log("US").size == first
     assert len(nl.line.asked) == asked
@@ -338,7 +347,7 @@ def test_a_node_restored_from_a_backup_learns_from_a_witness_that_it_is_behind(w
     other = restore()
     (endpoint,) = (e for e in witnessing.witness_endpoints(world.roster, "US") if e.state == "NL")
     with pytest.raises(witnessing.WitnessAhead):
-        witnessing.offer_step(other.db, other.node.client, endpoint, other.node.log_id)
+        offer(other, endpoint)
 
 
 def test_a_forked_checkpoint_that_is_offered_is_not_cosigned(world: World) -> None:
@@ -354,7 +363,7 @@ def test_a_forked_checkpoint_that_is_offered_is_not_cosigned(world: World) -> No
     other.publish()
     (endpoint,) = (e for e in witnessing.witness_endpoints(world.roster, "US") if e.state == "NL")
     with pytest.raises(PeerFault):
-        witnessing.offer_step(other.db, other.node.client, endpoint, other.node.log_id)
+        offer(other, endpoint)
     assert cosigned(nl, other) == before
     assert nl.log("US").size == 2
 
@@ -370,7 +379,7 @@ def test_a_fork_that_is_offered_at_the_same_size_is_kept_and_freezes_the_log(wor
     other.publish()
     (endpoint,) = (e for e in witnessing.witness_endpoints(world.roster, "US") if e.state == "NL")
     with pytest.raises(PeerFault, match="status 422"):
-        witnessing.offer_step(other.db, other.node.client, endpoint, other.node.log_id)
+        offer(other, endpoint)
     submission = Submission(2, (), head_note(other))
     with pytest.raises((CheckpointForked, NotAllowed)):
         nl.node.take_submission(submission)
@@ -403,7 +412,7 @@ def test_a_log_the_roster_lists_as_ended_is_mirrored_and_confirmed_no_more(
     assert (nl.log(us).head_size, cosigned(nl, us)) == (2, before)
     (endpoint,) = (e for e in witnessing.witness_endpoints(world.roster, "US") if e.state == "NL")
     with pytest.raises(PeerFault, match="status 403"):
-        witnessing.offer_step(us.db, us.node.client, endpoint, us.node.log_id)
+        offer(us, endpoint)
     assert cosigned(nl, us) == before
 
 
@@ -442,10 +451,10 @@ def test_an_offer_is_cosigned_only_when_its_leaves_are_stored(world: World) -> N
     nl.line.rules = [instead(nl, BUNDLE, lambda *_: answer(404))]
     (endpoint,) = (e for e in witnessing.witness_endpoints(world.roster, "US") if e.state == "NL")
     with pytest.raises(PeerFault):
-        witnessing.offer_step(us.db, us.node.client, endpoint, us.node.log_id)
+        offer(us, endpoint)
     assert (nl.log(us).size, cosigned(nl, us), cosigned(us, us)) == (0, 0, 0)
     nl.line.rules = []
-    assert witnessing.offer_step(us.db, us.node.client, endpoint, us.node.log_id)
+    assert offer(us, endpoint)
     assert (nl.log(us).size, cosigned(nl, us), cosigned(us, us)) == (1, 1, 1)
 
 

@@ -35,6 +35,7 @@ from app.keyfiles import read_card
 from app.main import create_app
 from app.models import Base, BodyRow, EntryRow, LogRow
 from app.node import Followed, Node
+from app.replication import witness as witnessing
 from app.settings import Settings, load
 from app.setup import NODE_KEYS, init_node
 from app.tlog.publish import publish_step
@@ -320,6 +321,22 @@ class Peer:
 
     def publish(self) -> None:
         publish_step(self.db, self.node.log_id, self.node.keys.log, now=self.world.clock())
+
+    def offer(self, to: Peer) -> bool:
+        """Offer the own newest head to another State's witness, which then follows; keep its cosignature."""
+        to.followed(self)
+        node, roster = self.node, self.world.roster
+        endpoints = witnessing.witness_endpoints(roster, self.state, node.settings.witnesses)
+        endpoint = next(e for e in endpoints if e.state == to.state)
+        return witnessing.offer_step(
+            self.db, node.client, endpoint, node.log_id, roster, now=self.world.clock()
+        )
+
+    def witnessed(self, *by: Peer) -> None:
+        """Publish, and let others cosign."""
+        self.publish()
+        for peer in by:
+            self.offer(peer)
 
     def followed(self, of: Peer | str) -> Followed:
         """What the node keeps of another's log; begun without the loops that would act by themselves."""

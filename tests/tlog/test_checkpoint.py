@@ -248,11 +248,11 @@ def test_lines_are_added_once_per_key_with_the_latest_time_and_up_to_the_limit()
 
 
 def test_a_note_stays_readable_with_more_cosigners_than_it_can_hold() -> None:
-    lines = [cosign(HEAD, f"w{i}", WITNESSES[0], AT) for i in range(80)]
+    lines = [cosign(HEAD, f"w{i}", WITNESSES[0], AT) for i in range(300)]
     assert len(with_cosignatures(SIGNED, lines).signatures) == 1 + 16
-    full = with_cosignatures(SIGNED, lines, limit=100)
+    full = with_cosignatures(SIGNED, lines, limit=400)
     assert notes.parse(full.encode()) == full
-    assert len(full.signatures) == 64
+    assert len(full.signatures) == 256
 
 
 def test_a_cosigner_key_is_read_back_and_is_not_a_log_key() -> None:

@@ -1,0 +1,43 @@
+"""When a leaf was logged, as its witnesses saw it, and whether what it claims fits.
+
+A checkpoint that a quorum cosigned has one time, the median of its cosignatures' times, which no minority of witnesses can
+move outside of what honest ones saw. The last such checkpoint without a leaf and the first with it bracket the moment at
+which the leaf was logged. Whoever holds the same checkpoints comes to the same bracket; further ones can only narrow it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+TOLERANCE_S: Final = 300
+"""How far `iat` may lie outside of the bracket: what clocks may differ by, as for a statement that is posted."""
+
+TimeFlag = Literal["back-dated", "post-dated"]
+
+
+@dataclass(frozen=True, slots=True)
+class Bracket:
+    """Unix seconds between which a leaf was logged.
+
+    Attributes:
+        after: time of the last confirmed checkpoint without it (T1); None: there is none, it is among the log's first.
+        before: time of the first confirmed checkpoint with it (T2); None: it is not confirmed yet.
+    """
+
+    after: int | None
+    before: int | None
+
+    def flag(self, iat: int) -> TimeFlag | None:
+        """What is to be said of a claimed time. Nothing is said before a quorum has seen the leaf.
+
+        `back-dated`: the log did not hold it yet when it claims to have been signed: it was posted late, or its time is
+        made up. `post-dated`: it was there before it claims to have been signed.
+        """
+        if self.before is None:
+            return None
+        if iat > self.before + TOLERANCE_S:
+            return "post-dated"
+        if self.after is not None and iat < self.after - TOLERANCE_S:
+            return "back-dated"
+        return None
