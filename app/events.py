@@ -46,7 +46,8 @@ class Event:
         log_id: the log it concerns, if any.
         idx: the leaf of that log that caused it, or, of what the clock causes, the version it is about.
         root_idx: the notice it concerns, by the index of its issuing statement.
-        detail: what else is to be told, as JSON; shown to everybody who may see the event.
+        detail: what else is to be told, as JSON; shown to everybody who may see the event. Never content of a notice: an
+            erasure does not reach it here.
         owner: id of the token that alone may see it (`Principal.id`); needed by the private types, and only by them.
         tlp_rank, audience: the handling of what it tells, where no row keeps it any more (an erasure).
     """

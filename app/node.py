@@ -26,6 +26,7 @@ from app.judging import Judges
 from app.keyfiles import load_private
 from app.loops import Loop
 from app.models import LogRow
+from app.notify.deadlines import deadlines_step
 from app.notify.deliver import DeliveryLoop
 from app.notify.setup import WebhookSetup
 from app.record import Receipt
@@ -71,6 +72,7 @@ log = logging.getLogger(__name__)
 KEY_FILES: Final = {"log": "log.key", "witness": "witness.key", "transport": "transport.key"}
 PUBLISH_INTERVAL_S: Final = 5.0
 OFFER_INTERVAL_S: Final = 10.0
+DEADLINES_INTERVAL_S: Final = 10.0
 COSIGN_AGAIN_S: Final = 60
 """An unchanged head that is offered again is cosigned with a new time once the last one is so old."""
 JOIN_S: Final = 10.0
@@ -343,13 +345,14 @@ class Node:
         self._loops[0].start()
 
     def start_background(self) -> None:
-        """Start the loops: publish, offer, follow, judge, roster, webhooks."""
+        """Start the loops: publish, offer, follow, judge, roster, deadlines, webhooks."""
         self._has_loops = True
         publisher = Loop("publish", self.publish, interval_s=PUBLISH_INTERVAL_S)
         self._publisher = publisher
         self._loops = [
             publisher,
             Loop("roster", self.refresh_roster, interval_s=self.settings.roster_refresh_s),
+            Loop("deadlines", self.tell_deadlines, interval_s=DEADLINES_INTERVAL_S),
         ]
         self._deliveries = DeliveryLoop(self.db, self.clock, self.webhooks)
         try:
@@ -428,6 +431,13 @@ class Node:
         """Hint that the outbox has something."""
         if self._deliveries is not None:
             self._deliveries.wake()
+
+    def tell_deadlines(self) -> bool:
+        """Emit what the clock has made happen."""
+        more = deadlines_step(self.db, self.clock)
+        if more:
+            self.wake_deliveries()
+        return more
 
     async def authenticate_peer(self, request: Request) -> Principal:
         """The State whose key signed the request (RFC 9421). The body must be read already, or is read here, bounded."""

@@ -5,7 +5,7 @@ Three families, and the difference matters:
 * the log (`logs`, `leaves`, `tree_tiles`, `heads`, `cosignatures`, `confirmations`, `bodies`): the truth. Only `app.tlog` and
   `app.replication` write it, and no row of `leaves` or `heads` is ever changed;
 * projections (`entries`, `notices`, `notice_terms`): a fold of the log that `verbale rebuild` drops and makes anew;
-* the node's own (`events`, `subscriptions`, `deliveries`, `api_tokens`, `nonces`, `counters`): local business.
+* the node's own (`events`, `subscriptions`, `deliveries`, `deadlines`, `api_tokens`, `nonces`, `counters`): local business.
 
 Times are unix milliseconds when this node measured them (`*_at`), unix seconds when a statement claims them (`iat`, `exp`),
 ISO dates where the domain speaks of days.
@@ -14,7 +14,15 @@ ISO dates where the domain speaks of days.
 from app.models.base import Base
 from app.models.log import BodyRow, ConfirmationRow, CosignatureRow, HeadRow, LeafRow, LogRow, TileRow
 from app.models.notice import EntryRow, NoticeRow, NoticeTermRow
-from app.models.service import ApiTokenRow, CounterRow, DeliveryRow, EventRow, NonceRow, SubscriptionRow
+from app.models.service import (
+    ApiTokenRow,
+    CounterRow,
+    DeadlineRow,
+    DeliveryRow,
+    EventRow,
+    NonceRow,
+    SubscriptionRow,
+)
 
 __all__ = [
     "ApiTokenRow",
@@ -23,6 +31,7 @@ __all__ = [
     "ConfirmationRow",
     "CosignatureRow",
     "CounterRow",
+    "DeadlineRow",
     "DeliveryRow",
     "EntryRow",
     "EventRow",

@@ -104,6 +104,13 @@ class NoticeRow(Base):
             "log_id",
             "idx",
         ),
+        # What has expired since a moment ago.
+        Index(
+            "ix_notices_exp",
+            "exp",
+            sqlite_where=text("exp IS NOT NULL"),
+            postgresql_where=text("exp IS NOT NULL"),
+        ),
     )
 
     log_id: Mapped[int] = mapped_column(ForeignKey("logs.id"), primary_key=True)

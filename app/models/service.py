@@ -63,6 +63,19 @@ class EventRow(Base):
     audience: Mapped[str | None] = mapped_column(Text)  # as in `entries`
 
 
+class DeadlineRow(Base):
+    """How far time was looked at for one kind of deadline; see app/notify/deadlines.py."""
+
+    __tablename__ = "deadlines"
+
+    type: Mapped[str] = mapped_column(String(40), primary_key=True)  # type of the event it gives
+    since: Mapped[int] = mapped_column(BigInteger)  # all up to here is told
+    to: Mapped[int] = mapped_column(BigInteger)  # the span under way ends here
+    log_id: Mapped[int] = mapped_column(Integer)  # last notice told within the span
+    idx: Mapped[int] = mapped_column(BigInteger)
+    seq: Mapped[int] = mapped_column(BigInteger)  # newest event looked at for what came late
+
+
 class SubscriptionRow(Base):
     """A member system's webhook. `fanned_seq` is how far the outbox was turned into deliveries for it."""
 

@@ -203,7 +203,15 @@ class Log:
         return idx
 
     def follow(
-        self, kind: str, root: int, event_type: str, *, tlp: int = 0, audience: str = "ALL", **values: Any
+        self,
+        kind: str,
+        root: int,
+        event_type: str,
+        *,
+        tlp: int = 0,
+        audience: str = "ALL",
+        event: bool = True,
+        **values: Any,
     ) -> int:
         """A later statement about the notice `root`, with what it changes in the notice's row."""
         with self.db.write() as session:
@@ -213,7 +221,8 @@ class Log:
             for name, value in values.items():
                 setattr(notice, name, value)
         idx = self._entry(kind, root, tlp, audience, version)
-        self.event(event_type, idx, root)
+        if event:
+            self.event(event_type, idx, root)
         return idx
 
     def acknowledge(self, leaf_hash: bytes, *, tlp: int = 1, audience: str = "ALL") -> int:
