@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -185,6 +185,24 @@ class Database:
         with self.read() as session:
             return int(session.execute(text("SELECT pg_database_size(current_database())")).scalar_one())
 
+    def scrub(self, tables: Sequence[str]) -> bool:
+        """After an erasure: give up the last copies of what was deleted from `tables`. Returns whether all of them are gone.
+
+        SQLite: pages in the file were overwritten at the deletion; the write-ahead log that still holds old ones is copied
+        into the file and cut to nothing, which must wait (False) while a reader needs it. PostgreSQL: VACUUM frees the dead
+        rows, and what is freed is overwritten when the space is used again. Neither reaches below the file system.
+        """
+        with self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            if self.is_sqlite:
+                with self._writer or nullcontext():
+                    cursor = connection.connection.cursor()
+                    busy, in_log, _ = cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+                    cursor.close()
+                return not busy and in_log <= 0
+            for table in tables:
+                connection.exec_driver_sql(f'VACUUM "{table}"')
+            return True
+
     def dispose(self) -> None:
         """Close all connections."""
         self.engine.dispose()
@@ -206,6 +224,9 @@ def _configure_sqlite(connection: Any, _record: object) -> None:  # noqa: ANN401
     # A checkpoint copies changed pages into the file: with the default of 4 MB that is most of what a long batch does.
     cursor.execute("PRAGMA wal_autocheckpoint = 8000")
     cursor.execute("PRAGMA temp_store = MEMORY")
+    # What is deleted is overwritten with zeros, in pages that go on being used as well as in free ones: an erased notice
+    # must not be legible in the file. The write-ahead log is emptied by `scrub`.
+    cursor.execute("PRAGMA secure_delete = ON")
     cursor.close()
 
 

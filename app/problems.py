@@ -199,6 +199,7 @@ PROBLEMS: Final[Mapping[str, Problem]] = {
     "unknown-bis-record": Problem(422, "Not a record of the BIS data set", "The line does not have the members that the data set's records have."),
     "demo-failed": Problem(500, "The demo failed", "Something that it shows did not happen."),
     "bench-failed": Problem(500, "The benchmark failed", "A node did not do what is measured; the message says what."),
+    "body-unreadable": Problem(500, "A stored body is damaged", "The operator has to run `verbale fsck`."),
     "log-corrupt": Problem(500, "The stored log is damaged", "The operator has to run `verbale fsck`."),
     "log-not-initialised": Problem(500, "There is no log", "The operator has to run `verbale node init`, or to restore the right database."),
     "node-exists": Problem(500, "There is a node already", "Choose another folder."),

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import func, select
 
+from app import bodies
 from app.domain.encoding import b64u_decode, b64u_encode
 from app.domain.errors import InvalidSignature, NotFound, Refused
 from app.domain.judge import judge_body, judge_statement
@@ -30,7 +31,7 @@ from app.domain.lifecycle import NoticeState
 from app.domain.lifecycle import advance as advance_life
 from app.domain.statement import Part, is_origin
 from app.gate import may_read
-from app.models import BodyRow, CosignatureRow, EntryRow, HeadRow, LeafRow, LogRow
+from app.models import CosignatureRow, EntryRow, HeadRow, LeafRow, LogRow
 from app.replication.witness import cosigner_keys, log_keys
 from app.roster import export_bundle, roster_from_bundle
 from app.tlog.checkpoint import open_checkpoint
@@ -144,13 +145,10 @@ def _best_head(session: Session, log_id: int, index: int, quorum: Quorum) -> int
 
 
 def _parts(session: Session, log_id: int, idx: int) -> dict[str, dict[str, str]]:
-    rows = session.execute(
-        select(BodyRow.part, BodyRow.salt, BodyRow.content).where(
-            BodyRow.log_id == log_id, BodyRow.idx == idx
-        )
-    )
+    held = bodies.opened(session, log_id, [idx]).get(idx, {})
     return {
-        part: {"salt": b64u_encode(salt), "content": b64u_encode(content)} for part, salt, content in rows
+        name: {"salt": b64u_encode(part.salt), "content": b64u_encode(part.content)}
+        for name, part in held.items()
     }
 
 

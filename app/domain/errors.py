@@ -298,6 +298,12 @@ class UnsafeKeyFile(NodeFault):
     code = "unsafe-key-file"
 
 
+class BodyUnreadable(NodeFault):
+    """A stored body does not open with the key stored for it."""
+
+    code = "body-unreadable"
+
+
 class LogCorrupt(NodeFault):
     """Stored leaves, tiles or heads do not hash to each other."""
 

@@ -2,8 +2,8 @@
 
 Three families, and the difference matters:
 
-* the log (`logs`, `leaves`, `tree_tiles`, `heads`, `cosignatures`, `confirmations`, `bodies`): the truth. Only `app.tlog` and
-  `app.replication` write it, and no row of `leaves` or `heads` is ever changed;
+* the log (`logs`, `leaves`, `tree_tiles`, `heads`, `cosignatures`, `confirmations`, `bodies`, `body_keys`): the
+  truth. Only `app.tlog`, `app.bodies` and `app.replication` write it, and no row of `leaves` or `heads` is ever changed;
 * projections (`entries`, `notices`, `notice_terms`): a fold of the log that `verbale rebuild` drops and makes anew;
 * the node's own (`events`, `subscriptions`, `deliveries`, `deadlines`, `api_tokens`, `nonces`, `counters`): local business.
 
@@ -12,7 +12,16 @@ ISO dates where the domain speaks of days.
 """
 
 from app.models.base import Base
-from app.models.log import BodyRow, ConfirmationRow, CosignatureRow, HeadRow, LeafRow, LogRow, TileRow
+from app.models.log import (
+    BodyKeyRow,
+    BodyRow,
+    ConfirmationRow,
+    CosignatureRow,
+    HeadRow,
+    LeafRow,
+    LogRow,
+    TileRow,
+)
 from app.models.notice import EntryRow, NoticeRow, NoticeTermRow
 from app.models.service import (
     ApiTokenRow,
@@ -27,6 +36,7 @@ from app.models.service import (
 __all__ = [
     "ApiTokenRow",
     "Base",
+    "BodyKeyRow",
     "BodyRow",
     "ConfirmationRow",
     "CosignatureRow",

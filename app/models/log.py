@@ -115,13 +115,23 @@ class ConfirmationRow(Base):
 
 
 class BodyRow(Base):
-    """One opened body part. Deleting the row, salt and content together, is the erasure."""
+    """One opened body part, sealed (`app.domain.at_rest`). Only `app.bodies` reads and writes it."""
 
     __tablename__ = "bodies"
 
     log_id: Mapped[int] = mapped_column(ForeignKey("logs.id"), primary_key=True)
     idx: Mapped[int] = mapped_column(BigInteger, primary_key=True)
     part: Mapped[str] = mapped_column(String(32), primary_key=True)
-    salt: Mapped[bytes] = mapped_column(LargeBinary)
-    content: Mapped[bytes] = mapped_column(LargeBinary)
+    sealed: Mapped[bytes] = mapped_column(LargeBinary)  # salt and content under the leaf's key
     held_at: Mapped[int] = mapped_column(BigInteger)
+
+
+class BodyKeyRow(Base):
+    """The key of one leaf's body. Deleting the row is the erasure, in every copy of `bodies` that was ever made."""
+
+    __tablename__ = "body_keys"
+    __table_args__ = ({"sqlite_with_rowid": False},)
+
+    log_id: Mapped[int] = mapped_column(ForeignKey("logs.id"), primary_key=True)
+    idx: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    key: Mapped[bytes] = mapped_column(LargeBinary)

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 from sqlalchemy import bindparam, delete, select, update
 
+from app import bodies
 from app.db import SQLITE_VARIABLES, chunks
 from app.domain import events, lifecycle
 from app.domain.errors import VerbaleError
@@ -27,7 +28,7 @@ from app.domain.lifecycle import NoticeState
 from app.domain.notices import Notice, amended, validate_main
 from app.domain.statement import NOTICE_KINDS
 from app.events import Event, emit
-from app.models import BodyRow, EntryRow, NoticeRow, NoticeTermRow
+from app.models import EntryRow, NoticeRow, NoticeTermRow
 from app.models.notice import UNKNOWN_TLP
 from app.projections.arrival import Arrival
 from app.projections.content import Content, content_of, terms
@@ -68,7 +69,6 @@ _ENTRY_COLUMNS: Final = tuple(column.name for column in EntryRow.__table__.colum
 _notice_row: Final = itemgetter(*_NOTICE_COLUMNS)
 _entry_row: Final = itemgetter(*_ENTRY_COLUMNS)
 _TERM_COLUMNS: Final = ("kind", "term", "log_id", "idx", "pos")
-_BODY_COLUMNS: Final = ("log_id", "idx", "part", "salt", "content", "held_at")
 NO_CONTENT: Final[dict[str, Any]] = {
     "tlp_rank": UNKNOWN_TLP,
     "audience_all": False,
@@ -98,7 +98,7 @@ class Fold:
         """Load ids and referenced versions in two queries, however many statements there are."""
         self._db, self._session, self._log_id, self._issuer = db, session, log_id, issuer
         self._entries: list[dict[str, Any]] = []
-        self._bodies: list[tuple[Any, ...]] = []
+        self._bodies: list[bodies.Held] = []
         self._drafts: dict[int, _Draft] = {}
         self._ids: dict[str, bytes] = {}
         self._root_of_hash: dict[bytes, int] = {}
@@ -194,10 +194,7 @@ class Fold:
         entry = self._entry(arrival, state)
         self._entries.append(entry)
         if arrival.parts is not None and arrival.body_state == "held" and not arrival.stored:
-            self._bodies.extend(
-                (self._log_id, arrival.index, name, part.salt, part.content, arrival.received_at)
-                for name, part in arrival.parts.items()
-            )
+            self._bodies.append((arrival.index, arrival.parts, arrival.received_at))
         if statement is None or arrival.fault is not None:
             return
         self._ids[statement.id] = statement.leaf_hash
@@ -309,7 +306,7 @@ class Fold:
             if entry["root_idx"] == root and entry["fault_code"] is None:
                 entry.update(_ERASED_ENTRY)
         gone = {e["idx"] for e in self._entries if e["root_idx"] == root}
-        self._bodies = [b for b in self._bodies if b[1] not in gone]
+        self._bodies = [b for b in self._bodies if b[0] not in gone]
         self._events.append(
             Event("notice.erased", self._log_id, arrival.index, root, tlp_rank=rank, audience=audience)
         )
@@ -349,7 +346,7 @@ class Fold:
             [_entry_row(entry) for entry in self._entries],
         )
         self._erase_stored()
-        db.bulk_insert(session, BodyRow.__table__, _BODY_COLUMNS, self._bodies)
+        bodies.store(db, session, self._log_id, self._bodies)
         self._write_notices()
         if tell:
             emit(db, session, self._events, now=now, live=live)
@@ -399,11 +396,7 @@ class Fold:
     def _erase_stored(self) -> None:
         for root in self._erased:
             versions = select(EntryRow.idx).where(EntryRow.log_id == self._log_id, EntryRow.root_idx == root)
-            self._session.execute(
-                delete(BodyRow).where(
-                    BodyRow.log_id == self._log_id, BodyRow.idx.in_(versions.scalar_subquery())
-                )
-            )
+            bodies.destroy(self._session, self._log_id, versions.scalar_subquery())
             self._session.execute(
                 update(EntryRow)
                 .where(EntryRow.log_id == self._log_id, EntryRow.root_idx == root, EntryRow.kind != "erase")

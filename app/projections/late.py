@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select, update
 
+from app import bodies as stored_bodies
 from app.domain import events as vocabulary
 from app.domain.errors import VerbaleError
 from app.domain.notices import Notice, amended, parse_main
 from app.events import Event, emit
-from app.models import BodyRow, EntryRow, NoticeRow, NoticeTermRow
+from app.models import EntryRow, NoticeRow, NoticeTermRow
 from app.models.notice import UNKNOWN_TLP
 from app.projections.content import Content, content_of
 from app.projections.fold import NO_CONTENT, content_state, forget_terms
@@ -63,7 +64,7 @@ def take_late_bodies(
         ).one()
         if entry.body_state not in ("wanted", "absent") or body.state == entry.body_state:
             continue  # held already, or erased meanwhile: an erased body that is offered again is refused
-        _store(session, log_id, body, now)
+        _store(db, session, log_id, body, now)
         if entry.root_idx is not None:
             events.extend(_refold(session, log_id, entry.root_idx, body.index, entry.kind))
         elif entry.kind == "ack" and body.content is not None:
@@ -71,7 +72,7 @@ def take_late_bodies(
     emit(db, session, events, now=now, live=live)
 
 
-def _store(session: Session, log_id: int, body: LateBody, now: int) -> None:
+def _store(db: Database, session: Session, log_id: int, body: LateBody, now: int) -> None:
     content = body.content
     session.execute(
         update(EntryRow)
@@ -86,13 +87,7 @@ def _store(session: Session, log_id: int, body: LateBody, now: int) -> None:
         )
     )
     if body.state == "held" and body.parts is not None:
-        session.add_all(
-            BodyRow(
-                log_id=log_id, idx=body.index, part=name, salt=part.salt, content=part.content, held_at=now
-            )
-            for name, part in body.parts.items()
-        )
-        session.flush()
+        stored_bodies.store(db, session, log_id, [(body.index, body.parts, now)])
 
 
 @dataclass(slots=True)
@@ -142,25 +137,21 @@ def _refold(session: Session, log_id: int, root: int, index: int, kind: str | No
 
 def _fold_versions(session: Session, log_id: int, root: int) -> _Refolded:
     versions = session.execute(
-        select(EntryRow.idx, EntryRow.kind, EntryRow.body_fault_code, BodyRow.content)
-        .outerjoin(
-            BodyRow,
-            (BodyRow.log_id == EntryRow.log_id) & (BodyRow.idx == EntryRow.idx) & (BodyRow.part == "main"),
-        )
+        select(EntryRow.idx, EntryRow.kind, EntryRow.body_fault_code)
         .where(EntryRow.log_id == log_id, EntryRow.root_idx == root, EntryRow.fault_code.is_(None))
         .where(EntryRow.kind.in_(("issue", "amend", "withdraw")))
         .order_by(EntryRow.idx)
     ).all()
+    held = stored_bodies.main_parts(session, log_id, [version.idx for version in versions])
     result = _Refolded()
     previous: Notice | None = None  # of the version just before, if held
-    for idx, kind, fault_code, body in versions:
-        content: bytes | None = body  # an outer join: no body, no content
-        usable = content is not None and fault_code in (None, "inapplicable-amendment")
+    for idx, kind, fault_code in versions:
+        body = held.get(idx) if fault_code in (None, "inapplicable-amendment") else None
         if kind == "withdraw":
-            if usable:
+            if body is not None:
                 result.withdrawn_on = parse_main(body).document["body"]["effective_on"]
             continue
-        notice = _version(session, log_id, idx, kind, body, previous) if usable else None
+        notice = _version(session, log_id, idx, kind, body, previous) if body is not None else None
         if notice is not None:
             result.content, result.content_idx = content_of(notice, body if kind == "issue" else None), idx
         previous = notice

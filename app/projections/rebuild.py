@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import delete, func, select, update
 
+from app import bodies
 from app.domain.errors import LogCorrupt
-from app.domain.statement import Part
 from app.judging import Context, MirroredLeaf
-from app.models import BodyRow, CounterRow, EntryRow, LeafRow, LogRow, NoticeRow, NoticeTermRow
+from app.models import CounterRow, EntryRow, LeafRow, LogRow, NoticeRow, NoticeTermRow
 from app.tlog.store import lock_log
 
 if TYPE_CHECKING:
@@ -76,7 +76,8 @@ def rebuild_log(
         progress: called with the number of leaves folded so far.
 
     Raises:
-        LogCorrupt: a leaf is missing, or a stored body does not open its commitment. Nothing was changed.
+        LogCorrupt, BodyUnreadable: a leaf is missing, or a stored body does not open its commitment or with its key. Nothing
+            was changed.
     """
     with db.write() as session:
         log = lock_log(db, session, log_id)
@@ -185,13 +186,7 @@ def _arrivals(
     ).all()
     if [row.idx for row in rows] != list(range(start, end)):
         raise LogCorrupt(f"{origin} lacks leaves between {start} and {end}. Run: verbale fsck")
-    bodies: dict[int, dict[str, Part]] = {}
-    for body in session.execute(
-        select(BodyRow.idx, BodyRow.part, BodyRow.salt, BodyRow.content).where(
-            BodyRow.log_id == log_id, BodyRow.idx >= start, BodyRow.idx < end
-        )
-    ):
-        bodies.setdefault(body.idx, {})[body.part] = Part(bytes(body.salt), bytes(body.content))
+    held = bodies.opened(session, log_id, range(start, end))
     # An erased body has no rows: its leaf is wanted until the fold comes to the erasure.
     leaves = [
         MirroredLeaf(
@@ -199,14 +194,14 @@ def _arrivals(
             bytes(row.leaf_hash),
             bytes(row.leaf),
             row.received_at,
-            bodies.get(row.idx),
+            held.get(row.idx),
             withheld=row.idx in kept.absent,
         )
         for row in rows
     ]
     arrivals = live.judge(leaves, Context(origin, roster))
     for arrival in arrivals:
-        if arrival.fault is None and arrival.index in bodies and arrival.body_state != "held":
+        if arrival.fault is None and arrival.index in held and arrival.body_state != "held":
             raise LogCorrupt(
                 f"The body of leaf {arrival.index} of {origin} does not open its commitment. Run: verbale fsck"
             )

@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 from sqlalchemy import and_, func, select
 
+from app import bodies
 from app.domain.encoding import b64u_encode
 from app.domain.errors import Conflict, InvalidFilter, NotFound
 from app.domain.handling import Tlp
-from app.domain.statement import MAIN_PART, is_statement_id
+from app.domain.statement import is_statement_id
 from app.domain.times import Bracket
 from app.gate import may_read, visible
-from app.models import BodyRow, CosignatureRow, EntryRow, HeadRow, LeafRow, LogRow, NoticeRow
+from app.models import CosignatureRow, EntryRow, HeadRow, LeafRow, LogRow, NoticeRow
 from app.queries.filters import SHOWN, NoticeFilter, day_of, make_cursor, read_cursor
 from app.tlog.confirm import bracket_columns
 
@@ -335,17 +336,12 @@ def versions(
         select(
             EntryRow,
             LeafRow.leaf,
-            BodyRow.content,
             (EntryRow.idx < LogRow.confirmed_size).label("confirmed"),
             after_column.label("logged_after"),
             before_column.label("logged_before"),
         )
         .join(LogRow, LogRow.id == EntryRow.log_id)
         .join(LeafRow, and_(LeafRow.log_id == EntryRow.log_id, LeafRow.idx == EntryRow.idx))
-        .outerjoin(
-            BodyRow,
-            and_(BodyRow.log_id == EntryRow.log_id, BodyRow.idx == EntryRow.idx, BodyRow.part == MAIN_PART),
-        )
         .where(
             EntryRow.log_id == notice.log_id,
             EntryRow.root_idx == notice.root_idx,
@@ -355,13 +351,14 @@ def versions(
         .order_by(EntryRow.idx)
         .limit(limit + 1)
     ).all()
+    held = bodies.main_parts(session, notice.log_id, [row.EntryRow.idx for row in rows[:limit]])
     items = [
         _version(
             principal,
             notice.issuer,
             row.EntryRow,
             bytes(row.leaf),
-            row.content,
+            held.get(row.EntryRow.idx),
             confirmed=bool(row.confirmed),
             logged=Bracket(row.logged_after, row.logged_before),
         )
@@ -398,7 +395,7 @@ def _version(
         readable=readable,
         tlp_rank=entry.tlp_rank if readable else None,
         audience=entry.audience if readable else None,
-        document=bytes(content).decode() if readable and content is not None else None,
+        document=content.decode() if readable and content is not None else None,
         confirmed=confirmed,
         logged=logged,
     )
@@ -527,21 +524,22 @@ def acknowledgements(session: Session, principal: Principal, notice: NoticeView)
         EntryRow.log_id == notice.log_id, EntryRow.root_idx == notice.root_idx, EntryRow.fault_code.is_(None)
     )
     rows = session.execute(
-        select(EntryRow, LogRow.origin, LogRow.state, BodyRow.content)
+        select(EntryRow, LogRow.origin, LogRow.state)
         .join(LogRow, LogRow.id == EntryRow.log_id)
-        .join(
-            BodyRow,
-            and_(BodyRow.log_id == EntryRow.log_id, BodyRow.idx == EntryRow.idx, BodyRow.part == MAIN_PART),
-        )
         .where(
             EntryRow.kind == "ack",
             EntryRow.ref.in_(hashes),
             EntryRow.fault_code.is_(None),
             EntryRow.body_fault_code.is_(None),
+            EntryRow.body_state == "held",
         )
         .order_by(EntryRow.received_at, EntryRow.log_id, EntryRow.idx)
         .limit(MAX_LIMIT)
-    )
+    ).all()
+    held: dict[tuple[int, int], bytes] = {}
+    for log_id in {entry.log_id for entry, _, _ in rows}:
+        of_log = [entry.idx for entry, _, _ in rows if entry.log_id == log_id]
+        held |= {(log_id, i): main for i, main in bodies.main_parts(session, log_id, of_log).items()}
     return [
         AcknowledgementView(
             state=state,
@@ -550,8 +548,9 @@ def acknowledgements(session: Session, principal: Principal, notice: NoticeView)
             id=entry.id or "",
             leaf_hash=bytes(entry.ref or b""),
             at=(entry.iat or 0) * 1000,
-            document=bytes(content).decode(),
+            document=held[entry.log_id, entry.idx].decode(),
         )
-        for entry, origin, state, content in rows
-        if may_read(principal, issuer=state, tlp_rank=entry.tlp_rank, audience=entry.audience)
+        for entry, origin, state in rows
+        if (entry.log_id, entry.idx) in held
+        and may_read(principal, issuer=state, tlp_rank=entry.tlp_rank, audience=entry.audience)
     ]

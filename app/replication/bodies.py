@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from itertools import groupby
+from operator import itemgetter
+from typing import TYPE_CHECKING, Final
 
 import orjson
 from sqlalchemy import select
 
+from app import bodies as stored
 from app.domain.encoding import b64u_encode
 from app.domain.errors import MalformedRequest
 from app.domain.json import parse_strict
@@ -34,6 +37,7 @@ MAX_ASKED: Final = 512
 """Bodies in one request."""
 MAX_GIVEN_BYTES: Final = 16 * 2**20
 """An answer ends after the body that passes this; below the caller's own limit by the size of the largest body."""
+_READ_AT_ONCE: Final = 64
 _INDEX: Final = re.compile(rb'\{"origin":"[^"]{1,300}","index":([0-9]{1,15}),"parts":\{')
 """How a line begins, members in this order: enough to file it by index without parsing it."""
 
@@ -77,18 +81,16 @@ def give(session: Session, principal: Principal, wanted: Sequence[tuple[str, int
         if allowed is None:
             continue
         log_id, open_to_caller = allowed
-        rows = session.execute(
-            select(BodyRow.idx, BodyRow.part, BodyRow.salt, BodyRow.content)
-            .where(BodyRow.log_id == log_id, BodyRow.idx.in_(open_to_caller))
-            .order_by(BodyRow.idx, BodyRow.part)
-        )
-        parts: dict[int, dict[str, Any]] = {}
-        for idx, part, salt, content in rows:
-            parts.setdefault(idx, {})[part] = {"salt": b64u_encode(salt), "content": b64u_encode(content)}
-        for index, found in parts.items():
+        where = (BodyRow.log_id == log_id) & BodyRow.idx.in_(open_to_caller)
+        rows = stored.stream(session, where, at_once=_READ_AT_ONCE)
+        for index, parts in groupby(rows, key=itemgetter(0)):
             if given > MAX_GIVEN_BYTES:
                 yield b'{"more":true}\n'
                 return
+            found = {
+                name: {"salt": b64u_encode(body.salt), "content": b64u_encode(body.content)}
+                for _, name, body in parts
+            }
             line = orjson.dumps({"origin": origin, "index": index, "parts": found}) + b"\n"
             given += len(line)
             yield line

@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import func, select
 
+from app import bodies
 from app.domain.commitment import check_opening
-from app.domain.errors import VerbaleError
+from app.domain.errors import BodyUnreadable, VerbaleError
 from app.domain.statement import hash_leaf, parse
 from app.models import BodyRow, CosignatureRow, EntryRow, HeadRow, LeafRow, LogRow, TileRow
 from app.tlog import note as notes
@@ -267,15 +268,16 @@ class _Check:
         self, session: Session, start: int, end: int
     ) -> Generator[tuple[int, list[tuple[str, bytes, bytes]]], None, None]:
         """Held parts by index, one leaf's at a time: a window of large attachments must not fill the memory."""
-        rows = session.execute(
-            select(BodyRow.idx, BodyRow.part, BodyRow.salt, BodyRow.content)
-            .where(BodyRow.log_id == self._log.id, BodyRow.idx >= start, BodyRow.idx < end)
-            .order_by(BodyRow.idx, BodyRow.part),
-            execution_options={"yield_per": _BODIES_AT_ONCE},
-        )
+        where = (BodyRow.log_id == self._log.id) & (BodyRow.idx >= start) & (BodyRow.idx < end)
+        rows = bodies.stream(session, where, at_once=_BODIES_AT_ONCE)
         with closing(rows):  # a server's cursor, also when a difference ends the reading
-            for index, parts in groupby(rows, key=lambda row: row.idx):
-                yield index, [(row.part, bytes(row.salt), bytes(row.content)) for row in parts]
+            try:
+                for index, parts in groupby(rows, key=lambda row: row[0]):
+                    yield index, [(part, body.salt, body.content) for _, part, body in parts]
+            except BodyUnreadable as error:
+                raise _Differs(
+                    f"bodies from {start} on", "ciphertext that opens with its key", str(error)
+                ) from error
 
     def _body(
         self, index: int, leaf: bytes, state: str | None, held: Sequence[tuple[str, bytes, bytes]]

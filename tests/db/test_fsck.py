@@ -10,8 +10,10 @@ import pytest
 from sqlalchemy import delete, insert, select, update
 from sqlalchemy.orm import Session
 
-from app.domain.statement import hash_leaf
-from app.models import BodyRow, CosignatureRow, EntryRow, HeadRow, LeafRow, LogRow, TileRow
+from app import bodies
+from app.domain.at_rest import fresh_key, seal
+from app.domain.statement import Part, hash_leaf
+from app.models import BodyKeyRow, BodyRow, CosignatureRow, EntryRow, HeadRow, LeafRow, LogRow, TileRow
 from app.tlog.fsck import Difference, Keys, LogReport, check_log, logs_of
 from app.tlog.store import append_leaves, lock_log
 from tests import examples
@@ -107,7 +109,26 @@ def set_log(**values: Any) -> Callable[[Session, int], None]:
 
 
 def bring_back(session: Session, log_id: int) -> None:
-    session.add(BodyRow(log_id=log_id, idx=2, part="main", salt=b"s" * 32, content=b"{}", held_at=0))
+    put_body(session, log_id, 2, Part(b"s" * 32, b"{}"))
+
+
+def put_body(session: Session, log_id: int, index: int, part: Part) -> None:
+    """Whatever is stored of a body, replaced by this, properly sealed."""
+    bodies.destroy(session, log_id, [index])
+    key = fresh_key()
+    session.add(BodyKeyRow(log_id=log_id, idx=index, key=key))
+    sealed = seal(key, index, "main", part)
+    session.add(BodyRow(log_id=log_id, idx=index, part="main", sealed=sealed, held_at=0))
+
+
+def swap_content(session: Session, log_id: int) -> None:
+    salt = bodies.opened(session, log_id, [0])[0]["main"].salt
+    put_body(session, log_id, 0, Part(salt, b"{}"))
+
+
+def swap_salt(session: Session, log_id: int) -> None:
+    content = bodies.opened(session, log_id, [0])[0]["main"].content
+    put_body(session, log_id, 0, Part(b"\x02" * 32, content))
 
 
 def add_leaf(session: Session, log_id: int) -> None:
@@ -155,9 +176,12 @@ DAMAGES: tuple[tuple[Callable[[Session, int], None], str, str], ...] = (
     (add_leaf, "leaf 5", "a leaf"),
     (change(EntryRow, leaf_hash=b"\x01" * 32), "entry 0", "hash 0101"),
     (drop(EntryRow, idx=4), "entry 4", "nothing"),
-    (change(BodyRow, content=b"{}"), "body 0, part main", "does not open"),
-    (change(BodyRow, salt=b"\x02" * 32), "body 0, part main", "does not open"),
+    (swap_content, "body 0, part main", "does not open"),
+    (swap_salt, "body 0, part main", "does not open"),
+    (change(BodyRow, sealed=b"\x02" * 100), "bodies from 0 on", "does not open with the key"),
+    (change(BodyKeyRow, key=b"\x02" * 32), "bodies from 0 on", "does not open with the key"),
     (drop(BodyRow, idx=1), "body 1", "parts nothing"),
+    (drop(BodyKeyRow, idx=1), "body 1", "parts nothing"),
     (bring_back, "body 2", "main"),
     (change(TileRow, hashes=b"\x03" * 160), "tile/0/000.p/5, hash 0", "0303"),
     (drop(TileRow), "tile/0/000.p/5", "nothing"),
@@ -176,7 +200,7 @@ DAMAGES: tuple[tuple[Callable[[Session, int], None], str, str], ...] = (
 )
 """What is done to the store, what the check names, and what it says it found."""
 
-TABLES = (LeafRow, EntryRow, BodyRow, TileRow, HeadRow, CosignatureRow)
+TABLES = (LeafRow, EntryRow, BodyRow, BodyKeyRow, TileRow, HeadRow, CosignatureRow)
 
 
 @contextmanager

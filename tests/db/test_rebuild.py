@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 from sqlalchemy import delete, select, text, update
 
+from app import bodies
 from app.db import Database
 from app.domain.errors import LogCorrupt
+from app.domain.statement import Part
 from app.judging import Judges
 from app.models import Base, BodyRow, EntryRow, NoticeRow, NoticeTermRow
 from app.projections.rebuild import Live, Rebuilt, rebuild_log
@@ -18,7 +20,7 @@ from tests import examples
 from tests.federation.world import Peer, World, answer
 
 LIVE = Live(Judges(processes=0).leaves, record_mirrored)
-TABLES = ("entries", "notices", "notice_terms", "bodies", "events", "counters", "logs")
+TABLES = ("entries", "notices", "notice_terms", "bodies", "body_keys", "events", "counters", "logs")
 
 
 def everything(db: Database) -> dict[str, list[tuple[Any, ...]]]:
@@ -163,7 +165,10 @@ def test_a_rebuild_that_fails_leaves_the_log_as_it_was(world: World) -> None:
             select(BodyRow).where(BodyRow.log_id == us.node.log_id).order_by(BodyRow.idx.desc())
         ).first()
         assert last is not None
-        last.content = b"{}"
+        index = last.idx
+        salt = bodies.opened(session, us.node.log_id, [index])[index]["main"].salt
+        bodies.destroy(session, us.node.log_id, [index])
+        bodies.store(us.db, session, us.node.log_id, [(index, {"main": Part(salt, b"{}")}, 0)])
     before = everything(us.db)
     with pytest.raises(LogCorrupt, match=r"does not open its commitment\. Run: verbale fsck"):
         rebuild(us)

@@ -24,6 +24,7 @@ import httpx
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import select, update
 
+from app import bodies
 from app.db import Database
 from app.domain.commitment import commit
 from app.domain.encoding import b64u_encode
@@ -443,10 +444,8 @@ class Peer:
                     )
                 )
                 session.flush()
-                session.add_all(
-                    BodyRow(log_id=log.id, idx=index, part=n, salt=p.salt, content=p.content, held_at=now)
-                    for n, p in parts.items()
-                )
+                if parts:
+                    bodies.store(self.db, session, log.id, [(index, parts, now)])
             session.execute(update(LogRow).where(LogRow.id == log.id).values(judged=LogRow.size))
         return list(range(log.size, log.size + len(entries)))
 
@@ -591,7 +590,7 @@ def make_template(directory: Path, code: str) -> Settings:
 
 LOCAL = frozenset({"log_id", "seq", "received_at", "changed_at", "held_at", "at", "live"})
 """What may differ between nodes: local numbers, order and times of arrival."""
-SHARED_TABLES = ("leaves", "entries", "notices", "notice_terms", "bodies", "tree_tiles")
+SHARED_TABLES = ("leaves", "entries", "notices", "notice_terms", "tree_tiles")
 
 
 def dump(db: Database, *, log_id: int, but: frozenset[str] = LOCAL) -> dict[str, list[tuple[Any, ...]]]:
@@ -603,6 +602,11 @@ def dump(db: Database, *, log_id: int, but: frozenset[str] = LOCAL) -> dict[str,
             columns = [c for c in table.columns if c.name not in but]
             rows = session.execute(select(*columns).where(table.c.log_id == log_id)).all()
             found[name] = sorted((tuple(row) for row in rows), key=repr)
+        indexes = {row[0] for row in session.execute(select(BodyRow.idx).where(BodyRow.log_id == log_id))}
+        held = bodies.opened(session, log_id, sorted(indexes))
+        found["bodies"] = [
+            (idx, n, p.salt, p.content) for idx, parts in held.items() for n, p in parts.items()
+        ]
     return found
 
 

@@ -21,6 +21,7 @@ from fastapi import FastAPI, Request
 
 from app import edge, migrations, problems, tokens
 from app.db import Database
+from app.domain.at_rest import fresh_key, seal
 from app.domain.control_codes import ancestors
 from app.domain.errors import NotAuthenticated, RosterMissing, VerbaleError
 from app.domain.handling import Tlp
@@ -28,8 +29,9 @@ from app.domain.names import fold
 from app.domain.names import tokens as name_tokens
 from app.domain.roster import CentralContactTerm, ContactPoint, Roster, RosterLog, RosterState
 from app.domain.signed import SignedNotice, read_signed
+from app.domain.statement import Part
 from app.gate import Principal, peer
-from app.models import BodyRow, EntryRow, LeafRow, LogRow, NoticeRow, NoticeTermRow
+from app.models import BodyKeyRow, BodyRow, EntryRow, LeafRow, LogRow, NoticeRow, NoticeTermRow
 from app.record import Receipt
 from app.routers import federation, health, notices, states
 from app.settings import Settings
@@ -323,13 +325,7 @@ def put_version(
         )
     )
     if body is not None:
-        session.add(
-            BodyRow(
-                log_id=log_id,
-                idx=idx,
-                part="main",
-                salt=b"s" * 32,
-                content=json.dumps(body).encode(),
-                held_at=NOW_MS,
-            )
-        )
+        key = fresh_key()
+        sealed = seal(key, idx, "main", Part(b"s" * 32, json.dumps(body).encode()))
+        session.add(BodyKeyRow(log_id=log_id, idx=idx, key=key))
+        session.add(BodyRow(log_id=log_id, idx=idx, part="main", sealed=sealed, held_at=NOW_MS))

@@ -1,0 +1,100 @@
+"""Bodies as they are stored: sealed in `bodies`, each leaf's key in `body_keys`.
+
+The only reader and writer of the two tables. Guarantees: whatever is stored is sealed under a fresh key; `destroy` removes
+keys and ciphertext together; a body whose key is gone is the same as one that was never held. Leaves to others: whether a
+body may be stored (`app.projections`), shown (`app.gate`) or must go (the fold of an erasure).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from sqlalchemy import ColumnElement, delete, select
+
+from app.db import SQLITE_VARIABLES, chunks
+from app.domain.at_rest import fresh_key, seal, unseal
+from app.domain.statement import MAIN_PART
+from app.models import BodyKeyRow, BodyRow
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Mapping, Sequence
+
+    from sqlalchemy.orm import Session
+
+    from app.db import Database
+    from app.domain.statement import Part
+
+_BODY_COLUMNS: Final = ("log_id", "idx", "part", "sealed", "held_at")
+_KEY_COLUMNS: Final = ("log_id", "idx", "key")
+
+Held = tuple[int, "Mapping[str, Part]", int]
+"""One leaf's opened parts on their way in: index, parts by name, and when they came (unix ms)."""
+
+
+def store(db: Database, session: Session, log_id: int, bodies: Sequence[Held]) -> None:
+    """Store bodies of one log. None of them may be there already."""
+    keys: list[tuple[Any, ...]] = []
+    sealed: list[tuple[Any, ...]] = []
+    for index, parts, held_at in bodies:
+        key = fresh_key()
+        keys.append((log_id, index, key))
+        sealed.extend(
+            (log_id, index, name, seal(key, index, name, part), held_at) for name, part in parts.items()
+        )
+    db.bulk_insert(session, BodyKeyRow.__table__, _KEY_COLUMNS, keys)
+    db.bulk_insert(session, BodyRow.__table__, _BODY_COLUMNS, sealed)
+
+
+def stream(
+    session: Session, where: ColumnElement[bool], *, at_once: int
+) -> Generator[tuple[int, str, Part], None, None]:
+    """Yield (index, part, opened) of the bodies that `where` (on `BodyRow`) selects, by index and part.
+
+    Args:
+        at_once: rows held in memory.
+
+    Raises:
+        BodyUnreadable: a body does not open with its key.
+    """
+    rows = session.execute(
+        select(BodyRow.idx, BodyRow.part, BodyRow.sealed, BodyKeyRow.key)
+        .join(BodyKeyRow, (BodyKeyRow.log_id == BodyRow.log_id) & (BodyKeyRow.idx == BodyRow.idx))
+        .where(where)
+        .order_by(BodyRow.idx, BodyRow.part),
+        execution_options={"yield_per": at_once},
+    )
+    with rows:
+        for index, part, sealed, key in rows:
+            yield index, part, unseal(bytes(key), index, part, bytes(sealed))
+
+
+def opened(
+    session: Session, log_id: int, indexes: Sequence[int], *, part: str | None = None
+) -> dict[int, dict[str, Part]]:
+    """The bodies held of these leaves of one log: index → part → opened, in order. Leaves without one are left out.
+
+    Args:
+        part: only this part.
+
+    Raises:
+        BodyUnreadable: see `stream`.
+    """
+    found: dict[int, dict[str, Part]] = {}
+    for some in chunks(indexes, SQLITE_VARIABLES - 2):
+        where = (BodyRow.log_id == log_id) & BodyRow.idx.in_(some)
+        if part is not None:
+            where &= BodyRow.part == part
+        for index, name, body in stream(session, where, at_once=len(some) or 1):
+            found.setdefault(index, {})[name] = body
+    return found
+
+
+def main_parts(session: Session, log_id: int, indexes: Sequence[int]) -> dict[int, bytes]:
+    """The content of the main parts held of these leaves."""
+    return {i: p[MAIN_PART].content for i, p in opened(session, log_id, indexes, part=MAIN_PART).items()}
+
+
+def destroy(session: Session, log_id: int, where: ColumnElement[bool] | Sequence[int]) -> None:
+    """Destroy keys, salts and contents of the leaves given: a list of indexes, or a subquery of them."""
+    for table in (BodyKeyRow, BodyRow):
+        session.execute(delete(table).where(table.log_id == log_id, table.idx.in_(where)))
