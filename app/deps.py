@@ -67,6 +67,10 @@ class Node(Protocol):
         """Store what an offered checkpoint adds, then cosign it; the signature line, or None while that takes long."""
         ...
 
+    def take_evidence(self, raw: bytes) -> tuple[str, bool]:
+        """Judge a record of evidence that somebody brings; its id and whether it is new. Raises EvidenceRefused."""
+        ...
+
     @property
     def witness(self) -> WitnessIdentity:
         """This node's witness."""

@@ -34,21 +34,17 @@ from app.replication import remote
 from app.replication import witness as witnessing
 from app.replication.bodies import Given
 from app.replication.client import PeerClient, mirror_url
-from app.replication.follow import (
-    NEAR,
-    CheckpointFork,
-    StaleHead,
-    advance,
-    follow_step,
-    freeze,
-    read_followed,
-)
+from app.replication.follow import NEAR, StaleHead, advance, follow_step, read_followed
+from app.replication.forks import CheckpointFork, contradiction, convict, root_here, take_record
 from app.replication.signatures import authenticate_peer, fresh_nonce, target
 from app.replication.witness import WitnessEndpoint, WitnessIdentity
 from app.roster import RosterClient
+from app.tlog.checkpoint import open_checkpoint
+from app.tlog.evidence import Sighting
+from app.tlog.merkle import InvalidConsistencyProof
 from app.tlog.note import parse as parse_note
 from app.tlog.publish import publish_step
-from app.tlog.witness import CheckpointForked, Submission
+from app.tlog.witness import CheckpointForked, OldSizeMismatch, OldSizeTooLarge, Submission
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -569,7 +565,7 @@ class Node:
                         source,
                         roster,
                         clock=self.clock,
-                        evidence_dir=self.settings.data_dir / "evidence",
+                        state=self.state,
                     )
             except CheckpointFork as fork:
                 witnessing.set_log_error(self.db, followed.log_id, fork, now=self.clock())
@@ -663,16 +659,42 @@ class Node:
                 return Given(given.lines, frozenset())
         return None
 
-    def _keep_offered_fork(self, origin: str, offered: bytes) -> None:
-        """A log offered a second root for a size this witness has cosigned: keep both heads and freeze it here."""
+    def suspect(self, submission: Submission, where: str = "offer") -> None:
+        """Hold an offered head that was refused against what is proven here: its log may have signed two histories.
+
+        A head that is larger than what is stored is left to the follower, which looks at once.
+        """
+        roster, origin = self.roster(), submission.claimed_origin()
         followed = self._followed.get(origin)
         if followed is None:
             return
+        offered, note = open_checkpoint(submission.checkpoint, witnessing.log_keys(roster, origin), origin)
         with self.db.read() as session:
             mirror = read_followed(session, followed.log_id)
-        evidence_dir = self.settings.data_dir / "evidence"
-        fork = freeze(self.db, mirror, parse_note(offered), evidence_dir, now=self.clock())
-        witnessing.set_log_error(self.db, followed.log_id, fork, now=self.clock())
+            ours = root_here(session, followed.log_id, offered.size)
+        if ours is None and followed.follower is not None:
+            followed.follower.wake()
+        if ours is None or ours == offered.root or mirror.head_note is None:
+            return
+        seen = [Sighting(self.clock() // 1000, self.state, where)]
+        sources = self.sources(followed)
+        found = contradiction(
+            self.db,
+            self.client,
+            mirror.id,
+            parse_note(mirror.head_note),
+            note,
+            sources=sources,
+            roster=roster,
+            seen=seen,
+        )
+        if found is not None:
+            fork = convict(self.db, found, roster=roster, now=self.clock())
+            witnessing.set_log_error(self.db, followed.log_id, fork, now=self.clock())
+
+    def take_evidence(self, raw: bytes) -> tuple[str, bool]:
+        """Judge a record that somebody brings; id and whether it is new. Raises EvidenceRefused."""
+        return take_record(self.db, raw, roster=self.roster(), source=None, now=self.clock())
 
     # ── as a witness ──────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -685,8 +707,8 @@ class Node:
         identity, roster = self.witness, self.roster()
         try:
             log_id, checkpoint, note = witnessing.open_submission(self.db, submission, roster, identity.name)
-        except CheckpointForked as fork:
-            self._keep_offered_fork(fork.offered.origin, submission.checkpoint)
+        except (CheckpointForked, OldSizeMismatch, OldSizeTooLarge, InvalidConsistencyProof):
+            self.suspect(submission)
             raise
         listed = roster.log(checkpoint.origin)
         if listed is None or listed.status != "active":
@@ -720,7 +742,7 @@ class Node:
                 note,
                 roster=roster,
                 clock=self.clock,
-                evidence_dir=self.settings.data_dir / "evidence",
+                state=self.state,
             )
         except CheckpointFork as fork:
             witnessing.set_log_error(self.db, log_id, fork, now=self.clock())

@@ -190,6 +190,8 @@ PROBLEMS: Final[Mapping[str, Problem]] = {
         "It answers and cannot do its work: the database, the roster or a background loop. Its operator sees which."),
     "schema-not-current": Problem(503, "The database needs an upgrade", "The operator has to run `verbale db upgrade`."),
     "checkpoint-fork": Problem(502, "The log contradicts itself", "It signed two heads that cannot both be true. The evidence is kept, and the log is frozen here."),
+    "evidence-refused": Problem(422, "The record proves nothing",
+        "It is malformed, its signatures or its proof do not hold, or it is of a type that convicts nobody. The detail names the step. Nobody is accused by it and it is not kept."),
     "corrupt-leaves": Problem(502, "Leaves do not match the head", "What was served does not hash to the signed head; another source is tried."),
     "log-not-served": Problem(502, "The log is not served", "The source has no checkpoint of it yet."),
     "stale-head": Problem(502, "The log went back", "The origin serves an older head than one it signed before."),

@@ -41,6 +41,10 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
         "app.cli.federation:federation",
         "The federation as a node sees it: sizes, lag, receipts, faults.",
     ),
+    "evidence": (
+        "app.cli.evidence:app",
+        "Evidence against logs and witnesses: look at it, check it offline.",
+    ),
     "fsck": ("app.cli.store:fsck", "Derive every hash of the stored logs again and name what differs."),
     "rebuild": ("app.cli.store:rebuild", "Drop every table that is a view of the logs and fold it again."),
     "db": ("app.cli.store:db", "The database's schema."),

@@ -1,10 +1,11 @@
 """Tables only, one metadata for alembic.
 
-Three families, and the difference matters:
+Four families, and the difference matters:
 
 * the log (`logs`, `leaves`, `tree_tiles`, `heads`, `cosignatures`, `confirmations`, `bodies`, `body_keys`): the
   truth. Only `app.tlog`, `app.bodies` and `app.replication` write it, and no row of `leaves` or `heads` is ever changed;
 * projections (`entries`, `notices`, `notice_terms`): a fold of the log that `verbale rebuild` drops and makes anew;
+* evidence (`evidence`, `evidence_told`, `branch_leaves`, `log_watch`): what was found out about the logs;
 * the node's own (`events`, `subscriptions`, `deliveries`, `deadlines`, `api_tokens`, `nonces`, `counters`): local business.
 
 Times are unix milliseconds when this node measured them (`*_at`), unix seconds when a statement claims them (`iat`, `exp`),
@@ -12,6 +13,7 @@ ISO dates where the domain speaks of days.
 """
 
 from app.models.base import Base
+from app.models.evidence import BranchLeafRow, EvidenceRow, EvidenceToldRow, WatchRow
 from app.models.log import (
     BodyKeyRow,
     BodyRow,
@@ -38,6 +40,7 @@ __all__ = [
     "Base",
     "BodyKeyRow",
     "BodyRow",
+    "BranchLeafRow",
     "ConfirmationRow",
     "CosignatureRow",
     "CounterRow",
@@ -45,6 +48,8 @@ __all__ = [
     "DeliveryRow",
     "EntryRow",
     "EventRow",
+    "EvidenceRow",
+    "EvidenceToldRow",
     "HeadRow",
     "LeafRow",
     "LogRow",
@@ -53,4 +58,5 @@ __all__ = [
     "NoticeTermRow",
     "SubscriptionRow",
     "TileRow",
+    "WatchRow",
 ]

@@ -16,7 +16,7 @@ from app.domain.encoding import b64u_encode
 from app.domain.errors import InvalidFilter, NotFound
 from app.domain.handling import Tlp
 from app.domain.states import STATES
-from app.models import ConfirmationRow, CosignatureRow, DeliveryRow, EntryRow, LogRow
+from app.models import ConfirmationRow, CosignatureRow, DeliveryRow, EntryRow, EvidenceRow, LogRow, WatchRow
 from app.queries.filters import day_of, make_cursor, read_cursor
 from app.queries.notices import MAX_LIMIT, rfc3339
 
@@ -171,6 +171,9 @@ class LogView:
     foreign: Mapping[str, tuple[int, int]]
     confirmed_size: int
     confirmed_at: int | None
+    frozen_size: int | None = None
+    withheld: bool = False
+    evidence: tuple[str, ...] = ()
 
     @property
     def lag_leaves(self) -> int:
@@ -227,6 +230,9 @@ class LogView:
             "silent_seconds": silent,
             "backfilled": self.backfilled,
             "faults": self.faults,
+            "frozen_size": self.frozen_size,
+            "withheld": self.withheld,
+            "evidence": list(self.evidence),
             "receipts": [
                 {"state": state, "size": size, "at": rfc3339(at * 1000), "complete": size >= self.head_size}
                 for state, (size, at) in sorted(self.receipts.items())
@@ -252,6 +258,12 @@ def logs(session: Session) -> list[LogView]:
     for log_id, name, size, at in _foreign(session):
         foreign.setdefault(log_id, {})[name] = (size, at)
     confirmed_at = _confirmed_at(session)
+    watched = {row.log_id: row for row in session.scalars(select(WatchRow))}
+    evidence: dict[str, list[str]] = {}
+    for origin, record in session.execute(
+        select(EvidenceRow.origin, EvidenceRow.id).order_by(EvidenceRow.at, EvidenceRow.id)
+    ):
+        evidence.setdefault(origin, []).append(record)
     rows = session.scalars(select(LogRow).order_by(LogRow.is_own.desc(), LogRow.state, LogRow.epoch))
     return [
         LogView(
@@ -278,6 +290,9 @@ def logs(session: Session) -> list[LogView]:
             foreign=foreign.get(row.id, {}),
             confirmed_size=row.confirmed_size,
             confirmed_at=confirmed_at.get(row.id),
+            frozen_size=watched[row.id].frozen_size if row.id in watched else None,
+            withheld=row.id in watched and watched[row.id].withheld_at is not None,
+            evidence=tuple(evidence.get(row.origin, ())),
         )
         for row in rows
     ]

@@ -18,36 +18,36 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-import orjson
 from sqlalchemy import select, update
 
 from app.domain.errors import PeerFault, VerbaleError
 from app.domain.statement import hash_leaf
-from app.models import HeadRow, LogRow
-from app.replication.client import (
-    MAX_BUNDLE_BYTES,
-    MAX_CHECKPOINT_BYTES,
-    MAX_TILE_BYTES,
-    PeerAnswerRefused,
+from app.models import HeadRow, LogRow, WatchRow
+from app.replication.client import MAX_CHECKPOINT_BYTES, MAX_TILE_BYTES, PeerAnswerRefused
+from app.replication.forks import (
+    UnprovenHead,
+    contradiction,
+    convict,
+    fetch_leaves,
+    place_of,
+    watch_log,
 )
 from app.replication.witness import collect_cosignatures, log_keys
 from app.tlog.checkpoint import Checkpoint, open_checkpoint
+from app.tlog.evidence import Sighting
 from app.tlog.merkle import Frontier, tree_root
 from app.tlog.note import Note
+from app.tlog.note import parse as parse_note
 from app.tlog.store import append_leaves, lock_log, node_reader
 from app.tlog.tiles import (
-    BundlePath,
     MalformedBundle,
     MalformedTile,
     TilePath,
     bundle_width,
-    decode_bundle,
     split_tile,
 )
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from sqlalchemy.orm import Session
 
     from app.clock import Clock
@@ -64,12 +64,6 @@ MAX_GROWTH: Final = 2**21
 WINDOW: Final = 16 * 256
 """Leaves in one transaction of a long catch-up: some megabytes in memory, whatever the distance."""
 BUNDLE: Final = 256
-
-
-class CheckpointFork(PeerFault):
-    """The log signed two heads that contradict each other: evidence, kept, and this log is frozen here."""
-
-    code = "checkpoint-fork"
 
 
 class StaleHead(PeerFault):
@@ -92,7 +86,11 @@ class LogNotServed(PeerFault):
 
 @dataclass(frozen=True, slots=True)
 class Followed:
-    """A foreign log as the follower reads it at the start of a step."""
+    """A foreign log as the follower reads it at the start of a step.
+
+    Attributes:
+        pending_note: the signed head of a catch-up under way, whose leaves from `head_size` on are stored.
+    """
 
     id: int
     origin: str
@@ -102,6 +100,7 @@ class Followed:
     head_size: int
     head_root: bytes | None
     head_note: bytes | None
+    pending_note: bytes | None = None
 
 
 def read_followed(session: Session, log_id: int) -> Followed:
@@ -116,7 +115,10 @@ def read_followed(session: Session, log_id: int) -> Followed:
             LogRow.head_size,
             LogRow.head_root,
             LogRow.head_note,
-        ).where(LogRow.id == log_id)
+            WatchRow.pending_note,
+        )
+        .outerjoin(WatchRow, WatchRow.log_id == LogRow.id)
+        .where(LogRow.id == log_id)
     ).one()
     return Followed(*row)
 
@@ -129,13 +131,13 @@ def follow_step(
     roster: Roster,
     *,
     clock: Clock,
-    evidence_dir: Path | None,
+    state: str = "",
 ) -> bool:
     """Bring the mirror of one log up to the head that `source` serves. True if the mirror grew.
 
     Args:
         source: base URL of the log's tiles: the origin's own, or any mirror's; what it serves is proven either way.
-        evidence_dir: where contradicting heads are kept.
+        state: this node's own: who saw what, in a record of evidence.
 
     Raises:
         PeerFault: see the classes above and `app.replication.client`; the mirror is as it was before, or further.
@@ -149,9 +151,10 @@ def follow_step(
         checkpoint, note = open_checkpoint(raw, log_keys(roster, mirror.origin), mirror.origin)
     except VerbaleError as error:
         raise PeerAnswerRefused(f"The checkpoint that {source} serves does not verify: {error}") from error
-    grew = advance(
-        db, client, mirror, source, checkpoint, note, roster=roster, clock=clock, evidence_dir=evidence_dir
-    )
+    listed = roster.log(mirror.origin)
+    if listed is not None and source == listed.url:
+        _note_served(db, log_id, checkpoint, raw)
+    grew = advance(db, client, mirror, source, checkpoint, note, roster=roster, clock=clock, state=state)
     with db.write() as session:
         session.execute(
             update(LogRow)
@@ -173,7 +176,7 @@ def advance(
     *,
     roster: Roster,
     clock: Clock,
-    evidence_dir: Path | None,
+    state: str = "",
 ) -> bool:
     """Bring the mirror up to a checkpoint whose signature was verified, fetched or offered. True if the mirror grew.
 
@@ -181,6 +184,7 @@ def advance(
         PeerFault: see `follow_step`.
     """
     log_id = mirror.id
+    look = _Look(db, client, source, roster, clock, state)
     if checkpoint.size <= mirror.size:
         with db.read() as session:
             ours = (
@@ -189,7 +193,7 @@ def advance(
                 else _root_at(session, log_id, checkpoint.size)
             )
         if ours is not None and ours != checkpoint.root:
-            raise freeze(db, mirror, note, evidence_dir, now=clock())
+            raise look.explain(mirror, note)
         if checkpoint.size < mirror.head_size:
             raise StaleHead(
                 f"{source} serves size {checkpoint.size}, and {mirror.origin} has signed {mirror.head_size} before."
@@ -198,17 +202,13 @@ def advance(
     if checkpoint.size > mirror.size:
         if checkpoint.size - mirror.size <= NEAR:
             try:
-                grew = _take_near(
-                    db, client, mirror, source, checkpoint, note, clock=clock, evidence_dir=evidence_dir
-                )
+                grew = _take_near(look, mirror, checkpoint, note)
             except PeerFault:
                 _note_claim(db, log_id, checkpoint.size)
                 raise
         else:
             _note_claim(db, log_id, checkpoint.size)
-            grew = _take_far(
-                db, client, mirror, source, checkpoint, note, clock=clock, evidence_dir=evidence_dir
-            )
+            grew = _take_far(look, mirror, checkpoint, note)
     elif (
         checkpoint.size > mirror.head_size or mirror.head_note is None
     ):  # a catch-up that was cut off after its last leaves
@@ -234,55 +234,91 @@ def _note_claim(db: Database, log_id: int, size: int) -> None:
         )
 
 
-def _take_near(
-    db: Database,
-    client: PeerClient,
-    mirror: Followed,
-    source: str,
-    checkpoint: Checkpoint,
-    note: Note,
-    *,
-    clock: Clock,
-    evidence_dir: Path | None,
-) -> bool:
-    leaves = _fetch_leaves(client, source, mirror.size, checkpoint.size, checkpoint.size)
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """One look at a log through one source."""
+
+    db: Database
+    client: PeerClient
+    source: str
+    roster: Roster
+    clock: Clock
+    state: str
+
+    def leaves(self, start: int, end: int, size: int) -> list[bytes]:
+        try:
+            return fetch_leaves(self.client, self.source, start, end, size)
+        except MalformedBundle as error:
+            raise CorruptLeaves(f"{self.source}: {error}") from error
+
+    def explain(self, mirror: Followed, newer: Note) -> PeerFault:
+        """What is stored and a signed head do not fit: a fork, or a source that serves rubbish?
+
+        Hash tiles that prove a consistent tree under the signed head are authentic, and tell the two apart.
+
+        Returns:
+            CheckpointFork, and then the log is frozen; or CorruptLeaves.
+
+        Raises:
+            PeerFault: it cannot be told now.
+        """
+        place = place_of(self.roster, mirror.origin, self.source)
+        seen = [Sighting(self.clock() // 1000, self.state, place)] if self.state else []
+        for raw in (mirror.head_note, mirror.pending_note):
+            if raw is None:
+                continue
+            try:
+                found = contradiction(
+                    self.db,
+                    self.client,
+                    mirror.id,
+                    parse_note(raw),
+                    newer,
+                    sources=(self.source,),
+                    roster=self.roster,
+                    seen=seen,
+                )
+            except UnprovenHead as error:
+                raise CorruptLeaves(f"{self.source}: {error}") from error
+            if found is not None:
+                return convict(self.db, found, roster=self.roster, now=self.clock())
+        raise CorruptLeaves(
+            f"{self.source} serves bundles that are not the leaves {mirror.origin} signed for."
+        )
+
+
+def _take_near(look: _Look, mirror: Followed, checkpoint: Checkpoint, note: Note) -> bool:
+    db = look.db
+    leaves = look.leaves(mirror.size, checkpoint.size, checkpoint.size)
     pairs = [(hash_leaf(leaf), leaf) for leaf in leaves]
     with db.write() as session:
         stored = lock_log(db, session, mirror.id)
         if stored.size != mirror.size:
             return False  # another worker was here; the next step starts from what it stored
         if stored.frontier.extend([h for h, _ in pairs]).root() == checkpoint.root:
-            append_leaves(db, session, stored, pairs, at=clock())
-            _set_head(db, session, mirror.id, checkpoint, note, now=clock())
+            append_leaves(db, session, stored, pairs, at=look.clock())
+            _set_head(db, session, mirror.id, checkpoint, note, now=look.clock())
             return True
-    _explain_mismatch(db, client, mirror, source, checkpoint, note, evidence_dir, now=clock())
-    return False
+    raise look.explain(mirror, note)
 
 
-def _take_far(
-    db: Database,
-    client: PeerClient,
-    mirror: Followed,
-    source: str,
-    checkpoint: Checkpoint,
-    note: Note,
-    *,
-    clock: Clock,
-    evidence_dir: Path | None,
-) -> bool:
-    proven = _fetch_leaf_hashes(client, source, mirror.size, checkpoint.size)
+def _take_far(look: _Look, mirror: Followed, checkpoint: Checkpoint, note: Note) -> bool:
+    db, source = look.db, look.source
+    proven = _fetch_leaf_hashes(look.client, source, mirror.size, checkpoint.size)
     with db.read() as session:
         frontier = _frontier(session, mirror.id)
     if frontier.size != mirror.size:
         return False
     hashes = [proven[at : at + 32] for at in range(0, len(proven), 32)]
     if frontier.extend(hashes).root() != checkpoint.root:
-        _explain_mismatch(db, client, mirror, source, checkpoint, note, evidence_dir, now=clock())
+        raise look.explain(mirror, note)
+    with db.write() as session:  # if the catch-up is cut off, this is the head its leaves belong to
+        watch_log(db, session, mirror.id, pending_note=_own_lines(checkpoint, note))
     at = mirror.size
     while at < checkpoint.size:
         # Windows end on bundle borders, so that each bundle is fetched once.
         end = min(checkpoint.size, (at // BUNDLE) * BUNDLE + WINDOW)
-        leaves = _fetch_leaves(client, source, at, end, checkpoint.size)
+        leaves = look.leaves(at, end, checkpoint.size)
         wanted = hashes[at - mirror.size : end - mirror.size]
         pairs = [(hash_leaf(leaf), leaf) for leaf in leaves]
         for index, ((found, _), expected) in enumerate(zip(pairs, wanted, strict=True), at):
@@ -294,9 +330,9 @@ def _take_far(
             stored = lock_log(db, session, mirror.id)
             if stored.size != at:
                 return True
-            append_leaves(db, session, stored, pairs, at=clock())
+            append_leaves(db, session, stored, pairs, at=look.clock())
             if end == checkpoint.size:
-                _set_head(db, session, mirror.id, checkpoint, note, now=clock())
+                _set_head(db, session, mirror.id, checkpoint, note, now=look.clock())
         at = end
     return True
 
@@ -310,10 +346,11 @@ def _set_head(
     db: Database, session: Session, log_id: int, checkpoint: Checkpoint, note: Note, *, now: int
 ) -> None:
     """The head is proven: store it with the log's own signature line (cosignatures are kept apart)."""
-    own = Note(note.text, tuple(s for s in note.signatures if s.name == checkpoint.origin))
+    own = _own_lines(checkpoint, note)
+    session.execute(update(WatchRow).where(WatchRow.log_id == log_id).values(pending_note=None))
     session.execute(
         db.insert_ignore(HeadRow.__table__).values(
-            log_id=log_id, size=checkpoint.size, root=checkpoint.root, note=own.encode(), at=now
+            log_id=log_id, size=checkpoint.size, root=checkpoint.root, note=own, at=now
         )
     )
     session.execute(
@@ -322,29 +359,27 @@ def _set_head(
         .values(
             head_size=checkpoint.size,
             head_root=checkpoint.root,
-            head_note=own.encode(),
+            head_note=own,
             head_at=now,
             claimed_size=checkpoint.size,
         )
     )
 
 
-def _fetch_leaves(client: PeerClient, source: str, start: int, end: int, size: int) -> list[bytes]:
-    """Leaves [start, end) of a tree of `size`, from entry bundles."""
-    leaves: list[bytes] = []
-    for index in range(start // BUNDLE, (end - 1) // BUNDLE + 1):
-        width = bundle_width(size, index)
-        path = BundlePath(index, width)
-        raw = client.get(f"{source}/{path}", limit=MAX_BUNDLE_BYTES)
-        if raw is None:
-            raise PeerAnswerRefused(f"{source} has no {path}, which the head it serves promises.")
-        try:
-            entries = decode_bundle(raw, width)
-        except MalformedBundle as error:
-            raise CorruptLeaves(f"{source}/{path}: {error}") from error
-        first = index * BUNDLE
-        leaves += entries[max(start - first, 0) : min(end - first, width)]
-    return leaves
+def _own_lines(checkpoint: Checkpoint, note: Note) -> bytes:
+    """The checkpoint with the log's own signatures; cosignatures are kept apart."""
+    return Note(note.text, tuple(s for s in note.signatures if s.name == checkpoint.origin)).encode()
+
+
+def _note_served(db: Database, log_id: int, checkpoint: Checkpoint, raw: bytes) -> None:
+    """The log's own node serves this head: what others have shown up to it is not withheld."""
+    with db.read() as session:
+        served = session.execute(
+            select(WatchRow.served_size).where(WatchRow.log_id == log_id)
+        ).scalar_one_or_none()
+    if served is None or served < checkpoint.size:
+        with db.write() as session:
+            watch_log(db, session, log_id, served_size=checkpoint.size, served_note=raw)
 
 
 def _fetch_leaf_hashes(client: PeerClient, source: str, start: int, size: int) -> bytes:
@@ -366,59 +401,3 @@ def _fetch_leaf_hashes(client: PeerClient, source: str, start: int, size: int) -
             raise CorruptLeaves(f"{source}/{path}: {error}") from error
         found += raw[max(start - index * BUNDLE, 0) * 32 :]
     return bytes(found)
-
-
-def _explain_mismatch(
-    db: Database,
-    client: PeerClient,
-    mirror: Followed,
-    source: str,
-    checkpoint: Checkpoint,
-    note: Note,
-    evidence_dir: Path | None,
-    *,
-    now: int,
-) -> None:
-    """Our leaves and the new ones do not give the signed root: a fork, or a source that serves rubbish?
-
-    Hash tiles from zero that do give the signed root are authentic, and their root at our size tells the two apart.
-
-    Raises:
-        CheckpointFork, CorruptLeaves: one of them, always.
-    """
-    raw = _fetch_leaf_hashes(client, source, 0, checkpoint.size)
-    hashes = [raw[at : at + 32] for at in range(0, len(raw), 32)]
-    at_our_size = Frontier().extend(hashes[: mirror.head_size])
-    if at_our_size.extend(hashes[mirror.head_size :]).root() != checkpoint.root:
-        raise CorruptLeaves(
-            f"{source} serves tiles that do not hash to the head it serves (size {checkpoint.size})."
-        )
-    if mirror.head_root is not None and at_our_size.root() != mirror.head_root:
-        raise freeze(db, mirror, note, evidence_dir, now=now)
-    raise CorruptLeaves(f"{source} serves bundles that are not the leaves {mirror.origin} signed for.")
-
-
-def freeze(
-    db: Database, mirror: Followed, newer: Note, evidence_dir: Path | None, *, now: int
-) -> CheckpointFork:
-    """Keep both signed heads, stop cosigning this log, and return what to say of it."""
-    if evidence_dir is not None and mirror.head_note is not None:
-        record = orjson.dumps(
-            {
-                "v": 1,
-                "type": "fork",
-                "origin": mirror.origin,
-                "older": mirror.head_note.decode(),
-                "newer": newer.encode().decode(),
-            },
-            option=orjson.OPT_SORT_KEYS,
-        )
-        evidence_dir.mkdir(parents=True, exist_ok=True)
-        (evidence_dir / f"{hash_leaf(record).hex()}.json").write_bytes(record)
-    with db.write() as session:
-        session.execute(update(LogRow).where(LogRow.id == mirror.id).values(status="frozen"))
-    log.error("log forked", extra={"action": "log_forked", "origin": mirror.origin, "at": now})
-    return CheckpointFork(
-        f"{mirror.origin} has signed two heads that contradict each other. The log is frozen here at size {mirror.head_size}; both "
-        "heads are kept as evidence. Tell the other States' contact points; see docs/operations.md."
-    )

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from hashlib import sha256
 from typing import Final
 
+import orjson
 from fastapi import APIRouter, Request, Response
 from sqlalchemy import select
 from starlette.concurrency import run_in_threadpool
@@ -14,10 +14,12 @@ from app.deps import CurrentNode, CurrentPrincipal, Node
 from app.domain.errors import Malformed, NotAllowed, NotFound, VerbaleError
 from app.gate import Principal
 from app.limits import read_body, too_large
-from app.models import CosignatureRow, HeadRow, LogRow
+from app.models import CosignatureRow, EvidenceRow, HeadRow, LogRow
 from app.problems import MEDIA_TYPE, base_url, encode
 from app.replication.bodies import give, parse_request
-from app.replication.follow import CheckpointFork
+from app.replication.forks import CheckpointFork
+from app.schemas.federation import EvidenceListOut, EvidenceOut
+from app.tlog.evidence import MAX_RECORD
 from app.tlog.merkle import InvalidConsistencyProof
 from app.tlog.note import InvalidNoteSignature, NoKnownSignature, Note, parse_signature_lines
 from app.tlog.note import parse as parse_note
@@ -40,7 +42,6 @@ _WITNESS_STATUS: Final[tuple[tuple[tuple[type[VerbaleError], ...], int], ...]] =
     ((InvalidConsistencyProof, CheckpointForked, CheckpointFork), 422),
     ((Malformed,), 400),
 )
-_EVIDENCE: Final = re.compile(r"[0-9a-f]{64}")
 
 
 @router.post("/witness/add-checkpoint", response_class=Response)
@@ -136,10 +137,39 @@ def roster_file(node: CurrentNode, path: str) -> Response:
     return Response(raw, media_type="application/json", headers={"cache-control": "no-cache"})
 
 
+@router.get("/evidence")
+def list_evidence(node: CurrentNode) -> EvidenceListOut:
+    """Records of evidence kept here, newest first: what each convicts whom of. Public, as each proves itself."""
+    with node.db.read() as session:
+        rows = session.scalars(select(EvidenceRow).order_by(EvidenceRow.at.desc(), EvidenceRow.id)).all()
+    return EvidenceListOut(items=[EvidenceOut.of(row) for row in rows])
+
+
+@router.post("/evidence", response_class=Response)
+async def take_evidence(request: Request, node: CurrentNode) -> Response:
+    """Take a record of evidence, the exact bytes. 201: it holds and is kept; 200: it was known; 422: it proves nothing.
+
+    No credential is needed, since a record proves itself or is dropped: nobody can accuse a State by saying so.
+    """
+    raw = await read_body(request.scope, request.receive, MAX_RECORD)
+    record, is_new = await run_in_threadpool(node.take_evidence, raw)
+    return Response(
+        orjson.dumps({"id": record}),
+        201 if is_new else 200,
+        media_type="application/json",
+        headers={"location": f"/evidence/{record}"},
+    )
+
+
 @router.get("/evidence/{evidence_id}", response_class=Response)
 def evidence(node: CurrentNode, evidence_id: str) -> Response:
-    """One record of evidence against a log: two heads that contradict each other, checkable with the log's key alone."""
-    path = node.settings.data_dir / "evidence" / f"{evidence_id}.json"
-    if _EVIDENCE.fullmatch(evidence_id) is None or not path.is_file():
+    """One record of evidence, the exact bytes: anybody can check it with the accused's public key alone."""
+    with node.db.read() as session:
+        record = session.execute(
+            select(EvidenceRow.record).where(EvidenceRow.id == evidence_id.removesuffix(".json"))
+        ).scalar_one_or_none()
+    if record is None:
         raise NotFound("There is no such evidence.")
-    return Response(path.read_bytes(), media_type="application/json")
+    return Response(
+        bytes(record), media_type="application/json", headers={"cache-control": "public, immutable"}
+    )

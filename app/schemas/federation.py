@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from app.models import EvidenceRow
+from app.queries.notices import rfc3339
 from app.schemas.notices import Shape
 
 
@@ -51,6 +53,37 @@ class LogErrorOut(Shape):
     detail: str | None = Field(None, description="only for callers of a State")
 
 
+class EvidenceOut(Shape):
+    """One record of evidence; `/evidence/{id}` gives it."""
+
+    id: str = Field(description="SHA-256 of the record, hex")
+    type: str = Field(description="fork, cosigner, badleaf, rollback or withheld")
+    origin: str
+    accused: str = Field(description="the log's origin, or the name of a witness")
+    convicts: bool = Field(description="whether the accused signed a contradiction; otherwise it is a report")
+    at: str = Field(description="when this node found it or was given it")
+    found_by: str | None = Field(description="the State that gave it; null: found here")
+
+    @classmethod
+    def of(cls, row: EvidenceRow) -> EvidenceOut:
+        """From a row."""
+        return cls(
+            id=row.id,
+            type=row.type,
+            origin=row.origin,
+            accused=row.accused,
+            convicts=row.convicts,
+            at=rfc3339(row.at),
+            found_by=row.source,
+        )
+
+
+class EvidenceListOut(Shape):
+    """Evidence, newest first."""
+
+    items: list[EvidenceOut]
+
+
 class LogOut(Shape):
     """How far this node is with one log."""
 
@@ -71,6 +104,13 @@ class LogOut(Shape):
     silent_seconds: float | None
     backfilled: bool
     faults: int = Field(description="leaves that failed judgement; /v1/federation/faults lists them")
+    frozen_size: int | None = Field(
+        description="of a frozen log: the last size that a quorum confirmed and that both its histories share; null: not known yet"
+    )
+    withheld: bool = Field(
+        description="others show a larger head than the log's own node has served for 30 minutes"
+    )
+    evidence: list[str] = Field(description="ids of records about this log; /evidence/{id} gives one")
     receipts: list[LogReceiptOut]
     foreign_witnesses: list[ForeignWitnessOut]
     confirmed: ConfirmedOut

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import re
 import socket
 import threading
@@ -22,7 +21,8 @@ from app.domain.roster import LogStatus
 from app.models import CosignatureRow, HeadRow, LogRow
 from app.replication import witness as witnessing
 from app.replication.client import PeerAnswerRefused, PeerClient, PeerUnreachable
-from app.replication.follow import MAX_GROWTH, CheckpointFork, CorruptLeaves, StaleHead, follow_step
+from app.replication.follow import MAX_GROWTH, CorruptLeaves, StaleHead, follow_step
+from app.replication.forks import CheckpointFork
 from app.tlog.checkpoint import Checkpoint, open_checkpoint, sign_checkpoint
 from app.tlog.fsck import Keys, check_log
 from app.tlog.note import VerifierKey
@@ -166,7 +166,7 @@ def test_a_log_that_lies_is_left_as_it_was_and_the_others_go_on(
     assert (seen["size"], seen["status"], seen["in_step"]) == (size, "ok", False)
     assert seen["error"]["code"] == code
     assert seen["error"]["detail"]
-    assert not (nl.settings.data_dir / "evidence").exists()
+    assert nl.records() == []
     nl.sync(ee)
     assert nl.titles(limit="1") == [f"{name}: elsewhere"]
 
@@ -207,7 +207,7 @@ def test_a_corrupt_mirror_accuses_nobody_and_another_is_used(four: World, patter
 
     seen = us.federation(ee)
     assert (seen["size"], seen["status"], seen["error"]["code"]) == (2, "ok", "peer-unreachable")
-    assert not (us.settings.data_dir / "evidence").exists()
+    assert us.records() == []
     assert any(url.startswith(f"{url_of('NL')}/mirror/") for url in us.line.asked)
 
 
@@ -290,9 +290,7 @@ def test_a_log_with_two_histories_is_frozen_with_evidence(world: World, first: i
 
     seen = nl.federation("US")
     assert (seen["status"], seen["size"], seen["error"]["code"]) == ("frozen", first, "checkpoint-fork")
-    (file,) = (nl.settings.data_dir / "evidence").iterdir()
-    record = nl.get(f"/evidence/{file.stem}")
-    assert record == json.loads(file.read_bytes())
+    (record,) = nl.records()
     older, newer = heads_of(record, world)
     assert {older.size, newer.size} == {first, second}
     assert older.root != newer.root
@@ -334,7 +332,7 @@ def test_a_log_that_goes_back_in_time_is_stale_and_no_fork(world: World) -> None
         nl.follow(other)
     seen = nl.federation("US")
     assert (seen["status"], seen["size"], seen["error"]["code"]) == ("ok", 2, "stale-head")
-    assert not (nl.settings.data_dir / "evidence").exists()
+    assert nl.records() == []
 
 
 def test_a_node_restored_from_a_backup_learns_from_a_witness_that_it_is_behind(world: World) -> None:
@@ -384,8 +382,7 @@ def test_a_fork_that_is_offered_at_the_same_size_is_kept_and_freezes_the_log(wor
     with pytest.raises((CheckpointForked, NotAllowed)):
         nl.node.take_submission(submission)
     assert nl.log("US").status == "frozen"
-    (kept,) = (nl.node.settings.data_dir / "evidence").glob("*.json")
-    record = json.loads(kept.read_bytes())
+    (record,) = nl.records()
     assert record["older"].splitlines()[1] == record["newer"].splitlines()[1] == "2"
     assert record["older"].splitlines()[2] != record["newer"].splitlines()[2]
 
@@ -430,9 +427,7 @@ def test_a_log_that_signs_an_absurd_size_costs_a_mirror_nothing(world: World) ->
 
     (listed,) = world.roster.states["US"].logs
     with peer_that(lie) as client, pytest.raises(PeerAnswerRefused, match="at most"):
-        follow_step(
-            nl.db, client, nl.log(us).id, listed.url, world.roster, clock=world.clock, evidence_dir=None
-        )
+        follow_step(nl.db, client, nl.log(us).id, listed.url, world.roster, clock=world.clock)
     assert [path for path in asked if "/tile/" in path] == []
 
 
@@ -494,7 +489,7 @@ def test_a_mirror_whose_store_was_damaged_does_not_accuse_the_origin(world: Worl
     with pytest.raises(CorruptLeaves):
         nl.follow(us)
     assert (nl.log(us).status, nl.log(us).size) == ("ok", 1)
-    assert not (nl.settings.data_dir / "evidence").exists()
+    assert nl.records() == []
 
 
 # ── on the wire itself ────────────────────────────────────────────────────────────────────────────────────────────

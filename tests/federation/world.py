@@ -423,6 +423,11 @@ class Peer:
         )
         return {item["index"]: item["code"] for item in shown["items"]}
 
+    def records(self) -> list[Any]:
+        """The records of evidence that this node serves, oldest first."""
+        found = [self.get(f"/evidence/{item['id']}") for item in self.get("/evidence")["items"]]
+        return found[::-1]
+
     # Malice.
 
     def smuggle(self, *entries: tuple[bytes, dict[str, Part]], audience: str = "ALL") -> list[int]:
