@@ -42,8 +42,16 @@ class Sequencer:
     One thread owns the writing. A crash loses only what nobody was answered for.
     """
 
-    def __init__(self, db: Database, log_id: int, clock: Clock, on_commit: Callable[[], None]) -> None:
-        """`on_commit` is called after each commit that appended something: it wakes the publisher."""
+    def __init__(
+        self,
+        db: Database,
+        log_id: int,
+        clock: Clock,
+        on_commit: Callable[[], None],
+        roster: Callable[[], Roster] | None = None,
+    ) -> None:
+        """`on_commit` is called after each commit that appended something: it wakes the publisher. `roster`: see `record_own`."""
+        self._roster = roster
         self._db, self._log_id, self._clock, self._on_commit = db, log_id, clock, on_commit
         self._queue: queue.SimpleQueue[tuple[Sequence[Judged], Future[list[Answer]]] | None] = (
             queue.SimpleQueue()
@@ -114,7 +122,9 @@ class Sequencer:
             answers: list[Answer] = []
             for some in chunks(notices, MAX_COMMIT):
                 with self._db.write() as session:
-                    answers += record_own(self._db, session, self._log_id, some, now=self._clock())
+                    answers += record_own(
+                        self._db, session, self._log_id, some, now=self._clock(), roster=self._roster
+                    )
         except Exception as error:  # the thread must go on; every poster of this commit learns that it failed
             log.exception("append failed", extra={"action": "append_failed", "count": len(notices)})
             failure = (

@@ -29,6 +29,7 @@ from app.models import LogRow
 from app.notify.deadlines import deadlines_step
 from app.notify.deliver import DeliveryLoop
 from app.notify.setup import WebhookSetup
+from app.projections.rejudge import rejudge_log
 from app.record import Receipt
 from app.replication import remote
 from app.replication import witness as witnessing
@@ -221,7 +222,7 @@ class Node:
             transport=self._transport,
             nonce=self._machine.nonce,
         )
-        self._sequencer = Sequencer(self.db, self.log_id, self.clock, self._on_commit)
+        self._sequencer = Sequencer(self.db, self.log_id, self.clock, self._on_commit, self.roster)
         self.intake = Intake(self._sequencer, self.judges, self.origin, self.roster, self.clock)
         return self
 
@@ -324,8 +325,23 @@ class Node:
                 for endpoint in witnessing.witness_endpoints(roster, self.state, self.settings.witnesses):
                     self._offer_to(endpoint)
             self._adopted = roster.sha256
+        self._rejudge(self.log_id, roster)
         self.client.identify(self.kid("transport", self.keys.transport))
         log.info("roster adopted", extra={"action": "roster_adopted", "version": roster.version})
+
+    def _rejudge(self, log_id: int, roster: Roster) -> None:
+        """Bring the verdicts of a log up to the roster."""
+        done = rejudge_log(self.db, log_id, judge=self.judges.leaves, roster=roster, now=self.clock())
+        if done is not None and done.folded:
+            extra = {
+                "action": "leaves_rejudged",
+                "origin": done.origin,
+                "cleared": done.cleared,
+                "flagged": done.flagged,
+                "version": roster.version,
+            }
+            log.warning("leaves judged again", extra=extra)
+            self.wake_deliveries()
 
     # ── life ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -616,10 +632,12 @@ class Node:
         def bodies(indexes: Sequence[int]) -> Given | None:
             return self._ask_for_bodies(followed, indexes)
 
+        roster = self.roster()
+        self._rejudge(followed.log_id, roster)
         judged = remote.judge_step(
             self.db,
             followed.log_id,
-            roster=self.roster(),
+            roster=roster,
             judges=self.judges,
             bodies=bodies,
             clock=self.clock,

@@ -14,17 +14,19 @@ from typing import TYPE_CHECKING
 from sqlalchemy import select, update
 
 from app.domain.errors import LeafReplayed, NodeFault, VerbaleError
+from app.domain.judge import check_key
 from app.models import EntryRow, LogRow
 from app.projections.arrival import Arrival
-from app.projections.fold import Fold
+from app.projections.fold import Fold, fold_all
 from app.tlog.store import append_leaves, lock_log
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from sqlalchemy.orm import Session
 
     from app.db import Database
+    from app.domain.roster import Roster
     from app.judging import Judged
     from app.tlog.store import StoredLog
 
@@ -45,7 +47,13 @@ class Receipt:
 
 
 def record_own(
-    db: Database, session: Session, log_id: int, notices: Sequence[Judged], *, now: int
+    db: Database,
+    session: Session,
+    log_id: int,
+    notices: Sequence[Judged],
+    *,
+    now: int,
+    roster: Callable[[], Roster] | None = None,
 ) -> list[Receipt | VerbaleError]:
     """Append verified notices to the own log, in order; one answer each.
 
@@ -53,8 +61,11 @@ def record_own(
 
     Args:
         now: unix ms.
+        roster: the one in force; asked with the log locked, so that no statement is appended under a key that was revoked
+            between judging and here. A roster adopted later judges again what stands there by then.
     """
     log = lock_log(db, session, log_id)
+    current = roster() if roster is not None else None
     statements = [n.statement for n in notices]
     fold = Fold(db, session, log_id=log.id, issuer=log.state, statements=statements)
     answers: list[Receipt | VerbaleError] = []
@@ -64,6 +75,8 @@ def record_own(
         statement = judged.statement
         index = log.size + len(leaves)
         try:
+            if current is not None:
+                check_key(statement, roster=current, index=None, at=now // 1000)
             state = fold.advance(statement, index)
             arrival = Arrival(
                 index=index,
@@ -143,14 +156,6 @@ def record_mirrored(
         issuer=log.state,
         statements=[a.statement if a.fault is None else None for a in arrivals],
     )
-    for arrival in arrivals:
-        state = None
-        if arrival.statement is not None and arrival.fault is None:
-            try:
-                state = fold.advance(arrival.statement, arrival.index)
-            except VerbaleError as fault:
-                arrival.fault = fault
-                arrival.body_state, arrival.parts, arrival.content = "none", None, None
-        fold.add(arrival, state)
+    fold_all(fold, arrivals)
     fold.flush(now=now, live=live, tell=events)
     session.execute(update(LogRow).where(LogRow.id == log.id).values(judged=judged + len(arrivals)))

@@ -33,7 +33,7 @@ from app.domain.notices import KIND_OF_TYPE, Notice, parse_main
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from app.domain.roster import KeyUse, Roster
+    from app.domain.roster import KeyUse, Roster, RosterKey, RosterState
     from app.domain.statement import Kind, Part, Statement
 
 MAX_SKEW_S: Final = 300
@@ -94,13 +94,7 @@ def judge_statement(
         raise WrongLog(
             f"The statement was signed for the log {read.log}, not for {origin}. A statement counts in one log only."
         )
-    state = roster.state_of_origin(origin)
-    if state is None:
-        raise NotAllowed(f"The roster (version {roster.version}) lists no log {origin}.")
-    key = roster.require_key(state.code, read.kid, _USES[read.kind])
-    if key.key.alg != read.alg:
-        raise WrongKeyUse(f"Key {read.kid} is an {key.key.alg} key; the statement names {read.alg}.")
-    key.check_active(at=read.iat, index=index)
+    state, key = check_key(read, roster=roster, index=index, at=at)
     key.key.verify(read.signature, read.signing_input)
     if read.iat > at + MAX_SKEW_S:
         raise ImplausibleTime(
@@ -109,6 +103,37 @@ def judge_statement(
     if read.exp is not None and read.exp <= read.iat:
         raise ImplausibleTime("exp is not after iat: the statement would be over before it begins.")
     return VerifiedStatement(read, state.code)
+
+
+def check_key(
+    statement: Statement, *, roster: Roster, index: int | None, at: int
+) -> tuple[RosterState, RosterKey]:
+    """Check that the statement's key, and its State's membership, count for it at `index` in the log it names.
+
+    At the local door (`index` None) the key must count now as well: a key that was ended signs nothing new, whatever time
+    it claims, in the one place where its log can grow.
+
+    Raises:
+        UnknownKey, WrongKeyUse, KeyNotActive, NotAllowed.
+    """
+    state = roster.state_of_origin(statement.log)
+    if state is None:
+        raise NotAllowed(f"The roster (version {roster.version}) lists no log {statement.log}.")
+    key = roster.require_key(state.code, statement.kid, _USES[statement.kind])
+    if key.key.alg != statement.alg:
+        raise WrongKeyUse(
+            f"Key {statement.kid} is an {key.key.alg} key; the statement names {statement.alg}."
+        )
+    key.check_active(at=statement.iat, index=index)
+    if index is None:
+        key.check_active(at=max(at, key.active_from), index=None)
+        return state, key
+    end = state.end_of(statement.log)
+    if end is not None and index >= end:
+        raise NotAllowed(
+            f"{state.code} is {state.status} in the roster: its leaves from index {end} on do not count."
+        )
+    return state, key
 
 
 def check_not_expired(statement: Statement, *, at: int) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from hashlib import sha256
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -92,7 +93,12 @@ class ContactPoint:
 
 @dataclass(frozen=True, slots=True)
 class RosterState:
-    """One Subscribing State. Without `url` and `logs` it is known by name only."""
+    """One Subscribing State. Without `url` and `logs` it is known by name only.
+
+    Attributes:
+        ends: of a State that is no member: by origin, the first index that does not count. A log that is not named was
+            begun since, and counts not at all.
+    """
 
     code: str
     name: str
@@ -103,6 +109,11 @@ class RosterState:
     logs: tuple[RosterLog, ...] = ()
     keys: tuple[RosterKey, ...] = ()
     witness_name: str | None = None
+    ends: tuple[tuple[str, int], ...] = ()
+
+    def end_of(self, origin: str) -> int | None:
+        """The first index of a log that does not count because the State is no member, or None."""
+        return None if self.status == "member" else dict(self.ends).get(origin, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +180,17 @@ class Roster:
         if key.use not in uses:
             raise WrongKeyUse(f"Key {kid} is listed for {key.use!r}, not for {' or '.join(uses)}.")
         return key
+
+    def judges_by(self, origin: str) -> str:
+        """A digest of all that leaves of a log are judged by. Equal digests: equal verdicts."""
+        state = self.state_of_origin(origin)
+        if state is None:
+            return ""
+        keys = [
+            (k.kid, k.use, k.key.alg, k.key.raw.hex(), k.active_from, k.active_to, k.revoked_at_index)
+            for k in state.keys
+        ]
+        return sha256(repr((state.code, state.end_of(origin), sorted(keys, key=repr))).encode()).hexdigest()
 
     def keys_of(self, state: str, use: KeyUse) -> tuple[RosterKey, ...]:
         """All keys of `state` for `use`, past ones included."""

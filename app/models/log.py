@@ -22,6 +22,9 @@ class LogRow(Base):
     size: Mapped[int] = mapped_column(BigInteger, default=0)
     frontier: Mapped[bytes] = mapped_column(LargeBinary, default=b"")
     judged: Mapped[int] = mapped_column(BigInteger, default=0)  # leaves below this index are projected
+    judged_under: Mapped[str | None] = mapped_column(
+        String(64)
+    )  # Roster.judges_by when they were judged last
     head_size: Mapped[int] = mapped_column(BigInteger, default=0)
     head_root: Mapped[bytes | None] = mapped_column(LargeBinary)
     head_note: Mapped[bytes | None] = mapped_column(LargeBinary)  # newest checkpoint: the log's own lines

@@ -34,7 +34,7 @@ from app.projections.arrival import Arrival
 from app.projections.content import Content, content_of, terms
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Container, Iterable, Sequence
 
     from sqlalchemy.orm import Session
 
@@ -330,13 +330,13 @@ class Fold:
 
     # ── writing ───────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def flush(self, *, now: int, live: bool, tell: bool = True) -> None:
+    def flush(self, *, now: int, live: bool, tell: bool | Container[int] = True) -> None:
         """Write what was added.
 
         Args:
             now: unix ms, for the events.
             live: False marks the events as history: a first catch-up must not send thousands of alerts.
-            tell: False while refolding, when everything has happened before.
+            tell: False while refolding, when everything has happened before; or the leaves that are news.
         """
         db, session = self._db, self._session
         db.bulk_insert(
@@ -348,8 +348,11 @@ class Fold:
         self._erase_stored()
         bodies.store(db, session, self._log_id, self._bodies)
         self._write_notices()
-        if tell:
-            emit(db, session, self._events, now=now, live=live)
+        news = self._events
+        if not isinstance(tell, bool):
+            news = [event for event in news if event.idx in tell]
+        if tell is not False:
+            emit(db, session, news, now=now, live=live)
 
     def _write_notices(self) -> None:
         db, session = self._db, self._session
@@ -402,6 +405,19 @@ class Fold:
                 .where(EntryRow.log_id == self._log_id, EntryRow.root_idx == root, EntryRow.kind != "erase")
                 .values(_ERASED_ENTRY)
             )
+
+
+def fold_all(fold: Fold, arrivals: Sequence[Arrival]) -> None:
+    """Take judged leaves through the state machine into the fold. One that is refused is flagged and kept."""
+    for arrival in arrivals:
+        state = None
+        if arrival.statement is not None and arrival.fault is None:
+            try:
+                state = fold.advance(arrival.statement, arrival.index)
+            except VerbaleError as fault:
+                arrival.fault = fault
+                arrival.body_state, arrival.parts, arrival.content = "none", None, None
+        fold.add(arrival, state)
 
 
 def forget_terms(session: Session, log_id: int, idx: int, document: str | None) -> None:
