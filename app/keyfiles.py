@@ -31,7 +31,17 @@ from cryptography.hazmat.primitives.serialization import (
 from app.domain.encoding import b64u_decode, b64u_encode
 from app.domain.errors import InvalidSignature, Malformed, UnacceptableKey, UnsafeKeyFile
 from app.domain.json import canonical, parse_strict
-from app.domain.keys import Algorithm, Ed25519Signer, Es256Signer, PublicKey, Signer
+from app.domain.keys import (
+    ALGORITHMS,
+    ENCRYPTION_ALGORITHMS,
+    Algorithm,
+    Ed25519Signer,
+    EncryptionAlgorithm,
+    Es256Signer,
+    PublicKey,
+    Signer,
+)
+from app.domain.sealing import SEED_BYTES, EncryptionKey
 
 MAX_KEY_FILE: Final = 16 * 1024
 """A PKCS#8 file of either algorithm has under 500 bytes; anything large is not a key."""
@@ -94,9 +104,16 @@ def possession_message(kid: str, use: str, state: str, key: PublicKey) -> bytes:
 def check_possession(kid: str, use: str, state: str, key: PublicKey, proof: bytes) -> None:
     """Check a proof of possession. Cached: a roster's proofs are checked at every refresh and seldom change.
 
+    An encryption key signs nothing and has none: its proof is empty. A State that lists a key it does not hold can only
+    keep itself from reading what is sealed to it (docs/adr/0015).
+
     Raises:
         UnacceptableKey: it does not hold.
     """
+    if use == "encryption":
+        if proof:
+            raise UnacceptableKey(f"Key {kid} is for encryption: it signs nothing, and its proof is empty.")
+        return
     try:
         key.verify(proof, possession_message(kid, use, state, key))
     except InvalidSignature as error:
@@ -134,6 +151,16 @@ class KeyCard:
         """
         state = state_of_kid(kid, use)
         return cls(kid, use, signer.public, signer.sign(possession_message(kid, use, state, signer.public)))
+
+    @classmethod
+    def of_encryption(cls, key: PublicKey, kid: str) -> KeyCard:
+        """Describe a key that receives sealed bodies.
+
+        Raises:
+            Malformed: `kid` is not well formed for an encryption key.
+        """
+        state_of_kid(kid, "encryption")
+        return cls(kid, "encryption", key, b"")
 
     def check(self) -> None:
         """Check the key id and the proof of possession.
@@ -176,7 +203,7 @@ class KeyCard:
         card = cls(
             value["kid"],
             value["use"],
-            PublicKey.from_text(value["alg"], value["public"]),
+            PublicKey.from_text(value["alg"], value["public"], encryption=value["use"] == "encryption"),
             b64u_decode(value["proof"]),
         )
         card.check()
@@ -293,6 +320,79 @@ def create_key(
     signer = store_private(fresh, path, passphrase=passphrase)
     write_exclusive(pub, card.to_line(), mode=0o644)
     return signer, card
+
+
+# ── encryption keys ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def create_encryption_key(path: Path, kid: str, *, alg: EncryptionAlgorithm = "X-Wing") -> KeyCard:
+    """Generate a key that receives sealed bodies, store its seed at `path` (mode 0600) and its card beside it.
+
+    Raises:
+        Malformed: `kid` is not well formed; nothing was written.
+        UnsafeKeyFile: the path exists, or cannot be written.
+    """
+    key = EncryptionKey.generate(alg)
+    card = KeyCard.of_encryption(key.public, kid)
+    if card_path(path).exists():
+        raise UnsafeKeyFile(f"{card_path(path)} exists already. Choose another name.")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        write_exclusive(path, canonical({"alg": alg, "seed": b64u_encode(key.seed)}) + b"\n")
+    except FileExistsError as error:
+        raise UnsafeKeyFile(
+            f"{path} exists already, and a key file is never overwritten. Choose another name."
+        ) from error
+    except OSError as error:
+        raise UnsafeKeyFile(f"Cannot write the key file {path}: {error.strerror}.") from error
+    write_exclusive(card_path(path), card.to_line(), mode=0o644)
+    return card
+
+
+def make_key(
+    path: Path,
+    kid: str,
+    use: str,
+    *,
+    alg: Algorithm | EncryptionAlgorithm | None = None,
+    passphrase: bytes | None = None,
+) -> KeyCard:
+    """Make a key of any use: `create_key`, or `create_encryption_key` for `encryption`.
+
+    Raises:
+        Malformed: the key id or algorithm is not one for that use; nothing was written.
+        UnsafeKeyFile: as those.
+    """
+    if use == "encryption":
+        if alg in ALGORITHMS:
+            raise Malformed(f"An encryption key is X-Wing or X25519, not {alg}.")
+        if passphrase is not None:
+            raise Malformed("An encryption key is read by the node without a person: it has no passphrase.")
+        return create_encryption_key(path, kid, alg=alg or "X-Wing")  # type: ignore[arg-type]  # not one that signs
+    if alg in ENCRYPTION_ALGORITHMS:
+        raise Malformed(f"{alg} is for encryption. A key that signs is Ed25519 or ES256.")
+    return create_key(path, kid, use, alg=alg or "Ed25519", passphrase=passphrase)[1]  # type: ignore[arg-type]  # one that signs
+
+
+def load_encryption_key(path: Path) -> EncryptionKey:
+    """Read the seed of an encryption key, refusing files that others can read.
+
+    Raises:
+        UnsafeKeyFile: missing, readable by others, foreign, or not such a key.
+    """
+    try:
+        value = parse_strict(_read_private(path))
+        seed = b64u_decode(value["seed"])
+        alg = next(known for known in ENCRYPTION_ALGORITHMS if known == value["alg"])
+    except (Malformed, TypeError, KeyError, StopIteration) as error:
+        raise UnsafeKeyFile(
+            f'{path} is not an encryption key: {{"alg", "seed"}} as canonical JSON.'
+        ) from error
+    if len(seed) != SEED_BYTES:
+        raise UnsafeKeyFile(
+            f"The seed of an encryption key has {SEED_BYTES} bytes; the one in {path} has {len(seed)}."
+        )
+    return EncryptionKey(alg, seed)
 
 
 def card_path(path: Path) -> Path:

@@ -23,7 +23,7 @@ from app.db import Database
 from app.domain.errors import NodeFault, NotAllowed, PeerFault, RosterMissing, UnsafeKeyFile, VerbaleError
 from app.intake import Intake, Sequencer, merge
 from app.judging import Judges
-from app.keyfiles import load_private
+from app.keyfiles import load_encryption_key, load_private
 from app.loops import Loop
 from app.models import LogRow
 from app.notify.deadlines import deadlines_step
@@ -31,7 +31,7 @@ from app.notify.deliver import DeliveryLoop
 from app.notify.setup import WebhookSetup
 from app.projections.rejudge import rejudge_log
 from app.record import Receipt
-from app.replication import remote
+from app.replication import remote, sealed
 from app.replication import witness as witnessing
 from app.replication.bodies import Given
 from app.replication.client import PeerClient, mirror_url
@@ -58,6 +58,7 @@ if TYPE_CHECKING:
 
     from app.domain.keys import Signer
     from app.domain.roster import Roster
+    from app.domain.sealing import EncryptionKey
     from app.domain.signed import SignedNotice
     from app.gate import Principal
     from app.judging import Judged
@@ -67,11 +68,15 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 KEY_FILES: Final = {"log": "log.key", "witness": "witness.key", "transport": "transport.key"}
+ENCRYPTION_FILE: Final = "encryption.key"
 PUBLISH_INTERVAL_S: Final = 5.0
 OFFER_INTERVAL_S: Final = 10.0
 DEADLINES_INTERVAL_S: Final = 10.0
 COSIGN_AGAIN_S: Final = 60
 """An unchanged head that is offered again is cosigned with a new time once the last one is so old."""
+SEAL_INTERVAL_S: Final = 5.0
+CARRY_INTERVAL_S: Final = 30.0
+"""Carried bodies matter when their issuer is down, not in the minute in which they are made."""
 JOIN_S: Final = 10.0
 MAX_OTHER_HOLDERS: Final = 3
 """Nodes asked for a body when its issuer does not answer: a storm of requests would help nobody."""
@@ -85,16 +90,23 @@ class LogNotInitialised(NodeFault):
 
 @dataclass(frozen=True, slots=True)
 class NodeKeys:
-    """The node's own signers. A node without them is never started."""
+    """The node's own signers. A node without them is never started.
+
+    Attributes:
+        encryption: opens bodies that were sealed for this State; None for a node that was made before there were any.
+    """
 
     log: Signer
     witness: Signer
     transport: Signer
+    encryption: EncryptionKey | None = None
 
     @classmethod
     def load(cls, directory: Path) -> NodeKeys:
         """Read the key files; raises UnsafeKeyFile with advice."""
-        return cls(**{use: load_private(directory / name) for use, name in KEY_FILES.items()})
+        signers = {use: load_private(directory / name) for use, name in KEY_FILES.items()}
+        file = directory / ENCRYPTION_FILE
+        return cls(**signers, encryption=load_encryption_key(file) if file.exists() else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -365,6 +377,8 @@ class Node:
             publisher,
             Loop("roster", self.refresh_roster, interval_s=self.settings.roster_refresh_s),
             Loop("deadlines", self.tell_deadlines, interval_s=DEADLINES_INTERVAL_S),
+            Loop("seal", self.seal, interval_s=SEAL_INTERVAL_S),
+            Loop("carry", self.carry, interval_s=CARRY_INTERVAL_S),
         ]
         self._deliveries = DeliveryLoop(self.db, self.clock, self.webhooks)
         try:
@@ -671,11 +685,58 @@ class Node:
         if given is not None:
             return given
         others = [s.url for s in roster.nodes() if s.url and s.code not in (self.state, followed.state)]
+        keys = self._encryption_keys()
+        lines: dict[int, bytes] = {}
         for other in others[:MAX_OTHER_HOLDERS]:
-            given = remote.ask_node(self.client, other, followed.origin, indexes)
-            if given is not None and given.lines:
-                return Given(given.lines, frozenset())
-        return None
+            wanted = [index for index in indexes if index not in lines]
+            if not wanted:
+                break
+            given = remote.ask_node(self.client, other, followed.origin, wanted, keys)
+            if given is not None:
+                lines |= given.lines
+        return Given(lines, frozenset()) if lines else None
+
+    def _encryption_keys(self) -> dict[str, EncryptionKey]:
+        """This State's encryption keys by the key ids under which the roster lists them."""
+        own = self.keys.encryption
+        if own is None:
+            return {}
+        listed = self.roster().keys_of(self.state, "encryption")
+        return {key.kid: own for key in listed if key.key == own.public}
+
+    # ── sealed bodies ─────────────────────────────────────────────────────────────────────────────────────────────
+
+    def seal(self) -> bool:
+        """Seal the own log's restricted bodies, so that other nodes can carry them."""
+        return sealed.seal_step(self.db, self.log_id, self.roster(), now=self.clock())
+
+    def carry(self) -> bool:
+        """Fetch what other States sealed since the last look, one log after the other."""
+        more = False
+        if not self.settings.carry_mb:
+            return False
+        roster = self.roster()
+        for followed in list(self._followed.values()):
+            state = roster.states[followed.state]
+            if state.url is None or state.status != "member":
+                continue
+            try:
+                more |= sealed.carry_step(
+                    self.db,
+                    self.client,
+                    followed.log_id,
+                    state.url,
+                    state=self.state,
+                    limit_bytes=self.settings.carry_mb * 2**20,
+                    keep_days=self.settings.carry_days,
+                    now=self.clock(),
+                )
+            except PeerFault as fault:  # one issuer that is down keeps nobody from carrying the others'
+                log.info(
+                    "sealed bodies not fetched",
+                    extra={"action": "carry_failed", "origin": followed.origin, "why": str(fault)[:300]},
+                )
+        return more
 
     def suspect(self, submission: Submission, where: str = "offer") -> None:
         """Hold an offered head that was refused against what is proven here: its log may have signed two histories.

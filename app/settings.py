@@ -65,6 +65,13 @@ class Settings:
         default=(),
         metadata={"doc": "Witnesses outside the roster: `<vkey> <url>` each (C2SP tlog-witness)."},
     )
+    carry_mb: int = field(
+        default=64,
+        metadata={
+            "doc": "Megabytes of other States' sealed bodies to carry, for each log; the oldest go first. 0 carries none."
+        },
+    )
+    carry_days: int = field(default=90, metadata={"doc": "Days after which carried bodies are dropped."})
     max_body_bytes: int = field(
         default=4 * 2**20, metadata={"doc": "Largest body of one request, decompressed."}
     )
@@ -226,6 +233,8 @@ def _check(settings: Settings) -> None:
     ):
         if getattr(settings, name) < 1:
             raise UnsafeSettings(f"{name} must be positive.")
+    if settings.carry_mb < 0 or settings.carry_days < 1:
+        raise UnsafeSettings("carry_mb must not be negative, and carry_days is at least 1.")
     for network in settings.webhook_allow_networks:
         try:
             ipaddress.ip_network(network)

@@ -13,14 +13,14 @@ from sqlalchemy import select
 from app import migrations
 from app.db import Database
 from app.domain.errors import NodeFault
-from app.keyfiles import KeyCard, create_key, read_card
+from app.keyfiles import KeyCard, create_encryption_key, create_key, read_card
 from app.models import LogRow
 from app.settings import Settings, load, to_toml
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-NODE_KEYS: Final = ("log", "witness", "transport", "node")
+NODE_KEYS: Final = ("log", "witness", "transport", "node", "encryption")
 """Uses of the keys that live on the node. The contact point's key is the officer's and is made apart."""
 SETTINGS_FILE: Final = "node.toml"
 
@@ -52,7 +52,11 @@ def init_node(directory: Path, values: dict[str, object]) -> Settings:
         settings = load(draft, environment={})
         for use in NODE_KEYS:
             key = settings.keys_dir / f"{use}.key"
-            if not key.exists():
+            if key.exists():
+                continue
+            if use == "encryption":
+                create_encryption_key(key, f"{settings.state}/{use}/1")
+            else:
                 create_key(key, f"{settings.state}/{use}/1", use)
         begin_log(settings)
         draft.rename(path)
@@ -95,5 +99,9 @@ def begin_log(settings: Settings) -> None:
 
 
 def node_cards(settings: Settings) -> tuple[KeyCard, ...]:
-    """The public halves of the node's keys, for its State's roster document."""
-    return tuple(read_card(settings.keys_dir / f"{use}.key.pub") for use in NODE_KEYS)
+    """The public halves of the node's keys, for its State's roster document.
+
+    A node made before bodies could be sealed has no encryption key until one is made for it.
+    """
+    cards = (settings.keys_dir / f"{use}.key.pub" for use in NODE_KEYS)
+    return tuple(read_card(card) for card in cards if card.name != "encryption.key.pub" or card.exists())

@@ -49,16 +49,19 @@ def new(
     ],
     kid: Annotated[str, typer.Option(help="The key's id, like EE/cp/1.")],
     use: Annotated[
-        str, typer.Option(help="notices (a contact point), log, witness, transport, node, …")
+        str, typer.Option(help="notices (a contact point), log, witness, transport, node, encryption, …")
     ] = "notices",
-    alg: Annotated[Literal["Ed25519", "ES256"], typer.Option(help="ES256 is ECDSA on P-256.")] = "Ed25519",
+    alg: Annotated[
+        Literal["Ed25519", "ES256", "X-Wing", "X25519"] | None,
+        typer.Option(help="Ed25519 by default, or ES256 (ECDSA on P-256); for encryption X-Wing, or X25519."),
+    ] = None,
     passphrase_file: PassphraseFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Make a key: a private file (mode 0600, never overwritten) and a card that can be mailed."""
-    from app.keyfiles import create_key  # noqa: PLC0415 - see `app.cli`
+    from app.keyfiles import make_key  # noqa: PLC0415 - see `app.cli`
 
-    _, card = create_key(file, kid, use, alg=alg, passphrase=passphrase_of(passphrase_file))
+    card = make_key(file, kid, use, alg=alg, passphrase=passphrase_of(passphrase_file))
     _show(card, file, as_json=as_json)
 
 
@@ -107,12 +110,14 @@ def check(
     if files:
         checked = [_check(file, None, passphrase_of(passphrase_file)) for file in files]
     else:
-        from app.node import KEY_FILES  # noqa: PLC0415 - see `app.cli`
+        from app.node import ENCRYPTION_FILE, KEY_FILES  # noqa: PLC0415 - see `app.cli`
 
         settings = load_settings(settings_file)
         roster = _roster(settings)
         names = [*KEY_FILES.values(), "node.key"]
         checked = [_check(settings.keys_dir / name, roster, None, listed=True) for name in names]
+        if (settings.keys_dir / ENCRYPTION_FILE).exists():
+            checked.append(_check(settings.keys_dir / ENCRYPTION_FILE, roster, None, listed=True))
     if as_json:
         print_json(checked)
         return
@@ -123,11 +128,20 @@ def check(
 def _check(
     file: Path, roster: Roster | None, passphrase: bytes | None, *, listed: bool = False
 ) -> dict[str, Any]:
-    from app.keyfiles import card_path, fingerprint, load_private, read_card  # noqa: PLC0415 - see `app.cli`
+    from app.keyfiles import (  # noqa: PLC0415 - see `app.cli`
+        card_path,
+        fingerprint,
+        load_encryption_key,
+        load_private,
+        read_card,
+    )
 
-    signer = load_private(file, passphrase=passphrase)
     card = read_card(card_path(file))
-    if card.key != signer.public:
+    if card.use == "encryption":
+        public = load_encryption_key(file).public
+    else:
+        public = load_private(file, passphrase=passphrase).public
+    if card.key != public:
         raise UnacceptableKey(
             f"The card {card_path(file)} is another key's than {file}. Find the right pair."
         )

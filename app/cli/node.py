@@ -121,7 +121,7 @@ def _next_steps(settings: Settings, file: Path) -> list[str]:
     code, keys = settings.state.lower(), settings.keys_dir
     cards = " ".join(
         f"--key {shlex.quote(str(keys / f'{use}.key.pub'))}"
-        for use in ("log", "witness", "transport", "node")
+        for use in ("log", "witness", "transport", "node", "encryption")
     )
     return [
         "",

@@ -19,9 +19,8 @@ from rich.console import Console
 from rich.table import Table
 
 from app.domain.errors import Malformed, UnsafeKeyFile
-from app.domain.keys import Algorithm
 from app.domain.roster import CentralContactTerm, ContactPoint, RosterLog
-from app.keyfiles import KID_SEGMENTS, card_path, create_key, fingerprint, load_private, read_card
+from app.keyfiles import KID_SEGMENTS, card_path, fingerprint, load_private, make_key, read_card
 from app.roster import ceremony, layout
 from app.roster.documents import FrozenLog, Membership, StateDocument, StateKey
 from app.roster.founding import subscribing_states
@@ -102,15 +101,16 @@ def keygen(
     ],
     kid: Annotated[str, typer.Option(help="The key's id, for instance EE/governance/1.")],
     use: Annotated[str, typer.Option(help=f"One of: {', '.join(KID_SEGMENTS)}.")],
-    alg: Annotated[Literal["Ed25519", "ES256"], typer.Option(help="ES256 is ECDSA on P-256.")] = "Ed25519",
+    alg: Annotated[
+        Literal["Ed25519", "ES256", "X-Wing", "X25519"] | None,
+        typer.Option(help="Ed25519 by default, or ES256 (ECDSA on P-256); for encryption X-Wing, or X25519."),
+    ] = None,
     passphrase_file: PassphraseFile = None,
     ask_passphrase: AskPassphrase = False,
     as_json: AsJson = False,
 ) -> None:
     """Make a key: a private file (mode 0600, never overwritten) and a card that can be mailed."""
-    algorithm: Algorithm = alg
-    secret = _passphrase(passphrase_file, ask_passphrase)
-    _, card = create_key(path, kid, use, alg=algorithm, passphrase=secret)
+    card = make_key(path, kid, use, alg=alg, passphrase=_passphrase(passphrase_file, ask_passphrase))
     lines = [f"{card.kid}: private key {path}, card {card_path(path)}", f"Fingerprint {spoken(card.key)}"]
     value = {
         **card.to_dict(),

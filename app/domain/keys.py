@@ -5,7 +5,10 @@ points of small or mixed order, under which one fixed signature can verify for a
 canonical. `PublicKey.verify` refuses a small-order R on top of RFC 8032's checks, so that every node agrees on every
 signature. Signatures are never batch-verified: cofactored and cofactorless verifiers disagree on mixed-order points.
 
-Sources: RFC 8032 (Ed25519), RFC 9864 and RFC 7518 (the JOSE names Ed25519 and ES256), C2SP/CCTV ed25519vectors.
+Keys that receive sealed bodies (`app.domain.sealing`) are admitted by `PublicKey.admit_encryption`; they sign nothing.
+
+Sources: RFC 8032 (Ed25519), RFC 9864 and RFC 7518 (the JOSE names Ed25519 and ES256), C2SP/CCTV ed25519vectors;
+draft-connolly-cfrg-xwing-kem (X-Wing), RFC 7748 (X25519), FIPS 203 section 7.2 (ML-KEM).
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from typing import TYPE_CHECKING, Final, Literal, Protocol
 
 from cryptography.exceptions import InvalidSignature as CryptographyInvalidSignature
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, mlkem
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 
 from app.domain.encoding import b64u_decode, b64u_encode
@@ -27,6 +30,8 @@ if TYPE_CHECKING:
 
 Algorithm = Literal["Ed25519", "ES256"]
 ALGORITHMS: Final[tuple[Algorithm, ...]] = ("Ed25519", "ES256")
+EncryptionAlgorithm = Literal["X-Wing", "X25519"]
+ENCRYPTION_ALGORITHMS: Final[tuple[EncryptionAlgorithm, ...]] = ("X-Wing", "X25519")
 
 # ── Ed25519 group arithmetic, for admission only ──────────────────────────────────────────────────────────────────
 # Runs once per key, never per signature, on public values: speed and constant time do not matter here.
@@ -127,6 +132,55 @@ def _admit_es256(raw: bytes) -> None:
         ) from error
 
 
+# ── keys that receive: X25519, and X-Wing, which is ML-KEM-768 beside X25519 ──────────────────────────────────────
+
+X25519_BYTES: Final = 32
+MLKEM_BYTES: Final = 1184
+_A24: Final = 121665
+
+
+def _has_small_order(raw: bytes) -> bool:
+    """Whether eight times an X25519 point is the neutral element: the secret agreed with it would be no secret.
+
+    The Montgomery ladder of RFC 7748 section 5 for the scalar 8, which meets the curve and its twist alike.
+    """
+    x1 = int.from_bytes(raw, "little") & (2**255 - 1)
+    x2, z2, x3, z3 = 1, 0, x1, 1
+    for bit in (1, 0, 0, 0):
+        if bit:
+            x2, z2, x3, z3 = x3, z3, x2, z2
+        a, b, c, d = x2 + z2, x2 - z2, x3 + z3, x3 - z3
+        aa, bb, da, cb = a * a, b * b, d * a, c * b
+        e = aa - bb
+        x3, z3 = pow(da + cb, 2, _P), x1 * pow(da - cb, 2, _P) % _P
+        x2, z2 = aa * bb % _P, e * (aa + _A24 * e) % _P
+        if bit:
+            x2, z2, x3, z3 = x3, z3, x2, z2
+    return z2 % _P == 0
+
+
+def _admit_x25519(raw: bytes) -> None:
+    if len(raw) != X25519_BYTES:
+        raise UnacceptableKey(f"An X25519 public key has 32 bytes; this one has {len(raw)}.")
+    if int.from_bytes(raw, "little") >= _P or _has_small_order(raw):
+        raise UnacceptableKey(
+            "This X25519 public key is not canonical or of small order: whatever is sealed to it is open to anyone. "
+            "Generate a new key."
+        )
+
+
+def _admit_xwing(raw: bytes) -> None:
+    if len(raw) != MLKEM_BYTES + X25519_BYTES:
+        raise UnacceptableKey(f"An X-Wing public key has 1216 bytes; this one has {len(raw)}.")
+    try:
+        mlkem.MLKEM768PublicKey.from_public_bytes(raw[:MLKEM_BYTES])
+    except ValueError as error:
+        raise UnacceptableKey(
+            "The ML-KEM-768 half of this X-Wing key is not well formed. Generate a new key."
+        ) from error
+    _admit_x25519(raw[MLKEM_BYTES:])
+
+
 @lru_cache(maxsize=4096)
 def _verifier(alg: Algorithm, raw: bytes) -> Callable[[bytes, bytes], None]:
     """One loaded key object per public key: loading costs a tenth of a verification."""
@@ -146,11 +200,11 @@ class PublicKey:
     """A public key with its algorithm.
 
     Attributes:
-        alg: `Ed25519` or `ES256`.
-        raw: 32 bytes (Ed25519) or the 65-byte uncompressed point (P-256).
+        alg: `Ed25519` or `ES256`; `X-Wing` or `X25519` for a key that receives sealed bodies.
+        raw: 32 bytes (Ed25519, X25519), the 65-byte uncompressed point (P-256), or 1,216 bytes (X-Wing).
     """
 
-    alg: Algorithm
+    alg: Algorithm | EncryptionAlgorithm
     raw: bytes = field(repr=False)
 
     @classmethod
@@ -169,9 +223,27 @@ class PublicKey:
         raise UnacceptableKey(f"Unknown key algorithm {alg!r}. Use one of: {', '.join(ALGORITHMS)}.")
 
     @classmethod
-    def from_text(cls, alg: str, text: str) -> PublicKey:
-        """Like `admit`, from base64url. Raises UnacceptableKey or NonCanonicalEncoding."""
-        return cls.admit(alg, b64u_decode(text))
+    def admit_encryption(cls, alg: str, raw: bytes) -> PublicKey:
+        """Make a key that receives sealed bodies from outside bytes.
+
+        Raises:
+            UnacceptableKey: unknown algorithm, wrong length, not well formed, of small order.
+        """
+        if alg == "X-Wing":
+            _admit_xwing(raw)
+            return cls("X-Wing", raw)
+        if alg == "X25519":
+            _admit_x25519(raw)
+            return cls("X25519", raw)
+        raise UnacceptableKey(
+            f"Unknown algorithm {alg!r} of an encryption key. Use one of: {', '.join(ENCRYPTION_ALGORITHMS)}."
+        )
+
+    @classmethod
+    def from_text(cls, alg: str, text: str, *, encryption: bool = False) -> PublicKey:
+        """Like `admit`, or `admit_encryption`, from base64url. Raises UnacceptableKey or NonCanonicalEncoding."""
+        raw = b64u_decode(text)
+        return cls.admit_encryption(alg, raw) if encryption else cls.admit(alg, raw)
 
     def text(self) -> str:
         """The raw key as base64url."""
@@ -183,6 +255,8 @@ class PublicKey:
         Raises:
             InvalidSignature: wrong length, a small-order R, or it does not hold.
         """
+        if self.alg in ENCRYPTION_ALGORITHMS:
+            raise InvalidSignature(f"An {self.alg} key receives sealed bodies; it signs nothing.")
         if len(signature) != 64:  # noqa: PLR2004 - both algorithms
             raise InvalidSignature(f"A signature has 64 bytes; this one has {len(signature)}.")
         if self.alg == "Ed25519" and signature[:32] in _SMALL_ORDER:

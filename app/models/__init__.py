@@ -2,8 +2,9 @@
 
 Four families, and the difference matters:
 
-* the log (`logs`, `leaves`, `tree_tiles`, `heads`, `cosignatures`, `confirmations`, `bodies`, `body_keys`): the
-  truth. Only `app.tlog`, `app.bodies` and `app.replication` write it, and no row of `leaves` or `heads` is ever changed;
+* the log (`logs`, `leaves`, `tree_tiles`, `heads`, `cosignatures`, `confirmations`, `bodies`, `body_keys`,
+  `carried_bodies`): the truth. Only `app.tlog`, `app.bodies` and `app.replication` write it, and no row of `leaves` or
+  `heads` is ever changed;
 * projections (`entries`, `notices`, `notice_terms`): a fold of the log that `verbale rebuild` drops and makes anew;
 * evidence (`evidence`, `evidence_told`, `branch_leaves`, `log_watch`): what was found out about the logs;
 * the node's own (`events`, `subscriptions`, `deliveries`, `deadlines`, `api_tokens`, `nonces`, `counters`): local business.
@@ -17,6 +18,7 @@ from app.models.evidence import BranchLeafRow, EvidenceRow, EvidenceToldRow, Wat
 from app.models.log import (
     BodyKeyRow,
     BodyRow,
+    CarriedRow,
     ConfirmationRow,
     CosignatureRow,
     HeadRow,
@@ -41,6 +43,7 @@ __all__ = [
     "BodyKeyRow",
     "BodyRow",
     "BranchLeafRow",
+    "CarriedRow",
     "ConfirmationRow",
     "CosignatureRow",
     "CounterRow",

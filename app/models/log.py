@@ -138,3 +138,19 @@ class BodyKeyRow(Base):
     log_id: Mapped[int] = mapped_column(ForeignKey("logs.id"), primary_key=True)
     idx: Mapped[int] = mapped_column(BigInteger, primary_key=True)
     key: Mapped[bytes] = mapped_column(LargeBinary)
+
+
+class CarriedRow(Base):
+    """A body of one leaf, sealed to one State: made by the issuer, carried by any node, opened by the addressee alone.
+
+    For a State that is no addressee it is a sealing that nobody can open; only the issuer knows which is which.
+    """
+
+    __tablename__ = "carried_bodies"
+
+    log_id: Mapped[int] = mapped_column(ForeignKey("logs.id"), primary_key=True)
+    idx: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    recipient: Mapped[str] = mapped_column(String(2), primary_key=True)
+    sealed: Mapped[bytes] = mapped_column(LargeBinary)  # JSON {"id", "kid", "parts"}
+    size: Mapped[int] = mapped_column(Integer)  # bytes of `sealed`
+    at: Mapped[int] = mapped_column(BigInteger)

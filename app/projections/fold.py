@@ -28,7 +28,7 @@ from app.domain.lifecycle import NoticeState
 from app.domain.notices import Notice, amended, validate_main
 from app.domain.statement import NOTICE_KINDS
 from app.events import Event, emit
-from app.models import EntryRow, NoticeRow, NoticeTermRow
+from app.models import CarriedRow, EntryRow, NoticeRow, NoticeTermRow
 from app.models.notice import UNKNOWN_TLP
 from app.projections.arrival import Arrival
 from app.projections.content import Content, content_of, terms
@@ -400,6 +400,11 @@ class Fold:
         for root in self._erased:
             versions = select(EntryRow.idx).where(EntryRow.log_id == self._log_id, EntryRow.root_idx == root)
             bodies.destroy(self._session, self._log_id, versions.scalar_subquery())
+            self._session.execute(
+                delete(CarriedRow).where(
+                    CarriedRow.log_id == self._log_id, CarriedRow.idx.in_(versions.scalar_subquery())
+                )
+            )
             self._session.execute(
                 update(EntryRow)
                 .where(EntryRow.log_id == self._log_id, EntryRow.root_idx == root, EntryRow.kind != "erase")

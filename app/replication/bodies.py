@@ -3,6 +3,10 @@
 `POST /bodies` with ``{"bodies": [[origin, index], …]}`` answers, as NDJSON, one line for each body the caller may have:
 ``{"origin", "index", "parts": {name: {"salt", "content"}}}``. For the rest there is no line: the same as for an index that
 does not exist. An answer that would grow too large ends early with ``{"more": true}``; the caller asks for the rest.
+
+A node that carries sealed bodies of another State's log (`app.replication.sealed`) answers with what is sealed to the
+caller's State: ``{"origin", "index", "sealed": {"id", "kid", "parts"}}``. Opening it gives the parts; the commitment then
+decides, as ever.
 """
 
 from __future__ import annotations
@@ -11,25 +15,28 @@ import re
 from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
-from typing import TYPE_CHECKING, Final
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 from sqlalchemy import select
 
 from app import bodies as stored
 from app.domain.encoding import b64u_encode
-from app.domain.errors import MalformedRequest
+from app.domain.errors import MalformedRequest, VerbaleError
 from app.domain.json import parse_strict
 from app.domain.statement import is_origin
 from app.gate import may_read
 from app.models import BodyRow, EntryRow, LogRow
 from app.replication.client import MAX_BODIES_BYTES, PeerAnswerRefused
+from app.replication.sealed import carried_for, open_carried
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from sqlalchemy.orm import Session
 
+    from app.domain.sealing import EncryptionKey
     from app.gate import Principal
     from app.replication.client import PeerClient
 
@@ -38,7 +45,7 @@ MAX_ASKED: Final = 512
 MAX_GIVEN_BYTES: Final = 16 * 2**20
 """An answer ends after the body that passes this; below the caller's own limit by the size of the largest body."""
 _READ_AT_ONCE: Final = 64
-_INDEX: Final = re.compile(rb'\{"origin":"[^"]{1,300}","index":([0-9]{1,15}),"parts":\{')
+_INDEX: Final = re.compile(rb'\{"origin":"[^"]{1,300}","index":([0-9]{1,15}),"(parts|sealed)":\{')
 """How a line begins, members in this order: enough to file it by index without parsing it."""
 
 # ── giving ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -81,19 +88,42 @@ def give(session: Session, principal: Principal, wanted: Sequence[tuple[str, int
         if allowed is None:
             continue
         log_id, open_to_caller = allowed
-        where = (BodyRow.log_id == log_id) & BodyRow.idx.in_(open_to_caller)
-        rows = stored.stream(session, where, at_once=_READ_AT_ONCE)
-        for index, parts in groupby(rows, key=itemgetter(0)):
+        for line in _lines(session, principal, origin, log_id, indexes, open_to_caller):
             if given > MAX_GIVEN_BYTES:
                 yield b'{"more":true}\n'
                 return
-            found = {
-                name: {"salt": b64u_encode(body.salt), "content": b64u_encode(body.content)}
-                for _, name, body in parts
-            }
-            line = orjson.dumps({"origin": origin, "index": index, "parts": found}) + b"\n"
             given += len(line)
             yield line
+
+
+def _lines(
+    session: Session,
+    principal: Principal,
+    origin: str,
+    log_id: int,
+    asked: Sequence[int],
+    allowed: Sequence[int],
+) -> Iterator[bytes]:
+    """The lines about one log: what is held and may be had; then what is carried for the caller of the rest."""
+
+    def line(index: int, **members: Any) -> bytes:  # noqa: ANN401 - what JSON takes
+        return orjson.dumps({"origin": origin, "index": index, **members}) + b"\n"
+
+    given = set()
+    where = (BodyRow.log_id == log_id) & BodyRow.idx.in_(allowed)
+    for index, parts in groupby(stored.stream(session, where, at_once=_READ_AT_ONCE), key=itemgetter(0)):
+        given.add(index)
+        yield line(
+            index,
+            parts={
+                name: {"salt": b64u_encode(body.salt), "content": b64u_encode(body.content)}
+                for _, name, body in parts
+            },
+        )
+    missing = [index for index in asked if index not in given]
+    if principal.state is not None and missing:
+        for index, sealed in carried_for(session, principal.state, origin, missing).items():
+            yield line(index, sealed=orjson.Fragment(sealed))
 
 
 def _allowed(
@@ -128,8 +158,17 @@ class Given:
     withheld: frozenset[int]
 
 
-def ask(client: PeerClient, node_url: str, origin: str, indexes: Sequence[int]) -> Given:
+def ask(
+    client: PeerClient,
+    node_url: str,
+    origin: str,
+    indexes: Sequence[int],
+    keys: Mapping[str, EncryptionKey] = MappingProxyType({}),
+) -> Given:
     """Ask a node for bodies of one log. What comes back is not yet opened against any commitment.
+
+    Args:
+        keys: this State's encryption keys by key id, for what the node only carries.
 
     Raises:
         PeerUnreachable, PeerAnswerRefused: then nothing is known about any of them.
@@ -144,8 +183,8 @@ def ask(client: PeerClient, node_url: str, origin: str, indexes: Sequence[int]) 
             raise PeerAnswerRefused(
                 f"{node_url}/bodies answered {status}: {answer[:300].decode(errors='replace')}"
             )
-        found, more = _split_answer(answer, node_url)
-        lines |= {index: found[index] for index in found.keys() & set(asked)}
+        found, more = _split_answer(answer, node_url, origin, keys)
+        lines |= {index: line for index in asked if (line := found.get(index)) is not None}
         unanswered = [index for index in asked if index not in found] if more else []
         if more and len(unanswered) == len(asked):
             raise PeerAnswerRefused(f"{node_url}/bodies says there is more and gives nothing.")
@@ -153,8 +192,11 @@ def ask(client: PeerClient, node_url: str, origin: str, indexes: Sequence[int]) 
     return Given(lines, frozenset(indexes) - lines.keys())
 
 
-def _split_answer(answer: bytes, node_url: str) -> tuple[dict[int, bytes], bool]:
-    found: dict[int, bytes] = {}
+def _split_answer(
+    answer: bytes, node_url: str, origin: str, keys: Mapping[str, EncryptionKey]
+) -> tuple[dict[int, bytes | None], bool]:
+    """The lines by index; None for a sealed one that does not open here."""
+    found: dict[int, bytes | None] = {}
     more = False
     for line in answer.splitlines():
         if line == b'{"more":true}':
@@ -163,5 +205,16 @@ def _split_answer(answer: bytes, node_url: str) -> tuple[dict[int, bytes], bool]
         claimed = _INDEX.match(line)
         if claimed is None:
             raise PeerAnswerRefused(f"{node_url}/bodies answered a line that is no body: {line[:100]!r}")
-        found[int(claimed[1])] = line
+        index = int(claimed[1])
+        found[index] = line if claimed[2] == b"parts" else _opened(line, origin, index, keys)
     return found, more
+
+
+def _opened(line: bytes, origin: str, index: int, keys: Mapping[str, EncryptionKey]) -> bytes | None:
+    """A sealed line as the line it would be if it had come from the issuer, or None."""
+    try:
+        value = parse_strict(line)
+    except VerbaleError:
+        return None
+    parts = open_carried(value.get("sealed"), origin=origin, keys=keys)
+    return None if parts is None else orjson.dumps({"origin": origin, "index": index, "parts": parts})

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import select, update
@@ -21,7 +22,7 @@ from app.record import record_mirrored
 from app.replication.bodies import ask
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from concurrent.futures import Executor, Future
 
     from sqlalchemy import Select
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from app.clock import Clock
     from app.db import Database
     from app.domain.roster import Roster
+    from app.domain.sealing import EncryptionKey
     from app.judging import Judges
     from app.projections.arrival import Arrival
     from app.replication.bodies import Given
@@ -161,10 +163,16 @@ def fetch_wanted(
     return leaves[-1].index
 
 
-def ask_node(client: PeerClient, node_url: str, origin: str, indexes: Sequence[int]) -> Given | None:
-    """Ask one node; None if it did not answer properly (which is logged)."""
+def ask_node(
+    client: PeerClient,
+    node_url: str,
+    origin: str,
+    indexes: Sequence[int],
+    keys: Mapping[str, EncryptionKey] = MappingProxyType({}),
+) -> Given | None:
+    """Ask one node; None if it did not answer properly (which is logged). `keys` open what it only carries."""
     try:
-        return ask(client, node_url, origin, indexes)
+        return ask(client, node_url, origin, indexes, keys)
     except PeerFault as fault:
         log.warning(
             "bodies not given", extra={"action": "bodies_failed", "origin": origin, "why": str(fault)[:300]}

@@ -43,6 +43,8 @@ MAX_KEYS: Final = 512
 
 MAX_LOGS: Final = 64
 MAX_TEXT: Final = 200
+MAX_PUBLIC_TEXT: Final = 1_700
+"""An X-Wing key has 1,216 bytes, or 1,622 characters."""
 EARLIEST: Final = 1_672_531_200
 """2023-01-01, the year of the Code of Conduct: no key of this federation is older."""
 LATEST: Final = 4_102_444_800
@@ -152,14 +154,14 @@ def _url(value: JsonValue, what: str) -> str:
 
 
 @lru_cache(maxsize=8192)
-def admit(alg: str, public: str) -> PublicKey:
+def admit(alg: str, public: str, *, encryption: bool = False) -> PublicKey:
     """Admit a key from base64url. Cached: admission is pure and takes a millisecond, and rosters repeat their keys.
 
     Raises:
         UnacceptableKey
     """
     try:
-        return PublicKey.from_text(alg, public)
+        return PublicKey.from_text(alg, public, encryption=encryption)
     except NonCanonicalEncoding as error:
         raise UnacceptableKey(f"The public key is not canonical base64url. {error}") from error
 
@@ -330,8 +332,18 @@ def _state_key(value: JsonValue, code: str) -> StateKey:
     if owner != code:
         raise RosterRefused(f"A State lists only its own keys: {kid} stands in the document of {code}.")
     try:
-        key = admit(_text(members["alg"], f"{kid}: alg"), _text(members["public"], f"{kid}: public"))
-        proof = b64u_decode(_text(members["proof"], f"{kid}: proof"))
+        encryption = use == "encryption"
+        key = admit(
+            _text(members["alg"], f"{kid}: alg"),
+            _text(members["public"], f"{kid}: public", longest=MAX_PUBLIC_TEXT),
+            encryption=encryption,
+        )
+        # An encryption key signs nothing: its proof is the empty text, which `check_possession` asks for.
+        proof = (
+            b""
+            if encryption and members["proof"] == ""
+            else b64u_decode(_text(members["proof"], f"{kid}: proof"))
+        )
         check_possession(kid, use, code, key, proof)
     except UnacceptableKey as error:
         raise UnacceptableKey(f"Key {kid}: {error}") from error

@@ -18,6 +18,7 @@ from app.models import CosignatureRow, EvidenceRow, HeadRow, LogRow
 from app.problems import MEDIA_TYPE, base_url, encode
 from app.replication.bodies import give, parse_request
 from app.replication.forks import CheckpointFork
+from app.replication.sealed import hand_on, parse_carry_request
 from app.schemas.federation import EvidenceListOut, EvidenceOut
 from app.tlog.evidence import MAX_RECORD
 from app.tlog.merkle import InvalidConsistencyProof
@@ -126,6 +127,25 @@ def answer_bodies(node: Node, principal: Principal, raw: bytes) -> Response:
     with node.db.read() as session:
         body = b"".join(give(session, principal, wanted))
     return Response(body, media_type="application/x-ndjson")
+
+
+@router.post("/bodies/sealed", response_class=Response)
+async def sealed_bodies(request: Request, node: CurrentNode, principal: CurrentPrincipal) -> Response:
+    """Sealed bodies of this node's log, for any member's node to carry; see `app.replication.sealed` for the form."""
+    if principal.kind != "peer":
+        raise NotAllowed(
+            "Sealed bodies are given to nodes that sign their request with a transport key the roster lists."
+        )
+    raw = await request.body()  # see `bodies`
+    if len(raw) > MAX_BODIES_REQUEST:
+        raise too_large(MAX_BODIES_REQUEST)
+    origin, start = parse_carry_request(raw)
+
+    def answer() -> bytes:
+        with node.db.read() as session:
+            return b"".join(hand_on(session, origin, start))
+
+    return Response(await run_in_threadpool(answer), media_type="application/x-ndjson")
 
 
 @router.get("/roster/{path:path}", response_class=Response)

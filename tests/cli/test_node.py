@@ -40,6 +40,7 @@ def test_a_node_begins_once(verbale: Verbale, tmp_path: Path) -> None:
     written = tomllib.loads((tmp_path / "ee" / "node.toml").read_text())
     assert (written["roster_sources"], written["peer_timeout_s"]) == (["https://nl.example/roster"], 2.5)
     assert sorted(p.name for p in (tmp_path / "ee" / "keys").glob("*.key")) == [
+        "encryption.key",
         "log.key",
         "node.key",
         "transport.key",
@@ -54,6 +55,7 @@ def test_a_node_begins_once(verbale: Verbale, tmp_path: Path) -> None:
         "EE/witness/1",
         "EE/transport/1",
         "EE/node/1",
+        "EE/encryption/1",
     ]
 
 
@@ -178,9 +180,38 @@ def test_keys_are_made_shown_and_checked(verbale: Verbale, tmp_path: Path) -> No
     assert verbale("keys", "check", key).code == 3
 
 
+def test_an_encryption_key_is_made_and_checked_like_any_other_and_signs_nothing(
+    verbale: Verbale, tmp_path: Path
+) -> None:
+    for alg, length in (("X-Wing", 1622), ("X25519", 43)):
+        key = tmp_path / f"{alg}.key"
+        options = ("--kid", "EE/encryption/2", "--use", "encryption", "--alg", alg, "--json")
+        made = verbale("keys", "new", key, *options).json
+        assert (made["alg"], len(made["public"]), made["proof"]) == (alg, length, "")
+        assert key.stat().st_mode & 0o777 == 0o600
+        assert verbale("keys", "check", key).code == 0
+        key.chmod(0o644)
+        assert verbale("keys", "check", key).code == 3
+    key = tmp_path / "X25519.key"
+    key.chmod(0o600)
+    key.write_text('{"alg":"X25519","seed":"AAAA"}')
+    assert verbale("keys", "check", key).code == 3
+    signing = ("--kid", "EE/cp/9", "--use", "notices", "--alg", "X-Wing")
+    assert verbale("keys", "new", tmp_path / "no.key", *signing).code == 1
+    sealing = ("--kid", "EE/encryption/9", "--use", "encryption", "--alg", "ES256")
+    assert verbale("keys", "new", tmp_path / "no.key", *sealing).code == 1
+    assert not (tmp_path / "no.key").exists()
+
+
 def test_the_nodes_keys_are_looked_up_in_its_roster(verbale: Verbale, estonia: Served) -> None:
     checked = verbale("keys", "check", "--settings", estonia.settings, "--json").json
-    assert [key["kid"] for key in checked] == ["EE/log/1", "EE/witness/1", "EE/transport/1", "EE/node/1"]
+    assert [key["kid"] for key in checked] == [
+        "EE/log/1",
+        "EE/witness/1",
+        "EE/transport/1",
+        "EE/node/1",
+        "EE/encryption/1",
+    ]
     assert {key["roster"] for key in checked} == {"roster version 1 lists it"}
 
 
