@@ -40,6 +40,7 @@ from app.replication.forks import CheckpointFork, contradiction, convict, root_h
 from app.replication.signatures import authenticate_peer, fresh_nonce, target
 from app.replication.witness import WitnessEndpoint, WitnessIdentity
 from app.roster import RosterClient
+from app.screening.find import Screener
 from app.tlog.checkpoint import open_checkpoint
 from app.tlog.evidence import Sighting
 from app.tlog.merkle import InvalidConsistencyProof
@@ -190,6 +191,7 @@ class Node:
         self.state, self.origin = settings.state, settings.origin
         self._transport = peer_transport
         self.db: Database
+        self.screener: Screener
         self.keys: NodeKeys
         self.log_id: int
         self.roster_client: RosterClient
@@ -220,6 +222,7 @@ class Node:
         settings = self.settings
         parts = parts or self.from_settings()
         self.keys, self.db, self.roster_client = parts.keys, parts.db, parts.roster_client
+        self.screener = Screener(self.db)
         self.log_id = self._own_log()
         self.webhooks = WebhookSetup.of(settings)
         try:

@@ -79,6 +79,12 @@ PROBLEMS: Final[Mapping[str, Problem]] = {
     "invalid-comparison": Problem(422, "Transactions cannot be compared like this",
         "A depth is category, group, number, paragraph or exact; a tolerance is a part from 0 to 1."),
     # ── what a notice is made of ──
+    "unreadable-party": Problem(422, "The party to be screened cannot be read",
+        "A party is `{\"schema\": \"Person\", \"properties\": {\"name\": [\"…\"]}}` with schemata and properties of the published list; "
+        "the detail names what is not. It was not screened."),
+    "nothing-to-compare": Problem(422, "There is nothing to screen by",
+        "A name without letters, of one letter, of a title or a legal form alone finds nobody and everybody. Give the whole name, or an "
+        "identifier. It was not screened, which is not the same as no match."),
     "malformed": Problem(422, "Malformed", "The bytes are not what the format asks for; the detail says where."),
     "malformed-json": Problem(422, "Not strict JSON",
         "Signed content is UTF-8, without duplicate members, NaN, lone surrogates or deep nesting: two parsers must not read it differently."),

@@ -5,7 +5,7 @@ Four families, and the difference matters:
 * the log (`logs`, `leaves`, `tree_tiles`, `heads`, `cosignatures`, `confirmations`, `bodies`, `body_keys`,
   `carried_bodies`): the truth. Only `app.tlog`, `app.bodies` and `app.replication` write it, and no row of `leaves` or
   `heads` is ever changed;
-* projections (`entries`, `notices`, `notice_terms`): a fold of the log that `verbale rebuild` drops and makes anew;
+* projections (`entries`, `notices`, `notice_terms`, `screened_notices`): a fold of the log that `verbale rebuild` drops and makes anew;
 * evidence (`evidence`, `evidence_told`, `branch_leaves`, `log_watch`): what was found out about the logs;
 * the node's own (`events`, `subscriptions`, `deliveries`, `deadlines`, `api_tokens`, `nonces`, `counters`): local business.
 
@@ -26,7 +26,7 @@ from app.models.log import (
     LogRow,
     TileRow,
 )
-from app.models.notice import EntryRow, NoticeRow, NoticeTermRow
+from app.models.notice import EntryRow, NoticeRow, NoticeTermRow, ScreenedRow
 from app.models.service import (
     ApiTokenRow,
     CounterRow,
@@ -59,6 +59,7 @@ __all__ = [
     "NonceRow",
     "NoticeRow",
     "NoticeTermRow",
+    "ScreenedRow",
     "SubscriptionRow",
     "TileRow",
     "WatchRow",

@@ -164,3 +164,21 @@ class NoticeTermRow(Base):
     log_id: Mapped[int] = mapped_column(ForeignKey("logs.id"), primary_key=True)
     idx: Mapped[int] = mapped_column(BigInteger, primary_key=True)
     pos: Mapped[int] = mapped_column(Integer, primary_key=True)
+
+
+class ScreenedRow(Base):
+    """What parties are screened against: the parties of one notice, on a narrow row of its own.
+
+    There is one row for each notice, of whatever type, so that dropping and refolding makes the same rows. `seq` numbers
+    changes at this node, of content or of status: an index in memory reads what came after the last it has seen.
+    """
+
+    __tablename__ = "screened_notices"
+
+    log_id: Mapped[int] = mapped_column(ForeignKey("logs.id"), primary_key=True)
+    idx: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    seq: Mapped[int] = mapped_column(BigInteger, unique=True)
+    audience: Mapped[str | None] = mapped_column(Text)  # "ALL", or codes joined by a space; None: no content
+    parties: Mapped[str | None] = mapped_column(
+        Text
+    )  # JSON, see `app.projections.screened`; None: nothing to find

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 
 from app.domain.names import tokens
+from app.projections.screened import screened_parties
 
 if TYPE_CHECKING:
     from app.domain.handling import Handling
@@ -30,6 +31,7 @@ class Content:
         audience: "ALL", or codes joined by a space; "" is nobody.
         columns: the columns of `notices` that come from the document.
         terms: (kind, term, position), see `NoticeTermRow`; sorted.
+        screened: the parties that others are screened against, see `app.projections.screened`.
     """
 
     type: str
@@ -37,10 +39,11 @@ class Content:
     audience: str
     columns: dict[str, Any] = field(repr=False)
     terms: tuple[tuple[str, str, int], ...] = field(repr=False)
+    screened: str | None = field(default=None, repr=False)
 
     def __reduce__(self) -> tuple[object, ...]:
         """Travel between processes by its constructor; see `app.domain.statement.PartCommitment`."""
-        return Content, (self.type, self.tlp_rank, self.audience, self.columns, self.terms)
+        return Content, (self.type, self.tlp_rank, self.audience, self.columns, self.terms, self.screened)
 
 
 def content_of(notice: Notice, raw: bytes | None = None) -> Content:
@@ -55,6 +58,7 @@ def content_of(notice: Notice, raw: bytes | None = None) -> Content:
         audience_text(notice.handling),
         columns(notice, raw),
         tuple(sorted(terms(notice))),
+        screened_parties(notice),
     )
 
 

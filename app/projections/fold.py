@@ -1,4 +1,5 @@
-"""The fold: judged leaves in log order become rows of `entries`, `notices`, `notice_terms`, and events.
+"""The fold: judged leaves in log order become rows of `entries`, `notices`, `notice_terms`,
+`screened_notices`, and events.
 
 Both doors end here. A `Fold` is made for one run of consecutive leaves of one log, inside one write transaction:
 
@@ -28,7 +29,7 @@ from app.domain.lifecycle import NoticeState
 from app.domain.notices import Notice, amended, validate_main
 from app.domain.statement import NOTICE_KINDS
 from app.events import Event, emit
-from app.models import CarriedRow, EntryRow, NoticeRow, NoticeTermRow
+from app.models import CarriedRow, EntryRow, NoticeRow, NoticeTermRow, ScreenedRow
 from app.models.notice import UNKNOWN_TLP
 from app.projections.arrival import Arrival
 from app.projections.content import Content, content_of, terms
@@ -328,6 +329,10 @@ class Fold:
         ).one()
         return rank, audience
 
+    def roots(self) -> set[int]:
+        """Indexes of the notices that leaves of this fold belong to."""
+        return {root for root, draft in self._drafts.items() if draft.touched}
+
     # ── writing ───────────────────────────────────────────────────────────────────────────────────────────────────
 
     def flush(self, *, now: int, live: bool, tell: bool | Container[int] = True) -> None:
@@ -348,6 +353,7 @@ class Fold:
         self._erase_stored()
         bodies.store(db, session, self._log_id, self._bodies)
         self._write_notices()
+        self._write_screened()
         news = self._events
         if not isinstance(tell, bool):
             news = [event for event in news if event.idx in tell]
@@ -396,6 +402,24 @@ class Fold:
         rows.sort()  # the table is ordered by term: neighbours go to one page
         db.bulk_insert(session, NoticeTermRow.__table__, _TERM_COLUMNS, rows)
 
+    def _write_screened(self) -> None:
+        """What parties are screened against, in the transaction that says it; every change takes a number."""
+        db, session = self._db, self._session
+        touched = [d for d in self._drafts.values() if d.touched]
+        if not touched:
+            return
+        seq = db.next_values(session, SCREENED_COUNTER, len(touched))
+        new: list[tuple[Any, ...]] = []
+        for number, draft in enumerate(touched, seq):
+            idx, content = draft.values["idx"], draft.content
+            if draft.is_new:
+                new.append((self._log_id, idx, number, *screened_values(content)))
+            elif draft.content_changed:
+                update_screened(session, self._log_id, idx, number, content)
+            else:
+                session.connection().execute(_SCREENED_SEQ, {"l": self._log_id, "i": idx, "s": number})
+        db.bulk_insert(session, ScreenedRow.__table__, _SCREENED_COLUMNS, new)
+
     def _erase_stored(self) -> None:
         for root in self._erased:
             versions = select(EntryRow.idx).where(EntryRow.log_id == self._log_id, EntryRow.root_idx == root)
@@ -437,6 +461,33 @@ def forget_terms(session: Session, log_id: int, idx: int, document: str | None) 
         )
 
 
+def screened_values(content: Content | None) -> tuple[str | None, str | None]:
+    """`audience` and `parties` of a row of `screened_notices`."""
+    if content is None or content.screened is None:
+        return None, None
+    return content.audience, content.screened
+
+
+def update_screened(session: Session, log_id: int, idx: int, seq: int, content: Content | None) -> None:
+    """Put other content in a row of `screened_notices`; what an erased notice said is gone from it."""
+    audience, parties = screened_values(content)
+    session.execute(
+        update(ScreenedRow)
+        .where(ScreenedRow.log_id == log_id, ScreenedRow.idx == idx)
+        .values(seq=seq, audience=audience, parties=parties)
+    )
+
+
+SCREENED_COUNTER: Final = "screened"
+"""Numbers the changes of `screened_notices`. Taken before the number of an event, everywhere: locks have one order."""
+SCREENED_EPOCH: Final = "screened-epoch"
+"""Counts refoldings after which rows may be gone for good, for those who hold an index of them in memory."""
+_SCREENED_COLUMNS: Final = ("log_id", "idx", "seq", "audience", "parties")
+_SCREENED_SEQ: Final = (
+    update(ScreenedRow)
+    .where(ScreenedRow.log_id == bindparam("l"), ScreenedRow.idx == bindparam("i"))
+    .values(seq=bindparam("s"))
+)
 _FORGET_TERM: Final = delete(NoticeTermRow).where(
     NoticeTermRow.kind == bindparam("k"),
     NoticeTermRow.term == bindparam("t"),

@@ -19,7 +19,7 @@ from app.events import Event, emit
 from app.models import EntryRow, NoticeRow, NoticeTermRow
 from app.models.notice import UNKNOWN_TLP
 from app.projections.content import Content, content_of
-from app.projections.fold import NO_CONTENT, content_state, forget_terms
+from app.projections.fold import NO_CONTENT, SCREENED_COUNTER, content_state, forget_terms, update_screened
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -66,7 +66,7 @@ def take_late_bodies(
             continue  # held already, or erased meanwhile: an erased body that is offered again is refused
         _store(db, session, log_id, body, now)
         if entry.root_idx is not None:
-            events.extend(_refold(session, log_id, entry.root_idx, body.index, entry.kind))
+            events.extend(_refold(db, session, log_id, entry.root_idx, body.index, entry.kind))
         elif entry.kind == "ack" and body.content is not None:
             events.append(Event("acknowledgement.received", log_id, body.index))
     emit(db, session, events, now=now, live=live)
@@ -97,7 +97,9 @@ class _Refolded:
     withdrawn_on: str | None = None
 
 
-def _refold(session: Session, log_id: int, root: int, index: int, kind: str | None) -> list[Event]:
+def _refold(
+    db: Database, session: Session, log_id: int, root: int, index: int, kind: str | None
+) -> list[Event]:
     """Fold one notice from the bodies held; return the events that the body at `index` causes."""
     row = session.execute(
         select(NoticeRow.status, NoticeRow.document_idx, NoticeRow.content_state, NoticeRow.document).where(
@@ -127,6 +129,7 @@ def _refold(session: Session, log_id: int, root: int, index: int, kind: str | No
             NoticeTermRow(kind=k, term=t, log_id=log_id, idx=root, pos=p) for k, t, p in result.content.terms
         )
         session.flush()
+    update_screened(session, log_id, root, db.next_values(session, SCREENED_COUNTER, 1), result.content)
     if kind in ("issue", "amend") and result.content_idx == index:
         type_ = result.content.type if result.content else None
         return [Event(told, log_id, index, root) for told in vocabulary.of_version(kind, type_)]

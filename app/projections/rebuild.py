@@ -1,4 +1,5 @@
-"""Folding the projections again: `entries`, `notices` and `notice_terms` are dropped and made anew from the stored logs.
+"""Folding the projections again: `entries`, `notices`, `notice_terms` and `screened_notices` are
+dropped and made anew from the stored logs.
 
 It goes through the functions that record live, so it makes what they made, whatever the batches and the order in which
 bodies came. Given the roster that is in force now: a leaf that was flagged because a key reached the roster late is
@@ -22,7 +23,8 @@ from sqlalchemy import delete, func, select, update
 from app import bodies
 from app.domain.errors import LogCorrupt
 from app.judging import Context, MirroredLeaf
-from app.models import CounterRow, EntryRow, LeafRow, LogRow, NoticeRow, NoticeTermRow
+from app.models import CounterRow, EntryRow, LeafRow, LogRow, NoticeRow, NoticeTermRow, ScreenedRow
+from app.projections.fold import SCREENED_EPOCH
 from app.tlog.store import lock_log
 
 if TYPE_CHECKING:
@@ -91,6 +93,8 @@ def rebuild_log(
             _restore_seq(session, log_id, start, end, kept.seq)
             progress(end)
         _settle_counter(session, kept.counter)
+        # Whoever holds an index of what is screened against reads all of it again: a row may be gone for good.
+        db.next_values(session, SCREENED_EPOCH, 1)
         notices = _count(session, NoticeRow, log_id)
         flagged = _flagged(session, log_id)
     return Rebuilt(log.origin, judged, notices, flagged, kept.flagged)
@@ -120,7 +124,7 @@ def _drop(session: Session, log_id: int) -> _Kept:
         counter=_lock_counter(session),
         flagged=_flagged(session, log_id),
     )
-    for table in (NoticeTermRow, NoticeRow, EntryRow):
+    for table in (ScreenedRow, NoticeTermRow, NoticeRow, EntryRow):
         session.execute(delete(table).where(table.log_id == log_id))
     return kept
 

@@ -21,8 +21,8 @@ from sqlalchemy import delete, or_, select, update
 from app import bodies
 from app.db import SQLITE_VARIABLES, chunks
 from app.judging import Context, MirroredLeaf
-from app.models import EntryRow, LeafRow, LogRow, NoticeRow
-from app.projections.fold import Fold, fold_all, forget_terms
+from app.models import EntryRow, LeafRow, LogRow, NoticeRow, ScreenedRow
+from app.projections.fold import SCREENED_EPOCH, Fold, fold_all, forget_terms
 from app.tlog.store import lock_log
 
 if TYPE_CHECKING:
@@ -260,6 +260,9 @@ def _refold(
         session.execute(
             update(NoticeRow).where(NoticeRow.log_id == log_id, NoticeRow.idx == root).values(seq=number)
         )
+    if not seq.keys() <= fold.roots():
+        # A notice is gone and left no row to say so: whoever holds an index in memory reads all of it again.
+        db.next_values(session, SCREENED_EPOCH, 1)
     return Rejudged(
         context.origin,
         cleared=len(flagged & standing),
@@ -292,7 +295,7 @@ def _drop(
         ):
             seq[notice.idx] = notice.seq
             forget_terms(session, log_id, notice.idx, notice.document)
-        for table in (NoticeRow, EntryRow):
+        for table in (ScreenedRow, NoticeRow, EntryRow):
             session.execute(delete(table).where(table.log_id == log_id, table.idx.in_(some)))
     return flagged, frozenset(absent), seq
 

@@ -1,1 +1,5 @@
-"""Screening: who is this, was this refused before, and whom to ask. See docs/screening.md."""
+"""Screening: is this party one that some State's notice speaks against?
+
+`party.Query` is what is asked, `find.Screener` answers. The parts that decide (`normalise`, `keys`, `words`, `score`,
+`features`, `explain`, `calibration`) are pure; `index` holds what is searched in memory, filled from `screened_notices`.
+"""

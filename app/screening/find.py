@@ -1,0 +1,379 @@
+"""Screening at a node: what the caller may see of the notices that a party is alike to, best first, with reasons.
+
+Guarantees that an answer is of one state of the database that is at least as new as the call, that whatever the gate hides
+had no part in it, neither in a hit nor in a count, a score or what was left out, and that it depends on nothing but the
+query, the caller's rights, the visible notices and `now`. Nothing of a query is kept.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+
+import orjson
+from sqlalchemy import and_, select, tuple_
+
+from app.domain.errors import InvalidFilter
+from app.gate import may_read, visible
+from app.models import CounterRow, LogRow, NoticeRow, ScreenedRow
+from app.projections.screened import IDENTIFIER_PROPERTIES
+from app.queries.filters import SHOWN, day_of
+from app.screening.explain import Explanation, explain
+from app.screening.features import features, name_score
+from app.screening.index import Index, Indexed
+from app.screening.normalise import normalise
+from app.screening.score import Comparer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from sqlalchemy.orm import Session
+
+    from app.db import Database
+    from app.gate import Principal
+    from app.screening.normalise import Name
+    from app.screening.party import Query
+
+DEFAULT_LIMIT: Final = 10
+MAX_LIMIT: Final = 500
+DEFAULT_THRESHOLD: Final = 0.7
+RESCORED: Final = 100
+"""Parties whose whole entry is read for one query: what is beside the name may reorder as many."""
+PAGE: Final = 2000
+NEVER: Final = 1 << 60
+_ACTIVE, _WITHDRAWN, _HIDDEN = 1, 2, 0
+_DAY_S: Final = 86_400
+
+Key = tuple[int, int, int]
+"""Log, index of the notice, and position of the party in it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One party of one notice that the query is alike to.
+
+    Attributes:
+        log_id, root_idx: the notice's key at this node; `id` and `origin` are the same everywhere.
+        position, role, schema, caption: the party's place among those of the notice, and what it is.
+        status: active, expired or withdrawn.
+        is_match: whether the score reaches the threshold asked for.
+    """
+
+    log_id: int
+    root_idx: int
+    id: str
+    origin: str
+    issuer: str
+    type: str
+    title: str
+    status: str
+    denied_on: str | None
+    valid_until: str | None
+    position: int
+    role: str
+    schema: str
+    caption: str
+    score: float
+    is_match: bool
+    explanation: Explanation
+
+    def to_json(self) -> dict[str, Any]:
+        """A stable shape, see docs/screening.md."""
+        return {
+            "notice": {
+                "id": self.id,
+                "origin": self.origin,
+                "issuer": self.issuer,
+                "type": self.type,
+                "title": self.title,
+                "status": self.status,
+                "denied_on": self.denied_on,
+                "valid_until": self.valid_until,
+                "links": {"self": f"/v1/notices/{self.id}", "proof": f"/v1/notices/{self.id}/proof"},
+            },
+            "party": {
+                "position": self.position,
+                "role": self.role,
+                "schema": self.schema,
+                "caption": self.caption,
+            },
+            "score": round(self.score, 4),
+            "match": self.is_match,
+            "explanation": self.explanation.to_json(),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Screening:
+    """The answer to one query.
+
+    Attributes:
+        hits: best first, at most `limit`, those below the threshold included and marked.
+        matches: how many parties reach the threshold, those beyond the limit included.
+        seq: the last change of notices it has seen.
+    """
+
+    hits: tuple[Hit, ...]
+    matches: int
+    threshold: float
+    seq: int
+
+    def to_json(self) -> dict[str, Any]:
+        """A stable shape, see docs/screening.md."""
+        return {
+            "hits": [hit.to_json() for hit in self.hits],
+            "matches": self.matches,
+            "threshold": self.threshold,
+        }
+
+
+class Screener:
+    """Answers queries from an index in memory that follows the database. Thread-safe."""
+
+    def __init__(self, db: Database) -> None:
+        """Read nothing yet: the first query, or `refresh`, loads the index."""
+        self._db = db
+        self._lock = threading.RLock()
+        self._index = Index()
+        self._seq = 0
+        self._epoch = -1
+
+    def screen(
+        self,
+        caller: Principal,
+        query: Query,
+        *,
+        now: int,
+        limit: int = DEFAULT_LIMIT,
+        threshold: float = DEFAULT_THRESHOLD,
+        include_inactive: bool = False,
+    ) -> Screening:
+        """Whom the query is alike to.
+
+        Args:
+            now: unix ms.
+            include_inactive: withdrawn and expired notices too.
+
+        Raises:
+            InvalidFilter: a limit or a threshold out of range.
+        """
+        if not 1 <= limit <= MAX_LIMIT:
+            raise InvalidFilter(f"limit is a whole number from 1 to {MAX_LIMIT}.")
+        if not 0 <= threshold <= 1:
+            raise InvalidFilter("threshold is a number from 0 to 1.")
+        with self._db.read() as session:
+            with self._lock:
+                self._follow(session)
+                found, seq = self._search(caller, query, now, include_inactive=include_inactive), self._seq
+            hits = self._read(
+                session, caller, query, found, now, threshold, include_inactive=include_inactive
+            )
+        hits.sort(key=lambda hit: (-hit.score, hit.log_id, hit.root_idx, hit.position))
+        return Screening(tuple(hits[:limit]), sum(hit.is_match for hit in hits), threshold, seq)
+
+    def refresh(self) -> int:
+        """Bring the index up to date, as every query does; returns the number of parties in it."""
+        with self._db.read() as session, self._lock:
+            self._follow(session)
+            return self._index.parties
+
+    # ── following the database ────────────────────────────────────────────────────────────────────────────────────
+
+    def _follow(self, session: Session) -> None:
+        rows_of_counters = session.execute(
+            select(CounterRow.name, CounterRow.value).where(
+                CounterRow.name.in_(("screened", "screened-epoch"))
+            )
+        )
+        counters = {row.name: row.value for row in rows_of_counters}
+        seq, epoch = counters.get("screened", 0), counters.get("screened-epoch", 0)
+        if epoch != self._epoch or seq < self._seq:
+            self._index, self._seq, self._epoch = Index(), 0, epoch
+        loading = self._seq == 0
+        while self._seq < seq:
+            rows = session.execute(
+                select(
+                    ScreenedRow.seq,
+                    ScreenedRow.log_id,
+                    ScreenedRow.idx,
+                    ScreenedRow.audience,
+                    ScreenedRow.parties,
+                    NoticeRow.issuer,
+                    NoticeRow.tlp_rank,
+                    NoticeRow.status,
+                    NoticeRow.content_state,
+                    NoticeRow.exp,
+                    NoticeRow.valid_until,
+                )
+                .join(
+                    NoticeRow, and_(NoticeRow.log_id == ScreenedRow.log_id, NoticeRow.idx == ScreenedRow.idx)
+                )
+                .where(ScreenedRow.seq > self._seq)
+                .order_by(ScreenedRow.seq)
+                .limit(PAGE)
+            ).all()
+            for row in rows:
+                if not loading:
+                    self._index.remove(row.log_id, row.idx)
+                if row.parties is not None:
+                    for party in _indexed(row):
+                        self._index.add(party)
+            # Numbers without a row belong to rows that have changed again since.
+            self._seq = rows[-1].seq if len(rows) == PAGE else max(seq, rows[-1].seq if rows else 0)
+        if loading:
+            self._index.sort()
+
+    def _search(self, caller: Principal, query: Query, now: int, *, include_inactive: bool) -> list[Key]:
+        index = self._index
+        gates = [
+            may_read(caller, issuer=issuer, tlp_rank=rank, audience=who) for issuer, rank, who in index.gates
+        ]
+        statuses = (_ACTIVE, _WITHDRAWN) if include_inactive else (_ACTIVE,)
+        who = index.visible(gates, statuses=statuses, now=-NEVER if include_inactive else now // 1000)
+        identifiers = [value for _, value in query.identifiers]
+        found = index.search(query.read, identifiers, who, gates)
+        decided = [index.key_of(f.party) for f in found if f.by_identifier]
+        named = sorted(
+            (-name_score(f.agreement), index.key_of(f.party)) for f in found if f.agreement is not None
+        )
+        return decided + [key for _, key in named[:RESCORED]]
+
+    # ── reading what was found ────────────────────────────────────────────────────────────────────────────────────
+
+    def _read(
+        self,
+        session: Session,
+        caller: Principal,
+        query: Query,
+        found: Iterable[Key],
+        now: int,
+        threshold: float,
+        *,
+        include_inactive: bool,
+    ) -> list[Hit]:
+        """The hits as this session sees them: the gate is asked again, in SQL, and names are compared as they stand."""
+        wanted: dict[tuple[int, int], set[int]] = {}
+        for log_id, idx, pos in found:
+            wanted.setdefault((log_id, idx), set()).add(pos)
+        if not wanted:
+            return []
+        rows = session.execute(
+            select(
+                ScreenedRow.parties,
+                NoticeRow.log_id,
+                NoticeRow.idx,
+                NoticeRow.id,
+                LogRow.origin,
+                NoticeRow.issuer,
+                NoticeRow.type,
+                NoticeRow.title,
+                NoticeRow.status,
+                NoticeRow.denied_on,
+                NoticeRow.valid_until,
+                NoticeRow.exp,
+            )
+            .join(NoticeRow, and_(NoticeRow.log_id == ScreenedRow.log_id, NoticeRow.idx == ScreenedRow.idx))
+            .join(LogRow, LogRow.id == NoticeRow.log_id)
+            .where(
+                tuple_(ScreenedRow.log_id, ScreenedRow.idx).in_(list(wanted)),
+                ScreenedRow.parties.is_not(None),
+                NoticeRow.content_state.in_(SHOWN),
+                visible(caller),
+            )
+        ).all()
+        comparers = [(text, Comparer(name)) for text, name in zip(query.names, query.read, strict=True)]
+        hits = []
+        for row in rows:
+            status = _status(row, now)
+            if status != "active" and not include_inactive:
+                continue
+            chosen = wanted[row.log_id, row.idx]
+            hits += [
+                _hit(row, party, query, comparers, status, threshold)
+                for party in orjson.loads(row.parties)
+                if party["pos"] in chosen
+            ]
+        return hits
+
+
+def _indexed(row: Any) -> Iterable[Indexed]:  # noqa: ANN401 - a row of `_follow`
+    status = _ACTIVE if row.status == "active" else _WITHDRAWN if row.status == "withdrawn" else _HIDDEN
+    if row.content_state not in SHOWN:
+        status = _HIDDEN
+    until = NEVER if row.exp is None else row.exp
+    if row.valid_until is not None:
+        until = min(until, _end_of(row.valid_until))
+    for party in orjson.loads(row.parties):
+        properties = party["properties"]
+        yield Indexed(
+            log_id=row.log_id,
+            idx=row.idx,
+            pos=party["pos"],
+            gate=(row.issuer, row.tlp_rank, row.audience),
+            status=status,
+            until=until,
+            names=_names(party),
+            identifiers=tuple(v for p in IDENTIFIER_PROPERTIES for v in properties.get(p, ())),
+        )
+
+
+def _names(party: dict[str, Any]) -> tuple[Name, ...]:
+    return tuple(normalise(text, party["schema"]) for text in party["names"])
+
+
+def _end_of(day: str) -> int:
+    """Unix seconds at which a day is over, UTC."""
+    return int(datetime.fromisoformat(day).replace(tzinfo=UTC).timestamp()) + _DAY_S
+
+
+def _status(row: Any, now: int) -> str:  # noqa: ANN401 - a row of `_read`
+    over = (row.exp is not None and row.exp <= now // 1000) or (
+        row.valid_until is not None and row.valid_until < day_of(now).isoformat()
+    )
+    return "expired" if row.status == "active" and over else row.status
+
+
+def _hit(
+    row: Any,  # noqa: ANN401 - a row of `_read`
+    party: dict[str, Any],
+    query: Query,
+    comparers: list[tuple[str, Comparer]],
+    status: str,
+    threshold: float,
+) -> Hit:
+    best = None
+    for text, comparer in comparers:
+        for written, name in zip(party["names"], _names(party), strict=True):
+            if name.tokens:
+                agreement = comparer.compare(name)
+                value = name_score(agreement)
+                if agreement.met and (best is None or value > best[0]):
+                    best = (value, agreement, text, written)
+    beside = features(query, party["schema"], party["properties"])
+    explanation = (
+        explain(None, None, None, beside) if best is None else explain(best[1], best[2], best[3], beside)
+    )
+    return Hit(
+        log_id=row.log_id,
+        root_idx=row.idx,
+        id=row.id,
+        origin=row.origin,
+        issuer=row.issuer,
+        type=row.type,
+        title=row.title,
+        status=status,
+        denied_on=row.denied_on,
+        valid_until=row.valid_until,
+        position=party["pos"],
+        role=party["role"],
+        schema=party["schema"],
+        caption=party["names"][0],
+        score=explanation.score,
+        is_match=explanation.score >= threshold,
+        explanation=explanation,
+    )
+
+
+__all__ = ["Hit", "Screener", "Screening"]

@@ -1,0 +1,455 @@
+"""The index in memory: keys lead to words, words to names, names to parties.
+
+Guarantees that a search sees exactly the parties that were put in and not taken out, and that what `allowed` excludes has
+no part in it: no word that only hidden parties have is compared, and the best are chosen among visible ones only. Leaves to
+others: where parties come from (`find`), and whether a found one is alike (`score`).
+
+Two levels, because keys of spelling then grow with the vocabulary and not with the parties. What was loaded lies in sorted
+arrays; what was added since, in dictionaries beside them, until it is worth sorting again. Not thread-safe: its owner locks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from app.screening.features import CONFLICT, OTHER_LEFT, QUERY_LEFT, name_score, sharpened
+from app.screening.keys import identifier_key, joined_key, joined_keys, token_keys
+from app.screening.normalise import Name
+from app.screening.score import Comparer, similarity
+from app.screening.words import token
+
+if TYPE_CHECKING:
+    from collections.abc import Container, Sequence
+
+    from numpy.typing import NDArray
+
+    from app.screening.score import Agreement
+
+CANDIDATES: Final = 48
+"""Names that are compared word by word for one name of a query."""
+FRESH: Final = 4096
+"""Names added to a loaded index before it is sorted again: some tens of milliseconds, seldom."""
+MAX_WORDS: Final = 400
+"""Words of the vocabulary that one word of a query may meet, the most alike."""
+
+
+class _Column:
+    """A numpy array that grows at its end."""
+
+    def __init__(self, dtype: Any, size: int = 1024) -> None:  # noqa: ANN401 - what numpy takes
+        self._data = np.zeros(size, dtype)
+        self.size = 0
+
+    def append(self, value: Any) -> None:  # noqa: ANN401 - a number
+        if self.size == len(self._data):
+            self._grow(self.size + 1)
+        self._data[self.size] = value
+        self.size += 1
+
+    def extend(self, values: Any) -> None:  # noqa: ANN401 - numbers
+        end = self.size + len(values)
+        if end > len(self._data):
+            self._grow(end)
+        self._data[self.size : end] = values
+        self.size = end
+
+    def _grow(self, least: int) -> None:
+        grown = np.zeros(max(least, len(self._data) * 3 // 2), self._data.dtype)
+        grown[: self.size] = self._data[: self.size]
+        self._data = grown
+
+    @property
+    def array(self) -> NDArray[Any]:
+        return self._data[: self.size]
+
+
+class _Pairs:
+    """A map of many numbers to many numbers: sorted arrays, and a dictionary of what came after."""
+
+    def __init__(self) -> None:
+        self._keys = _Column(np.uint32)
+        self._values = _Column(np.uint32)
+        self._sorted = 0
+        self._fresh: dict[int, list[int]] = {}
+
+    def add(self, keys: Sequence[int], values: Sequence[int], *, live: bool) -> None:
+        self._keys.extend(keys)
+        self._values.extend(values)
+        if live:
+            for key, value in zip(keys, values, strict=True):
+                self._fresh.setdefault(key, []).append(value)
+
+    def sort(self) -> None:
+        """Sort what came since in with the rest."""
+        keys, values = self._keys.array, self._values.array
+        order = np.argsort(keys, kind="stable")
+        keys[:] = keys[order]
+        values[:] = values[order]
+        self._sorted = len(keys)
+        self._fresh = {}
+
+    def find(self, keys: NDArray[np.uint32]) -> NDArray[np.uint32]:
+        """All values of any of the keys, in no order, possibly twice."""
+        held, values = self._keys.array[: self._sorted], self._values.array
+        left, right = held.searchsorted(keys, "left"), held.searchsorted(keys, "right")
+        found = [values[a:b] for a, b in zip(left.tolist(), right.tolist(), strict=True) if b > a]
+        if self._fresh:
+            found += [np.array(v, np.uint32) for key in keys.tolist() if (v := self._fresh.get(key))]
+        return np.concatenate(found) if found else np.zeros(0, np.uint32)
+
+    def find_each(self, keys: NDArray[np.uint32]) -> tuple[NDArray[np.uint32], NDArray[np.intp]]:
+        """All values, and for each the place of its key in `keys`."""
+        held, values = self._keys.array[: self._sorted], self._values.array
+        left, right = held.searchsorted(keys, "left"), held.searchsorted(keys, "right")
+        found = [values[a:b] for a, b in zip(left.tolist(), right.tolist(), strict=True)]
+        counts = right - left
+        places = np.repeat(np.arange(len(keys)), counts)
+        if self._fresh:
+            extra = [(i, v) for i, key in enumerate(keys.tolist()) for v in self._fresh.get(key, ())]
+            if extra:
+                found.append(np.array([v for _, v in extra], np.uint32))
+                places = np.concatenate((places, np.array([i for i, _ in extra], np.intp)))
+        return (np.concatenate(found) if found else np.zeros(0, np.uint32)), places
+
+    @property
+    def arrays(self) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
+        return self._keys.array, self._values.array
+
+    @property
+    def nbytes(self) -> int:
+        return int(self._keys.array.nbytes + self._values.array.nbytes)
+
+
+@dataclass(frozen=True, slots=True)
+class Indexed:
+    """One party as it goes in.
+
+    Attributes:
+        log_id, idx, pos: its notice, and its place in it.
+        gate: issuer, TLP rank and audience of the notice, as `app.gate.may_read` takes them.
+        status: 1 active, 2 withdrawn.
+        until: unix seconds after which the notice has expired; a very large number if never.
+    """
+
+    log_id: int
+    idx: int
+    pos: int
+    gate: tuple[str, int, str | None]
+    status: int
+    until: int
+    names: tuple[Name, ...]
+    identifiers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A party with the agreement of its best name; `party` is its number in this index."""
+
+    party: int
+    agreement: Agreement | None
+    by_identifier: bool = False
+
+
+class Index:
+    """See the module."""
+
+    def __init__(self) -> None:
+        self._words: list[str] = []
+        self._word_ids: dict[str, int] = {}
+        self._word_keys = _Pairs()  # key -> word
+        self._postings = _Pairs()  # word -> name
+        self._joined = _Pairs()  # key of joined neighbours -> name
+        self._identifiers = _Pairs()  # key -> party
+        self._name_starts = _Column(np.uint32)
+        self._name_words = _Column(np.uint32)
+        self._name_party = _Column(np.uint32)
+        self._name_weight = _Column(np.float32)
+        self._name_forms = _Column(np.uint16)
+        self._forms: list[frozenset[str]] = [frozenset()]
+        self._form_ids: dict[frozenset[str], int] = {frozenset(): 0}
+        self._party_person = _Column(np.bool_)
+        self._party_alive = _Column(np.bool_)
+        self._party_status = _Column(np.uint8)
+        self._party_until = _Column(np.int64)
+        self._party_gate = _Column(np.uint16)
+        self._party_log = _Column(np.uint32)
+        self._party_idx = _Column(np.int64)
+        self._party_pos = _Column(np.uint16)
+        self.gates: list[tuple[str, int, str | None]] = []
+        self._gate_ids: dict[tuple[str, int, str | None], int] = {}
+        self._fresh_names = 0
+        self._loading = True
+        self._visible_words: dict[frozenset[int], tuple[int, NDArray[np.bool_]]] = {}
+
+    # ── putting in and taking out ─────────────────────────────────────────────────────────────────────────────────
+
+    def add(self, party: Indexed) -> None:
+        """Put a party in."""
+        number = self._party_alive.size
+        gate = self._gate_ids.get(party.gate)
+        if gate is None:
+            gate = self._gate_ids[party.gate] = len(self.gates)
+            self.gates.append(party.gate)
+        self._party_person.append(any(name.is_person for name in party.names))
+        self._party_alive.append(True)
+        self._party_status.append(party.status)
+        self._party_until.append(party.until)
+        self._party_gate.append(gate)
+        self._party_log.append(party.log_id)
+        self._party_idx.append(party.idx)
+        self._party_pos.append(party.pos)
+        live = not self._loading
+        for name in party.names:
+            self._add_name(number, name, live=live)
+        if party.identifiers:
+            keys = [identifier_key(value) for value in party.identifiers]
+            self._identifiers.add(keys, [number] * len(keys), live=live)
+
+    def _add_name(self, party: int, name: Name, *, live: bool) -> None:
+        if not name.tokens:
+            return
+        number = self._name_party.size
+        words = [self._word(t.text, live=live) for t in name.tokens]
+        forms = self._form_ids.get(name.forms)
+        if forms is None:
+            forms = self._form_ids[name.forms] = len(self._forms)
+            self._forms.append(name.forms)
+        self._name_starts.append(self._name_words.size)
+        self._name_words.extend(words)
+        self._name_party.append(party)
+        self._name_weight.append(name.weight)
+        self._name_forms.append(forms)
+        distinct = list(dict.fromkeys(words))
+        self._postings.add(distinct, [number] * len(distinct), live=live)
+        joined = list(joined_keys(tuple(t.latin for t in name.tokens)))
+        if joined:
+            self._joined.add(joined, [number] * len(joined), live=live)
+        if live:
+            self._fresh_names += 1
+            if self._fresh_names > FRESH:
+                self.sort()
+
+    def _word(self, text: str, *, live: bool) -> int:
+        number = self._word_ids.get(text)
+        if number is None:
+            number = self._word_ids[text] = len(self._words)
+            self._words.append(text)
+            keys = list(token_keys(token(text)))
+            self._word_keys.add(keys, [number] * len(keys), live=live)
+        return number
+
+    def remove(self, log_id: int, idx: int) -> None:
+        """Take the parties of a notice out."""
+        gone = (self._party_idx.array == idx) & (self._party_log.array == log_id)
+        self._party_alive.array[gone] = False
+
+    def sort(self) -> None:
+        """End of loading, or of many additions: sort all of it."""
+        for pairs in (self._word_keys, self._postings, self._joined, self._identifiers):
+            pairs.sort()
+        self._fresh_names = 0
+        self._loading = False
+        self._visible_words.clear()
+
+    # ── searching ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def visible(self, gates: Sequence[bool], *, statuses: Sequence[int], now: int) -> NDArray[np.bool_]:
+        """Which parties may take part in a search: alive, of a status, not expired, and behind an open gate."""
+        if not self._party_alive.size:
+            return np.zeros(0, np.bool_)
+        open_gates = np.array([*gates, False], np.bool_)
+        seen: NDArray[np.bool_] = (
+            self._party_alive.array
+            & open_gates[self._party_gate.array]
+            & np.isin(self._party_status.array, np.array(statuses, np.uint8))
+            & (self._party_until.array > now)
+        )
+        return seen
+
+    def search(
+        self,
+        names: Sequence[Name],
+        identifiers: Sequence[str],
+        visible: NDArray[np.bool_],
+        gates: Sequence[bool],
+    ) -> list[Found]:
+        """The parties that share words with one of the names, or an identifier; each with its best name, in no order."""
+        best: dict[int, tuple[float, Agreement]] = {}
+        words = self._words_behind(gates)
+        for name in names:
+            comparer = Comparer(name)
+            for number in self._candidates(name, visible, words):
+                agreement = comparer.compare(self._name(number))
+                value = name_score(agreement)
+                party = int(self._name_party.array[number])
+                if party not in best or value > best[party][0]:
+                    best[party] = (value, agreement)
+        found = [Found(party, agreement) for party, (_, agreement) in best.items()]
+        return found + self._by_identifier(identifiers, visible, best)
+
+    def _by_identifier(
+        self, identifiers: Sequence[str], visible: NDArray[np.bool_], known: Container[int]
+    ) -> list[Found]:
+        if not identifiers:
+            return []
+        keys = np.array([identifier_key(value) for value in identifiers], np.uint32)
+        parties = np.unique(self._identifiers.find(keys))
+        return [
+            Found(int(p), None, by_identifier=True) for p in parties[visible[parties]] if int(p) not in known
+        ]
+
+    def _words_behind(self, gates: Sequence[bool]) -> NDArray[np.bool_] | None:
+        """Which words some visible notice has; None if all gates are open."""
+        if all(gates):
+            return None
+        opened = frozenset(i for i, is_open in enumerate(gates) if is_open)
+        tokens, names = self._postings.arrays
+        done, known = self._visible_words.get(opened, (0, np.zeros(0, np.bool_)))
+        if len(known) < len(self._words):
+            known = np.concatenate((known, np.zeros(len(self._words) - len(known), np.bool_)))
+        if done < len(tokens):
+            behind = np.array([*gates, False], np.bool_)[
+                self._party_gate.array[self._name_party.array[names[done:]]]
+            ]
+            known[tokens[done:][behind]] = True
+        if len(self._visible_words) > 64:
+            self._visible_words.clear()
+        self._visible_words[opened] = (len(tokens), known)
+        return known
+
+    def _name(self, number: int) -> Name:
+        starts = self._name_starts.array
+        end = starts[number + 1] if number + 1 < len(starts) else self._name_words.size
+        words = self._name_words.array[starts[number] : end].tolist()
+        person = bool(self._party_person.array[self._name_party.array[number]])
+        forms = self._forms[self._name_forms.array[number]]
+        return Name("", tuple(token(self._words[w]) for w in words), forms, person)
+
+    def _candidates(
+        self, name: Name, visible: NDArray[np.bool_], words: NDArray[np.bool_] | None
+    ) -> list[int]:
+        """The names most worth comparing, by what the words they share say."""
+        parties = self._name_party.array
+        total = np.zeros(len(parties), np.float32)
+        touched: list[NDArray[np.uint32]] = []
+        once = np.zeros(len(parties), np.float32)
+        for met, worth in self._meetings(name, words):
+            if not len(met):
+                continue
+            keep = visible[parties[met]]
+            numbers, values = met[keep], worth[keep]
+            order = np.argsort(values, kind="stable")
+            once[numbers[order]] = values[order]  # the last one, the greatest, stays
+            distinct = np.unique(numbers)
+            total[distinct] += once[distinct]
+            touched.append(distinct)
+        if not touched:
+            return []
+        numbers = np.unique(np.concatenate(touched))
+        matched = np.minimum(total[numbers], name.weight)
+        left = np.maximum(name.weight - matched, 0)
+        other = np.maximum(self._name_weight.array[numbers] - matched, 0)
+        conflict = np.minimum(left, other)
+        estimate = matched / (
+            matched
+            + CONFLICT * conflict
+            + QUERY_LEFT * (left - conflict)
+            + OTHER_LEFT * (other - conflict)
+            + 1e-6
+        )
+        if len(numbers) > CANDIDATES:
+            # Ties fall by number, oldest first, so that the same index answers the same.
+            chosen = np.argsort(-estimate, kind="stable")[:CANDIDATES]
+            numbers = numbers[chosen]
+        return [int(n) for n in numbers]
+
+    def _meetings(
+        self, name: Name, words: NDArray[np.bool_] | None
+    ) -> list[tuple[NDArray[np.uint32], NDArray[np.float32]]]:
+        """For each word of the query, names with what meeting it there is worth."""
+        found = []
+        for place, own in enumerate(name.tokens):
+            ids = np.unique(self._word_keys.find(np.fromiter(token_keys(own), np.uint32)))
+            if words is not None:
+                ids = ids[words[ids]]
+            alike = [
+                (value, number)
+                for number in ids.tolist()
+                if (value := similarity(own, token(self._words[number]), person=name.is_person)[0])
+            ]
+            alike.sort(reverse=True)
+            del alike[MAX_WORDS:]
+            met = np.array([n for _, n in alike], np.uint32)
+            worth = np.array([sharpened(v) * own.weight for v, _ in alike], np.float32)
+            numbers, places = self._postings.find_each(met)
+            values = worth[places] if len(places) else np.zeros(0, np.float32)
+            joined = (
+                self._joined.find(np.array([joined_key(own.latin)], np.uint32)) if len(own.latin) > 3 else ()
+            )
+            if len(joined):
+                numbers = np.concatenate((numbers, joined))
+                values = np.concatenate(
+                    (values, np.full(len(joined), 0.95 * max(own.weight, 1.0), np.float32))
+                )
+            found.append((numbers, values))
+            if place + 1 < len(name.tokens):
+                found.append(
+                    self._as_one(
+                        own.latin + name.tokens[place + 1].latin,
+                        own.weight + name.tokens[place + 1].weight,
+                        words,
+                        name,
+                    )
+                )
+        return found
+
+    def _as_one(
+        self, word: str, weight: float, words: NDArray[np.bool_] | None, name: Name
+    ) -> tuple[NDArray[np.uint32], NDArray[np.float32]]:
+        """Names that write two neighbours of the query as one word."""
+        joined = token(word)
+        ids = np.unique(self._word_keys.find(np.fromiter(token_keys(joined), np.uint32)))
+        if words is not None:
+            ids = ids[words[ids]]
+        alike = [
+            (value, number)
+            for number in ids.tolist()
+            if (value := similarity(joined, token(self._words[number]), person=name.is_person)[0]) > 0.8
+        ]
+        met = np.array([n for _, n in alike], np.uint32)
+        numbers, places = self._postings.find_each(met)
+        worth = np.array([sharpened(v) * weight for v, _ in alike], np.float32)
+        return numbers, (worth[places] if len(places) else np.zeros(0, np.float32))
+
+    # ── figures ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def key_of(self, party: int) -> tuple[int, int, int]:
+        """Log, index and position of a party."""
+        return (
+            int(self._party_log.array[party]),
+            int(self._party_idx.array[party]),
+            int(self._party_pos.array[party]),
+        )
+
+    @property
+    def parties(self) -> int:
+        """Parties held."""
+        return int(self._party_alive.array.sum())
+
+    @property
+    def names(self) -> int:
+        """Names held, those of parties taken out included."""
+        return self._name_party.size
+
+    @property
+    def vocabulary(self) -> int:
+        """Different words."""
+        return len(self._words)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its arrays."""
+        return sum(p.nbytes for p in (self._word_keys, self._postings, self._joined, self._identifiers))

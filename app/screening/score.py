@@ -1,0 +1,249 @@
+"""How two names agree: which word met which and how, and what is left over on each side.
+
+Guarantees a result that depends on the two names alone, in time bounded by their number of words. An alignment is greedy:
+the pair that says most is taken first. With the few words of a name that is the best one nearly always, and it can be
+explained.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, Final, Literal
+
+from rapidfuzz.distance import OSA, JaroWinkler
+
+from app.screening.spelling import skeleton
+from app.screening.words import PARTICLES
+
+if TYPE_CHECKING:
+    from app.screening.normalise import Name
+    from app.screening.words import Token
+
+Kind = Literal[
+    "equal",
+    "transliteration",
+    "same name",
+    "spelling",
+    "consonants",
+    "initial",
+    "abbreviation",
+    "same word",
+    "joined",
+]
+
+LEAST: Final = 0.5
+"""Below this two words do not meet at all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Met:
+    """Words of the query that met words of the notice.
+
+    Attributes:
+        query, notice: positions of the words, one or several next to each other.
+        similarity: 0 to 1.
+        kind: how they met.
+        edits: differing letters, for a spelling.
+    """
+
+    query: tuple[int, ...]
+    notice: tuple[int, ...]
+    similarity: float
+    kind: Kind
+    edits: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """How two names agree.
+
+    Attributes:
+        met: pairs, best first.
+        query_left, notice_left: positions of words that met nothing.
+    """
+
+    query: Name
+    notice: Name
+    met: tuple[Met, ...]
+    query_left: tuple[int, ...]
+    notice_left: tuple[int, ...]
+
+
+def similarity(a: Token, b: Token, *, person: bool) -> tuple[float, Kind, int]:
+    """How alike two words are, how, and in how many letters they differ; (0, "equal", 0) if not at all."""
+    if a.text == b.text:
+        return 1.0, "equal", 0
+    x, y = a.latin, b.latin
+    if not x or not y:
+        return 0.0, "equal", 0
+    crossing = a.native != b.native
+    if x == y:
+        return 0.97, "transliteration", 0
+    if a.is_number or b.is_number:
+        return 0.0, "equal", 0
+    if len(x) == 1 or len(y) == 1:
+        if person and x[0] == y[0] and not crossing:
+            return 0.7, "initial", 0
+        return 0.0, "equal", 0
+    best: tuple[float, Kind, int] = (0.0, "equal", 0)
+    if a.groups and b.groups and not set(a.groups).isdisjoint(b.groups):
+        best = (0.93, "same name", 0)
+    if not person and a.classes and b.classes and not set(a.classes).isdisjoint(b.classes):
+        best = (0.93, "same word", 0)
+    spelled = _spelling(x, y)
+    if spelled[0] > best[0]:
+        best = spelled
+    if (a.semitic or b.semitic) and crossing and best[0] < 0.9 and len(a.bones) > 1 and len(b.bones) > 1:
+        bones = _bones(a.bones, b.bones)
+        if bones > best[0]:
+            best = (bones, "consonants", 0)
+    elif best[0] < 0.8 and len(a.bones) > 2 and a.bones == b.bones and x[0] == y[0]:
+        best = (0.8, "consonants", 0)
+    if not person and best[0] < 0.8:
+        short, long = (x, y) if len(x) <= len(y) else (y, x)
+        if len(short) >= 3 and len(long) > len(short) and long[0] == short[0]:
+            if long.startswith(short) and (len(short) >= 4 or len(long) <= 8):
+                best = max(best, (0.8, "abbreviation", 0), key=_first)
+            elif _abbreviates(short, long):
+                best = max(best, (0.72, "abbreviation", 0), key=_first)
+    return best if best[0] >= LEAST else (0.0, "equal", 0)
+
+
+def _first(item: tuple[float, Kind, int]) -> float:
+    return item[0]
+
+
+def _spelling(x: str, y: str) -> tuple[float, Kind, int]:
+    longer = max(len(x), len(y))
+    allowed = 0 if longer <= 2 else 1 if longer <= 5 else 2 if longer <= 8 else 3
+    edits = OSA.distance(x, y, score_cutoff=allowed)
+    if edits > allowed:
+        return 0.0, "spelling", edits
+    ratio = 1 - edits / longer
+    value = 0.5 * ratio + 0.5 * JaroWinkler.similarity(x, y)
+    if x[0] != y[0]:
+        value -= 0.05
+    return value, "spelling", edits
+
+
+def _bones(a: str, b: str) -> float:
+    if a == b:
+        return 0.9 if len(a) > 2 else 0.8
+    longer = max(len(a), len(b))
+    if longer < 3:
+        return 0.0
+    edits = OSA.distance(a, b, score_cutoff=1)
+    return 0.85 - 0.7 / longer if edits == 1 else 0.0
+
+
+def _abbreviates(short: str, long: str) -> bool:
+    """Whether a word is another without some of its letters, most of them vowels: intl, shpg, srvcs."""
+    if short[-1] not in long[1:] or sum(c in "aeiou" for c in short) * 2 > len(short):
+        return False
+    rest = iter(long)
+    return all(letter in rest for letter in short)
+
+
+class Comparer:
+    """Compares one query name with many. Remembers words it has met, so that a common word is compared once."""
+
+    def __init__(self, query: Name) -> None:
+        self.query = query
+        self._known: dict[str, list[tuple[float, Kind, int]]] = {}
+        self._person = query.is_person
+        tokens = query.tokens
+        self._joined = [a.latin + b.latin for a, b in pairwise(tokens)]
+
+    def _row(self, other: Token) -> list[tuple[float, Kind, int]]:
+        row = self._known.get(other.text)
+        if row is None:
+            row = [similarity(t, other, person=self._person) for t in self.query.tokens]
+            self._known[other.text] = row
+        return row
+
+    def compare(self, notice: Name) -> Agreement:
+        """Align the words of the two names."""
+        query = self.query
+        ours, theirs = query.tokens, notice.tokens
+        pairs: list[tuple[float, Met]] = []
+        for j, other in enumerate(theirs):
+            for i, (value, kind, edits) in enumerate(self._row(other)):
+                if value:
+                    gain = value * value * min(ours[i].weight, other.weight) - 0.001 * abs(i - j)
+                    pairs.append((gain, Met((i,), (j,), value, kind, edits)))
+        strong_q = {m.query[0] for _, m in pairs if m.similarity > 0.9}
+        strong_n = {m.notice[0] for _, m in pairs if m.similarity > 0.9}
+        if len(strong_q) < len(ours) and len(strong_n) < len(theirs):
+            pairs += self._joins(notice, strong_q, strong_n)
+        pairs.sort(key=_gain)
+        met: list[Met] = []
+        used_q: set[int] = set()
+        used_n: set[int] = set()
+        for _, pair in pairs:
+            if used_q.isdisjoint(pair.query) and used_n.isdisjoint(pair.notice):
+                met.append(pair)
+                used_q.update(pair.query)
+                used_n.update(pair.notice)
+        return Agreement(
+            query,
+            notice,
+            tuple(met),
+            tuple(i for i in range(len(ours)) if i not in used_q),
+            tuple(j for j in range(len(theirs)) if j not in used_n),
+        )
+
+    def _joins(self, notice: Name, strong_q: set[int], strong_n: set[int]) -> list[tuple[float, Met]]:
+        """Neighbours written as one word, on either side; and the whole name as one word."""
+        ours, theirs = self.query.tokens, notice.tokens
+        found: list[tuple[float, Met]] = []
+        for i, joined in enumerate(self._joined):
+            if i in strong_q and i + 1 in strong_q:
+                continue
+            weight = ours[i].weight + ours[i + 1].weight
+            for j, other in enumerate(theirs):
+                if j not in strong_n and abs(len(joined) - len(other.latin)) <= 2:
+                    value, edits = _join_value(joined, other.latin)
+                    if value:
+                        found.append(
+                            (value * value * min(weight, 1.0), Met((i, i + 1), (j,), value, "joined", edits))
+                        )
+        for j in range(len(theirs) - 1):
+            if j in strong_n and j + 1 in strong_n:
+                continue
+            joined = theirs[j].latin + theirs[j + 1].latin
+            weight = theirs[j].weight + theirs[j + 1].weight
+            for i, own in enumerate(ours):
+                if i not in strong_q and abs(len(joined) - len(own.latin)) <= 2:
+                    value, edits = _join_value(joined, own.latin)
+                    if value:
+                        found.append(
+                            (value * value * min(weight, 1.0), Met((i,), (j, j + 1), value, "joined", edits))
+                        )
+        if (len(ours) == 1) != (len(theirs) == 1) and max(len(ours), len(theirs)) > 2:
+            value, edits = _join_value("".join(t.latin for t in ours), "".join(t.latin for t in theirs))
+            if value:
+                found.append(
+                    (9.0, Met(tuple(range(len(ours))), tuple(range(len(theirs))), value, "joined", edits))
+                )
+        return found
+
+
+def _gain(item: tuple[float, Met]) -> float:
+    return -item[0]
+
+
+def _join_value(x: str, y: str) -> tuple[float, int]:
+    longer = max(len(x), len(y))
+    if longer < 4:
+        return 0.0, 0
+    if x == y:
+        return 0.96, 0
+    allowed = 1 if longer < 8 else 2
+    edits = OSA.distance(x, y, score_cutoff=allowed)
+    if edits > allowed:
+        return (0.8, 0) if longer > 7 and len(b := skeleton(x)) > 3 and b == skeleton(y) else (0.0, 0)
+    return 0.96 - edits * 1.2 / longer, edits
+
+
+__all__ = ["PARTICLES", "Agreement", "Comparer", "Met", "similarity"]

@@ -1,0 +1,189 @@
+"""What words mean: legal forms, words that many organisations share, particles and titles, groups of one given name.
+
+Guarantees that everything about a word is a function of the word and of the data shipped in `data/`, never of what a node
+holds: two nodes weigh a word alike, and no weight tells a caller that a notice exists which it may not read.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import math
+import zlib
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from app.screening.spelling import is_semitic, is_unspaced, latin, skeleton
+
+DATA: Final = Path(__file__).parent / "data"
+
+ENTRIES: Final = 14_160
+"""Entries of the list that words were counted in."""
+UNCOUNTED: Final = 4
+"""How many entries a word is taken to stand in that was not counted: fewer than the table's least."""
+
+PARTICLES: Final = frozenset(
+    "al el ul as ad ar az an at ash bin ben ibn bint binti abu abou umm ould oulad bou van von der den de del della di da do dos du la le les los "
+    "las y e and und et i of the for ter ten zu zur af av te wa ud ur us ed es ez the".split()
+)
+"""Words that join names and are left out or written otherwise."""
+
+HONORIFICS: Final = frozenset(
+    "mr mrs ms miss dr prof sir dame lord lady sheikh shaykh sheik shaikh haji hajji hajj hadji haj mullah mulla maulana mawlawi maulavi "
+    "molvi qari hafiz ayatollah hojjatoleslam imam general gen colonel col major maj captain capt lieutenant lt sergeant sgt commander brigadier admiral "
+    "marshal president minister engineer eng ing prince princess king sultan emir amir sayyid sayed seyed syed sayyed jr sr ii iii iv phd md esq "
+    "rt hon rev fr don dona senor senora monsieur madame herr frau ustad ustaz doctor professor".split()
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """One word of a name with all that comparing needs.
+
+    Attributes:
+        text: folded, in its own script.
+        latin: in Latin letters; may be "".
+        bones: consonants in classes, "" if there are fewer than two; see `spelling.skeleton`.
+        groups: numbers of the name groups it belongs to.
+        classes: words of organisations it is one of, such as TRADING.
+        weight: what agreeing on it says, 0 to 1: rare words say more.
+        semitic: its script writes no vowels.
+    """
+
+    text: str
+    latin: str
+    bones: str
+    groups: tuple[int, ...]
+    classes: tuple[str, ...]
+    weight: float
+    semitic: bool
+    unspaced: bool
+    is_number: bool
+
+    @property
+    def native(self) -> bool:
+        """Whether it is in another script than Latin."""
+        return self.text != self.latin
+
+
+@lru_cache(maxsize=200_000)
+def token(text: str) -> Token:
+    """Everything about a word that `spelling.words_of` gave."""
+    plain = latin(text)
+    number = text.isdigit()
+    own_classes = classes_of(text) or (classes_of(plain) if plain != text else ())
+    return Token(
+        text=text,
+        latin=plain,
+        bones="" if number else skeleton(plain),
+        groups=groups_of(text),
+        classes=own_classes,
+        weight=_weight(text, plain, own_classes),
+        semitic=is_semitic(text),
+        unspaced=is_unspaced(text),
+        is_number=number,
+    )
+
+
+def _weight(text: str, plain: str, own_classes: tuple[str, ...]) -> float:
+    if plain in PARTICLES:
+        return 0.1
+    if len(plain) <= 1 and text.isascii():
+        return 0.15
+    count = _counts().get(plain, UNCOUNTED)
+    weight = math.log(ENTRIES / count) / math.log(ENTRIES / UNCOUNTED)
+    if plain in HONORIFICS:
+        weight = min(weight, 0.2)
+    if own_classes:
+        weight = min(weight, 0.5)
+    if text.isdigit():
+        weight = min(weight, 0.6)
+    if len(plain) == 2 and text.isascii():
+        weight = min(weight, 0.6)
+    return max(weight, 0.1)
+
+
+# ── data ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@cache
+def _words() -> dict[str, Any]:
+    loaded: dict[str, Any] = json.loads((DATA / "words.json").read_text(encoding="utf-8"))
+    return loaded
+
+
+@cache
+def _counts() -> dict[str, int]:
+    counts: dict[str, int] = _words()["counts"]
+    return counts
+
+
+def classes_of(word: str) -> tuple[str, ...]:
+    """The classes of organisations' words that a word belongs to."""
+    return tuple(_words()["classes"].get(word, ()))
+
+
+@cache
+def legal_forms() -> dict[tuple[str, ...], str]:
+    """Phrases that are a legal form, with their kind ("" where it is not known to be like another)."""
+    return {tuple(phrase.split()): kind for phrase, kind in _words()["forms"].items()}
+
+
+@cache
+def longest_form() -> int:
+    """Words of the longest legal form."""
+    return max(map(len, legal_forms()))
+
+
+@cache
+def ordinals() -> dict[str, int]:
+    """Words that are a number: "three", "second"."""
+    found: dict[str, int] = _words()["ordinals"]
+    return found
+
+
+@cache
+def titles() -> frozenset[str]:
+    """Titles of persons beside HONORIFICS."""
+    return frozenset(_words()["titles"])
+
+
+@cache
+def _nicknames() -> dict[str, tuple[int, ...]]:
+    found: dict[str, tuple[int, ...]] = {}
+    for number, names in enumerate(_words()["nicknames"]):
+        for name in names:
+            found[name] = (*found.get(name, ()), -1 - number)
+    return found
+
+
+@cache
+def _group_table() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Sorted hashes of words, where each word's groups begin, and the groups: 6 MB, read once."""
+    raw = np.frombuffer(gzip.decompress((DATA / "name_groups.gz").read_bytes()), dtype=np.uint8)
+    words, flat, _ = (int(n) for n in raw[:12].view("<u4"))
+    at = 12
+    hashes = np.cumsum(_unplaned(raw, at, words), dtype=np.uint32)
+    at += 4 * words
+    starts = np.concatenate(([0], np.cumsum(raw[at : at + words], dtype=np.uint32))).astype(np.uint32)
+    return hashes, starts, _unplaned(raw, at + words, flat)
+
+
+def _unplaned(raw: np.ndarray, at: int, count: int) -> np.ndarray:
+    planes = raw[at : at + 4 * count].reshape(4, count)
+    return np.ascontiguousarray(planes.T).view("<u4").reshape(-1)
+
+
+def groups_of(word: str) -> tuple[int, ...]:
+    """The groups of names that a word is a form of: the name in other languages and scripts, and short forms of it."""
+    hashes, starts, groups = _group_table()
+    wanted = zlib.crc32(word.encode())
+    at = int(hashes.searchsorted(np.uint32(wanted)))
+    found: tuple[int, ...] = ()
+    if at < len(hashes) and int(hashes[at]) == wanted:
+        found = tuple(groups[starts[at] : starts[at + 1]].tolist())
+    return (*found, *_nicknames().get(word, ()))

@@ -1,0 +1,177 @@
+"""Screening at a node: from a post to a hit with reasons, on both engines' tables, through the gate."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from app.domain.handling import Tlp
+from app.gate import ANONYMOUS, Principal, operator
+from app.screening.find import Screener, Screening
+from app.screening.party import NothingToCompare, Query, UnreadableParty
+from tests import examples
+from tests.db.test_rebuild import amendment, rebuild, withdrawal
+from tests.federation.world import Peer, World
+
+OPERATOR = operator("EE")
+
+
+def person(name: str, **properties: list[str]) -> Query:
+    return Query.parse({"schema": "Person", "properties": {"name": [name], **properties}})
+
+
+def company(name: str, **properties: list[str]) -> Query:
+    return Query.parse({"schema": "Company", "properties": {"name": [name], **properties}})
+
+
+def denial(*names: str, schema: str = "Company", role: str = "end_user", **more: Any) -> dict[str, Any]:
+    properties = {"name": list(names), **more.pop("properties", {})}
+    parties = [{"ftm": {"schema": schema, "properties": properties}, "role": role}]
+    return examples.denied_end_user(body={"parties": parties}, **more)
+
+
+def ask(peer: Peer, query: Query, caller: Principal = OPERATOR, **options: Any) -> Screening:
+    return peer.node.screener.screen(caller, query, now=peer.world.clock(), **options)
+
+
+def captions(found: Screening) -> list[str]:
+    return [hit.caption for hit in found.hits if hit.is_match]
+
+
+def test_a_denial_is_found_as_soon_as_it_is_acknowledged_and_no_longer_when_it_is_withdrawn(
+    world: World,
+) -> None:
+    ee = world.make("EE")
+    assert ask(ee, company("Borealis Signal")).hits == ()
+    issued = ee.must_post(ee.officer.sign(denial("Borealis Signals Ltd")))
+    assert captions(ask(ee, company("BOREALIS SIGNAL LLC"))) == ["Borealis Signals Ltd"]
+    amended = ee.must_post(
+        ee.officer.sign(amendment(issued, denial("Meridian Optics Ltd")), "amend", ref=issued.hash)
+    )
+    assert captions(ask(ee, company("Borealis Signal"))) == []
+    assert captions(ask(ee, company("Meridian Optics"))) == ["Meridian Optics Ltd"]
+    withdrawn = ee.must_post(ee.officer.sign(withdrawal(amended), "withdraw", ref=amended.hash))
+    assert ask(ee, company("Meridian Optics")).hits == ()
+    past = ask(ee, company("Meridian Optics"), include_inactive=True)
+    assert [hit.status for hit in past.hits] == ["withdrawn"]
+    ee.must_post(ee.officer.sign(None, "erase", ref=withdrawn.hash))
+    assert ask(ee, company("Meridian Optics"), include_inactive=True).hits == ()
+
+
+def test_a_mirror_finds_it_when_it_has_the_body(world: World) -> None:
+    ee, us = world.make("EE"), world.make("US")
+    ee.must_post(ee.officer.sign(denial("Borealis Signals Ltd")))
+    us.sync(ee)
+    found = us.node.screener.screen(operator("US"), company("Borealis Signals"), now=world.clock())
+    assert [(hit.issuer, hit.caption) for hit in found.hits] == [("EE", "Borealis Signals Ltd")]
+
+
+def test_suppliers_and_users_of_a_threat_are_screened_against_and_parties_of_a_consultation_are_not(
+    world: World,
+) -> None:
+    ee = world.make("EE")
+    supplier = examples.party("Cobalt Lantern Technologies", "supplier")
+    ee.must_post(ee.officer.sign(examples.technology_threat(body={"suppliers": [supplier]})))
+    asked = examples.party("Quiet Harbour Trading", "end_user")
+    ee.must_post(ee.officer.sign(examples.consultation_request(body={"parties": [asked]})))
+    assert captions(ask(ee, company("Cobalt Lantern Technologies"))) == ["Cobalt Lantern Technologies"]
+    assert ask(ee, company("Quiet Harbour Trading")).hits == ()
+
+
+def test_a_rebuilt_node_answers_the_same_from_an_index_it_had_before(world: World) -> None:
+    ee = world.make("EE")
+    ee.must_post(ee.officer.sign(denial("Borealis Signals Ltd")))
+    before = ask(ee, company("Borealis")).to_json()
+    rebuild(ee)
+    assert ask(ee, company("Borealis")).to_json() == before
+    assert Screener(ee.db).screen(OPERATOR, company("Borealis"), now=world.clock()).to_json() == before
+
+
+def test_an_expired_denial_is_found_on_request_only(world: World) -> None:
+    ee = world.make("EE")
+    ee.must_post(ee.officer.sign(denial("Borealis Signals Ltd"), exp=world.clock() // 1000 + 3600))
+    assert len(ask(ee, company("Borealis Signals")).hits) == 1
+    world.clock.tick(7200)
+    assert ask(ee, company("Borealis Signals")).hits == ()
+    assert [h.status for h in ask(ee, company("Borealis Signals"), include_inactive=True).hits] == ["expired"]
+
+
+# ── what is beside the name ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_what_is_beside_the_name_moves_the_score_and_the_explanation_says_by_how_much(world: World) -> None:
+    ee = world.make("EE")
+    beside = {"birthDate": ["1970-05-01"], "nationality": ["ZM"], "passportNumber": ["ZM-123456"]}
+    ee.must_post(ee.officer.sign(denial("Ivo Karelin", schema="Person", properties=beside)))
+    alone = ask(ee, person("Ivo Karelin")).hits[0]
+    agreeing = ask(ee, person("Ivo Karelin", birthDate=["1970-05-01"], nationality=["zm"])).hits[0]
+    other = ask(ee, person("Ivo Karelin", birthDate=["1991-02-03"], nationality=["FJ"])).hits[0]
+    assert other.score < alone.score
+    assert agreeing.explanation.without("birth_date") < agreeing.score
+    states = {f.name: f.state for f in other.explanation.features}
+    assert (states["birth_date"], states["country"], states["address"]) == (
+        "contradicts",
+        "contradicts",
+        "absent",
+    )
+    assert other.explanation.without("birth_date") > other.score
+
+
+def test_an_equal_identifier_decides_whatever_the_name(world: World) -> None:
+    ee = world.make("EE")
+    ee.must_post(ee.officer.sign(denial("Borealis Signals Ltd", properties={"taxNumber": ["77-0812-345"]})))
+    found = ask(ee, company("Wholly Different Name", taxNumber=["770812345"]))
+    assert captions(found) == ["Borealis Signals Ltd"]
+    assert "identifier" in " ".join(found.hits[0].explanation.sentences())
+
+
+# ── the gate ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_what_the_gate_hides_changes_no_byte_of_an_answer(world: World) -> None:
+    ee, us = world.make("EE"), world.make("US")
+    green = Principal("token", "EE", int(Tlp.GREEN), frozenset({"screen"}))
+    for peer in (ee, us):
+        for name in ("Borealis Signals Ltd", "Borealis Signalling Works", "Northern Boreal Signs"):
+            peer.must_post(peer.officer.sign(denial(name, issuer=peer.state)))
+    queries = [company(n) for n in ("Borealis Signals", "Boreal Sign", "Qaanaaq Dynamics")]
+    before = [ask(ee, query, green).to_json() for query in queries]
+    for number in range(20):
+        hidden = denial(f"Borealis Signals {number} Qaanaaq", tlp="TLP:RED", audience=["EE"])
+        ee.must_post(ee.officer.sign(hidden))
+    assert [ask(ee, query, green).to_json() for query in queries] == before
+    assert len(ask(ee, queries[2], OPERATOR).hits) == 10
+    assert ask(ee, queries[0], ANONYMOUS).hits == ()
+
+
+# ── what cannot be understood ─────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    "name", ["", " ", "🙂🙂", "\u200b\u202e", "…—", "A", "Co. Ltd.", "L.L.C.", "The", "A. B."]
+)
+def test_a_name_that_says_nothing_is_refused_and_not_answered_with_no_match(name: str) -> None:
+    with pytest.raises(NothingToCompare):
+        company(name)
+
+
+@pytest.mark.parametrize(
+    ("document", "why"),
+    [
+        ([], "an object"),
+        ({"schema": "Dog", "properties": {"name": ["Rex"]}}, "'Dog' is not one of"),
+        ({"schema": "Person", "properties": {"nom": ["X Y"]}}, "properties.nom"),
+        ({"schema": "Person", "properties": {"name": [1]}}, "a list of texts"),
+        ({"schema": "Person", "properties": {"name": ["Ann Lee"], "birthDate": ["1.5.1970"]}}, "1970-05-01"),
+        (
+            {"schema": "Person", "properties": {"name": ["Ann Lee"], "country": ["Zambia"]}},
+            "not a country code",
+        ),
+        ({"schema": "Person", "properties": {"name": ["x" * 10_000]}}, "at most 1000 characters"),
+        ({"schema": "Person", "names": ["Ann Lee"]}, "'names' is no member"),
+    ],
+)
+def test_what_is_no_party_is_refused_with_the_place(document: Any, why: str) -> None:
+    with pytest.raises(UnreadableParty, match=why):
+        Query.parse(document)
