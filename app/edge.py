@@ -30,6 +30,9 @@ _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "O
 STREAMED: Final = frozenset({"/v1/notices/batch"})
 """Paths whose routes read their body as it comes and limit it themselves."""
 
+ABORT: Final = "verbale.abort"
+"""In the scope of a request: breaks its connection at once. Closing it would wait for a caller who takes nothing."""
+
 LINGER_SECONDS: Final = 2.0
 LINGER_BYTES: Final = 2**20
 """How long, and how much, a refused caller may still send before the connection is closed under it."""
@@ -177,6 +180,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._in_header = False
         self._header_bytes = 0
         self._stop_waiting()
+        self.scope[ABORT] = self.transport.abort  # type: ignore[typeddict-unknown-key]  # a scope may hold more
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:

@@ -10,8 +10,9 @@ from starlette.concurrency import run_in_threadpool
 
 from app import __version__, problems
 from app.edge import Edge
+from app.notify.hub import FeedHub
 from app.observability import RequestMetrics
-from app.routers import federation, health, log, notices, peers, proofs, states, subscriptions
+from app.routers import federation, feed, health, log, notices, peers, proofs, states, subscriptions
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -30,8 +31,10 @@ def create_app(node: Node) -> FastAPI:
     """The ASGI application of an opened node. Its lifespan starts and stops the node."""
 
     @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         await run_in_threadpool(node.start)
+        app.state.feed = FeedHub(node.db, node.clock, node.webhooks)
+        node.watch(app.state.feed.hint)
         try:
             yield
         finally:
@@ -43,7 +46,7 @@ def create_app(node: Node) -> FastAPI:
     app.state.node = node
     app.state.metrics = RequestMetrics()
     problems.install(app)
-    for module in (notices, proofs, subscriptions, states, federation, log, peers, health):
+    for module in (notices, proofs, feed, subscriptions, states, federation, log, peers, health):
         app.include_router(module.router)
     app.add_middleware(
         Edge,

@@ -206,6 +206,7 @@ class Node:
         self._deliveries: DeliveryLoop | None = None
         self._sequencer: Sequencer | None = None
         self._adopted: str | None = None
+        self._watchers: list[Callable[[], None]] = []
         self._has_loops = False
 
     # ── opening ───────────────────────────────────────────────────────────────────────────────────────────────────
@@ -450,14 +451,20 @@ class Node:
         recorded = await asyncio.wrap_future(future)
         return merge(outcomes, recorded)
 
+    def watch(self, hint: Callable[[], None]) -> None:
+        """Call `hint`, from any thread, when this process has written events. It must not block."""
+        self._watchers.append(hint)
+
     def _on_commit(self) -> None:
         """After a commit of the own log."""
         if self.settings.background:
             self._publisher.wake()
-            self.wake_deliveries()
+        self.wake_deliveries()
 
     def wake_deliveries(self) -> None:
         """Hint that the outbox has something."""
+        for hint in self._watchers:
+            hint()
         if self._deliveries is not None:
             self._deliveries.wake()
 

@@ -51,6 +51,10 @@ PROBLEMS: Final[Mapping[str, Problem]] = {
         "Unknown parameters are refused, so that a misspelt filter never widens an answer. The detail names those that are known."),
     "invalid-cursor": Problem(400, "The cursor is not one of this list",
         "A cursor continues the very query that gave it. Take `next` as it is, keep the other parameters, or begin again without one."),
+    "resync-needed": Problem(410, "The feed cannot go on from here",
+        "What followed the cursor is no longer kept, or the node was restored from an older copy. Take `cursor=newest`, read `GET /v1/notices` anew, then follow from there: nothing is skipped silently."),
+    "too-many-streams": Problem(429, "Too many connections wait for events",
+        "A caller may hold a bounded number of streams and long polls. Close some, or ask again later; a cursor loses nothing by it."),
     "too-large": Problem(413, "Too large",
         "A limit of the node was passed: bytes of a body, lines of a batch. Send less at once; limits are settings of the node."),
     "headers-too-large": Problem(431, "The request's header is too large",
@@ -302,7 +306,7 @@ def _extensions(error: VerbaleError) -> Iterator[tuple[str, Any]]:
 def _headers(status: int) -> dict[str, str]:
     if status == HTTPStatus.UNAUTHORIZED:
         return {"WWW-Authenticate": 'Bearer realm="verbale"'}
-    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+    if status in (HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS):
         return {"Retry-After": str(RETRY_AFTER_SECONDS)}
     if status in (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.REQUEST_ENTITY_TOO_LARGE):
         return {"Connection": "close"}  # the rest of the body is not going to be read

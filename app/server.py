@@ -13,14 +13,34 @@ from app.main import create_app
 if TYPE_CHECKING:
     import socket
 
+    from fastapi import FastAPI
+
     from app.node import Node
+    from app.notify.hub import FeedHub
+
+
+class Server(uvicorn.Server):
+    """Lets streams go before it waits for requests that are under way: they would not end by themselves."""
+
+    def __init__(self, config: uvicorn.Config, app: FastAPI) -> None:
+        """Not yet running."""
+        super().__init__(config)
+        self._app = app
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End."""
+        feed: FeedHub | None = getattr(self._app.state, "feed", None)  # none if the node did not start
+        if feed is not None:
+            feed.close()
+        await super().shutdown(sockets)
 
 
 def make_server(node: Node) -> uvicorn.Server:
     """A server for an opened node, not yet running. Its logging is ours."""
     settings = node.settings
+    app = create_app(node)
     config = uvicorn.Config(
-        create_app(node),
+        app,
         host=settings.listen_host,
         port=settings.listen_port,
         loop="uvloop",
@@ -32,7 +52,7 @@ def make_server(node: Node) -> uvicorn.Server:
         timeout_graceful_shutdown=10,
         lifespan="on",
     )
-    return uvicorn.Server(config)
+    return Server(config, app)
 
 
 def serve(node: Node, sockets: list[socket.socket] | None = None) -> None:

@@ -77,7 +77,7 @@ def with_notice(statement: Statement) -> Statement:
     joins, and would read all of `events` first.
     """
     return (
-        statement.join(LogRow, LogRow.id == EventRow.log_id)
+        statement.outerjoin(LogRow, LogRow.id == EventRow.log_id)
         .outerjoin(Cause, and_(Cause.log_id == EventRow.log_id, Cause.idx == EventRow.idx))
         .outerjoin(
             Acked,

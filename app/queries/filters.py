@@ -453,12 +453,20 @@ class NoticeFilter:
         if "status" not in names and not any_status:
             default = ("active", "expired") if "lookback_years" in names else ("active",)
             found.append(_has_status(default, now_ms))
-        found += [
+        return found + self.named(now_ms, any_status=any_status)
+
+    def named(self, now_ms: int, *, any_status: bool = False) -> list[ColumnElement[bool]]:
+        """Only what the parameters themselves ask of a row of `notices`; the caller asks the gate.
+
+        Args:
+            now_ms: unix ms.
+            any_status: leave the status out.
+        """
+        return [
             PARAMETERS[name].condition(values, now_ms)
             for name, values in self.values
             if not (any_status and name == "status")
         ]
-        return found
 
     def fingerprint(self) -> str:
         """Twelve characters that name this filter, for cursors."""

@@ -193,17 +193,22 @@ def _line(number: int, outcome: Any, url: str) -> bytes:  # noqa: ANN401 - Recei
 # ── finding ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _documented() -> list[dict[str, Any]]:
-    described = [
+def documented_filters() -> list[dict[str, Any]]:
+    """The parameters of a `NoticeFilter`, for OpenAPI."""
+    described: list[dict[str, Any]] = [
         {"name": name, "in": "query", "required": False, "description": p.doc, "schema": {"type": "string"}}
         for name, p in PARAMETERS.items()
     ]
     for parameter, (_, filtered) in zip(described, PARAMETERS.items(), strict=True):
         if not filtered.single:
             parameter |= {"schema": {"type": "array", "items": {"type": "string"}}, "explode": True}
+    return described
+
+
+def _documented() -> list[dict[str, Any]]:
     limit = {"type": "integer", "minimum": 1, "maximum": queries.MAX_LIMIT, "default": queries.DEFAULT_LIMIT}
     return [
-        *described,
+        *documented_filters(),
         {"name": "limit", "in": "query", "required": False, "schema": limit},
         {
             "name": "cursor",
