@@ -167,7 +167,7 @@ def judge_mirrored(leaf: MirroredLeaf, context: Context) -> Arrival:
             origin=context.origin,
             index=leaf.index,
             roster=context.roster,
-            at=leaf.received_at // 1000,
+            at=None,
         )
     except VerbaleError as fault:
         arrival.fault = fault

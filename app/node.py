@@ -37,6 +37,7 @@ from app.replication.bodies import Given
 from app.replication.client import PeerClient, mirror_url
 from app.replication.follow import NEAR, StaleHead, advance, follow_step, read_followed
 from app.replication.forks import CheckpointFork, contradiction, convict, root_here, take_record
+from app.replication.history import compare_history, fetch_history, tell_confirmed
 from app.replication.signatures import authenticate_peer, fresh_nonce, target
 from app.replication.witness import WitnessEndpoint, WitnessIdentity
 from app.roster import RosterClient
@@ -78,6 +79,8 @@ COSIGN_AGAIN_S: Final = 60
 SEAL_INTERVAL_S: Final = 5.0
 CARRY_INTERVAL_S: Final = 30.0
 """Carried bodies matter when their issuer is down, not in the minute in which they are made."""
+COMPARE_INTERVAL_MS: Final = 600_000
+"""Between two comparisons of a log's history with another node's mirror of it, a different one each time."""
 JOIN_S: Final = 10.0
 MAX_OTHER_HOLDERS: Final = 3
 """Nodes asked for a body when its issuer does not answer: a storm of requests would help nobody."""
@@ -167,6 +170,8 @@ class Followed:
     follower: Loop | None = None
     judge: Loop | None = None
     wanted_after: int = -1
+    compared: int = 0  # histories of this log that were compared with another mirror's
+    compare_at: int = 0  # unix ms
 
 
 class Node:
@@ -616,6 +621,7 @@ class Node:
                 first = first or fault
                 continue
             self._after_growth(followed, grew=grew)
+            self._take_history(followed, source, roster)
             if first is not None:  # a mirror helped; the origin's trouble stays visible
                 witnessing.set_log_error(self.db, followed.log_id, first, now=self.clock())
             return False
@@ -623,6 +629,21 @@ class Node:
             witnessing.set_log_error(self.db, followed.log_id, first, now=self.clock())
             raise first
         return False
+
+    def _take_history(self, followed: Followed, source: str, roster: Roster) -> None:
+        """Copy what is new of a log's history; now and then compare it with what another node has of it."""
+        fetch_history(self.db, self.client, followed.log_id, source, roster)
+        others = self.sources(followed)[1:]
+        if others and self.clock() >= followed.compare_at:
+            other = others[followed.compared % len(others)]
+            followed.compared += 1
+            followed.compare_at = self.clock() + COMPARE_INTERVAL_MS
+            compare_history(self.db, self.client, followed.log_id, other, roster)
+        self._tell_confirmed(followed.log_id)
+
+    def _tell_confirmed(self, log_id: int) -> None:
+        if tell_confirmed(self.db, log_id, now=self.clock()):
+            self.wake_deliveries()
 
     def _after_growth(self, followed: Followed, *, grew: bool, asked: bool = False) -> None:
         if grew and followed.judge is not None:
@@ -668,6 +689,7 @@ class Node:
             ahead=self._ahead,
         )
         if judged:
+            self._tell_confirmed(followed.log_id)
             self.wake_deliveries()
             return True
         last = remote.fetch_wanted(

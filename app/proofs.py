@@ -7,10 +7,11 @@ network and no database, and checks in this order:
     1. roster        the TUF chain from the pinned root
     2. checkpoint    the log's signature, by a key the roster lists for the origin
     3. cosignatures  whose witnesses vouch for it, and whether they are a quorum
-    4. inclusion     each statement's leaf is in that tree, at its index
-    5. signature     each statement, by a contact-point key that counted at that index
-    6. life          the versions follow each other as the state machine allows
-    7. commitment    each body given opens its statement's commitment, and follows its schema
+    4. history       confirmed checkpoints that tell when each version was logged
+    5. inclusion     each statement's leaf is in that tree, at its index
+    6. signature     each statement, by a contact-point key that counted at that index
+    7. life          the versions follow each other as the state machine allows
+    8. commitment    each body given opens its statement's commitment, and follows its schema
 
 It proves what was said, by whom, and that the log carries it. It does not prove that no later version exists beyond the
 checkpoint, nor that what was said is true.
@@ -19,6 +20,7 @@ checkpoint, nor that what was said is true.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import func, select
@@ -30,11 +32,13 @@ from app.domain.judge import judge_body, judge_statement
 from app.domain.lifecycle import NoticeState
 from app.domain.lifecycle import advance as advance_life
 from app.domain.statement import Part, is_origin
+from app.domain.times import Bracket, bracket_from
 from app.gate import may_read
 from app.models import CosignatureRow, EntryRow, HeadRow, LeafRow, LogRow
 from app.replication.witness import cosigner_keys, log_keys
 from app.roster import export_bundle, roster_from_bundle
 from app.tlog.checkpoint import open_checkpoint
+from app.tlog.confirm import bracket_notes, open_confirmation
 from app.tlog.cosignature import verify_cosignatures
 from app.tlog.merkle import inclusion_proof, verify_inclusion
 from app.tlog.publish import head_with_cosignatures
@@ -52,6 +56,8 @@ if TYPE_CHECKING:
 
 FORMAT: Final = "verbale/proof/v1"
 _MEMBERS: Final = frozenset({"format", "notice", "origin", "checkpoint", "statements", "roster"})
+_HISTORY: Final = "history"
+"""May be missing: a file made before anything was confirmed, or by an earlier version."""
 
 
 class ProofRefused(Refused):
@@ -109,14 +115,22 @@ def make_proof(
                 "parts": _parts(session, log_id, version.idx) if readable else None,
             }
         )
+    history = _history(session, log_id, [version.idx for version in versions])
     return {
         "format": FORMAT,
         "notice": versions[0].id,
         "origin": log.origin,
         "checkpoint": head.decode(),
+        **({_HISTORY: history} if history else {}),
         "statements": statements,
         "roster": export_bundle(repository),
     }
+
+
+def _history(session: Session, log_id: int, indexes: list[int]) -> list[str]:
+    """The confirmed checkpoints that bracket these leaves, each once."""
+    notes = [note for index in indexes for note in bracket_notes(session, log_id, index) if note is not None]
+    return [note.decode() for note in dict.fromkeys(notes)]
 
 
 def _best_head(session: Session, log_id: int, index: int, quorum: Quorum) -> int | None:
@@ -164,6 +178,7 @@ class Proven:
         cosigned_by: States whose witnesses cosigned it → unix seconds by their clocks.
         quorum: whose cosignatures count and how many the roster asks for; `confirmed` if they are there.
         versions: (index, kind, unix seconds claimed, key id, the notice if its body was given).
+        logged: when each version was logged, in the same order.
     """
 
     notice: str
@@ -174,6 +189,7 @@ class Proven:
     cosigned_by: dict[str, int]
     quorum: Quorum
     versions: tuple[tuple[int, str, int, str, Notice | None], ...]
+    logged: tuple[Bracket, ...]
     roster_version: int
 
     @property
@@ -208,7 +224,7 @@ def verify_proof(proof: Any, pinned_root: bytes, *, at: int | None = None) -> Pr
     Raises:
         ProofRefused: naming the check that failed.
     """
-    if not isinstance(proof, dict) or proof.keys() != _MEMBERS or proof["format"] != FORMAT:
+    if not isinstance(proof, dict) or proof.keys() - {_HISTORY} != _MEMBERS or proof["format"] != FORMAT:
         raise ProofRefused("format", f"this is not a proof file of {FORMAT}.")
     try:
         roster = roster_from_bundle(proof["roster"], pinned_root, at)
@@ -235,6 +251,7 @@ def verify_proof(proof: Any, pinned_root: bytes, *, at: int | None = None) -> Pr
                 cosigned[code] = cosignature.at
         except InvalidSignature as error:
             raise ProofRefused("cosignatures", f"the cosignature of {code} does not hold: {error}") from error
+    history = open_history(proof.get(_HISTORY, []), roster, origin)
     chain = _Chain()
     statements = proof["statements"]
     if not isinstance(statements, list) or not statements:
@@ -255,8 +272,36 @@ def verify_proof(proof: Any, pinned_root: bytes, *, at: int | None = None) -> Pr
         cosigned_by=cosigned,
         quorum=roster.quorum_for(state.code),
         versions=versions,
+        logged=tuple(bracket_from(history, version[0]) for version in versions),
         roster_version=roster.version,
     )
+
+
+def open_history(notes: Any, roster: Roster, origin: str) -> list[tuple[int, int]]:  # noqa: ANN401 - parsed JSON
+    """Verify confirmed checkpoints of a log; their (size, time).
+
+    Raises:
+        ProofRefused: one does not hold.
+    """
+    state = roster.state_of_origin(origin)
+    if not isinstance(notes, list) or state is None:
+        raise ProofRefused("history", "history is a list of confirmed checkpoints of the log.")
+    found = []
+    for note in notes:
+        try:
+            one = open_confirmation(
+                _text(note).encode(),
+                keys=log_keys(roster, origin),
+                origin=origin,
+                witnesses=cosigner_keys(roster),
+                quorum_on=partial(roster.quorum_for, state.code),
+            )
+        except ProofRefused:
+            raise
+        except Refused as error:
+            raise ProofRefused("history", str(error)) from error
+        found.append((one.checkpoint.size, one.at))
+    return found
 
 
 def _verify_statement(
@@ -275,8 +320,7 @@ def _verify_statement(
     leaf = _text(item["statement"]).encode()
     where = f"statement at index {index}"
     try:
-        # The iat against a clock is a question of when the leaf came, which a file cannot tell: `at` is left open.
-        verified = judge_statement(leaf, origin=origin, index=index, roster=roster, at=2**40)
+        verified = judge_statement(leaf, origin=origin, index=index, roster=roster, at=None)
     except Refused as error:
         raise ProofRefused("signature", f"{where}: {error}") from error
     statement = verified.statement

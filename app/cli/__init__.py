@@ -37,6 +37,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "token": ("app.cli.token:app", "API tokens of this State's own systems."),
     "notice": ("app.cli.notice:app", "Write, sign, post and find notices."),
     "verify": ("app.cli.verify:verify", "Check a proof file offline, against a pinned roster root."),
+    "policy": ("app.cli.policy:policy", "Whose cosignatures confirm a log, as a C2SP tlog-policy file."),
     "federation": (
         "app.cli.federation:federation",
         "The federation as a node sees it: sizes, lag, receipts, faults.",

@@ -73,7 +73,7 @@ class VerifiedNotice:
 
 
 def judge_statement(
-    leaf: bytes | Statement, *, origin: str, index: int | None, roster: Roster, at: int
+    leaf: bytes | Statement, *, origin: str, index: int | None, roster: Roster, at: int | None
 ) -> VerifiedStatement:
     """Judge one leaf without its body.
 
@@ -82,7 +82,8 @@ def judge_statement(
         origin: the log it stands in or is to be appended to.
         index: where it stands; a revoked key counts only below its revocation index. None at the local door, where a
             revoked key never counts.
-        at: unix seconds when this node first saw it.
+        at: unix seconds now, at the local door. None for a leaf that stands in a log: nodes see it at different times, and
+            must all say the same of it. Its `iat` is held against the times of witnesses (`app.domain.times`).
 
     Does not check what the log said before: that is `lifecycle.advance`.
 
@@ -96,7 +97,7 @@ def judge_statement(
         )
     state, key = check_key(read, roster=roster, index=index, at=at)
     key.key.verify(read.signature, read.signing_input)
-    if read.iat > at + MAX_SKEW_S:
+    if at is not None and read.iat > at + MAX_SKEW_S:
         raise ImplausibleTime(
             f"iat is {read.iat - at} seconds in the future as this node's clock has it. Set the signer's clock and sign again."
         )

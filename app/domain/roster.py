@@ -217,6 +217,15 @@ class Roster:
         members = sum(1 for s in self.nodes() if s.status == "member")
         return quorum_of(str(n) for n in range(members - 1)).needed
 
-    def quorum_for(self, state: str) -> Quorum:
-        """Who confirms the log of `state`: the nodes of all other members. A suspended State's witness is not asked."""
-        return quorum_of(s.code for s in self.nodes() if s.code != state and s.status == "member")
+    def quorum_for(self, state: str, on: str | None = None) -> Quorum:
+        """Who confirms the log of `state`: the nodes of all other members. A suspended State's witness is not asked.
+
+        Args:
+            on: an ISO date; States that joined later do not count. What was confirmed by fewer States before others
+                joined stays provable from today's roster.
+        """
+        return quorum_of(
+            s.code
+            for s in self.nodes()
+            if s.code != state and s.status == "member" and (on is None or s.joined is None or s.joined <= on)
+        )

@@ -8,7 +8,10 @@ which the leaf was logged. Whoever holds the same checkpoints comes to the same 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 TOLERANCE_S: Final = 300
 """How far `iat` may lie outside of the bracket: what clocks may differ by, as for a statement that is posted."""
@@ -41,3 +44,13 @@ class Bracket:
         if self.after is not None and iat < self.after - TOLERANCE_S:
             return "back-dated"
         return None
+
+
+def bracket_from(history: Sequence[tuple[int, int]], index: int) -> Bracket:
+    """The bracket of a leaf out of (size, time) of confirmed checkpoints, in any order.
+
+    T1 is the latest time of the largest size without the leaf, T2 the earliest time of the smallest size with it.
+    """
+    without = [point for point in history if point[0] <= index]
+    with_it = [point for point in history if point[0] > index]
+    return Bracket(max(without)[1] if without else None, min(with_it)[1] if with_it else None)

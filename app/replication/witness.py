@@ -22,6 +22,7 @@ from app.tlog.cosignature import Cosignature, CosignerKey, cosign, verify_cosign
 from app.tlog.merkle import consistency_proof
 from app.tlog.note import Note, VerifierKey
 from app.tlog.note import parse as parse_note
+from app.tlog.policy import Policy, PolicyGroup, PolicyLog, PolicyWitness
 from app.tlog.store import node_reader
 from app.tlog.witness import (
     MalformedSubmission,
@@ -118,6 +119,51 @@ def witness_endpoints(
         key = CosignerKey.parse(vkey)
         found.append(WitnessEndpoint(key.name, (key,), url.strip().rstrip("/"), None))
     return tuple(found)
+
+
+def policy_of(roster: Roster, origin: str, foreign: Iterable[str] = ()) -> Policy:
+    """The C2SP tlog-policy of one log: its keys, the witnesses that count, and how many States' must cosign.
+
+    A State is a witness line, or while its key is being replaced a group of several of which any counts.
+
+    Args:
+        foreign: witnesses outside the roster, `<vkey> <url>` each: named in the file, and members of no group.
+
+    Raises:
+        NotFound: the roster lists no such log, or no other member that could witness it.
+    """
+    state = roster.state_of_origin(origin)
+    quorum = None if state is None else roster.quorum_for(state.code)
+    if state is None or quorum is None or not quorum.witnesses:
+        raise NotFound(f"The roster in force lists no log {origin[:300]} that other States witness.")
+    listed = roster.log(origin)
+    logs = [PolicyLog(key, None if listed is None else listed.url) for key in log_keys(roster, origin)]
+    witnesses: list[PolicyWitness] = []
+    groups: list[PolicyGroup] = []
+    for code in sorted(quorum.witnesses):
+        member = roster.states[code]
+        names = []
+        for listed_key in roster.keys_of(code, "witness"):
+            if member.witness_name is None or listed_key.revoked_at_index is not None:
+                continue
+            names.append(listed_key.kid.encode())
+            key = CosignerKey(member.witness_name, listed_key.key)
+            witnesses.append(PolicyWitness(names[-1], key, member.url and f"{member.url}/witness"))
+        if names:
+            groups.append(PolicyGroup(code.encode(), 1, tuple(names)))
+    groups.append(PolicyGroup(b"quorum", quorum.needed, tuple(group.name for group in groups)))
+    for line in foreign:
+        vkey, _, url = line.partition(" ")
+        key = CosignerKey.parse(vkey)
+        witnesses.append(PolicyWitness(key.name.encode(), key, url.strip() or None))
+    m, f, q = len(quorum.witnesses), quorum.faulty, quorum.needed
+    said = (
+        f"all {m} witnesses: too few for one of them to be dishonest"
+        if quorum.takes_all
+        else f"{q} of {m} witnesses; up to {f} may be dishonest or broken"
+    )
+    comments = (f"{origin} by roster version {roster.version}. Quorum: {said}.",)
+    return Policy(tuple(logs), tuple(witnesses), tuple(groups), b"quorum", comments)
 
 
 # ── as a witness ──────────────────────────────────────────────────────────────────────────────────────────────────

@@ -9,13 +9,17 @@ from __future__ import annotations
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 
+import orjson
 from fastapi import APIRouter, Response
 from sqlalchemy import select
 
 from app.deps import CurrentNode
 from app.domain.errors import NotFound
 from app.models import LeafRow, LogRow, TileRow
+from app.replication.witness import policy_of
+from app.timing import make_time_file
 from app.tlog.checkpoint import Checkpoint, parse_size
+from app.tlog.confirm import encode_history, read_history
 from app.tlog.merkle import inclusion_proof
 from app.tlog.note import parse as parse_note
 from app.tlog.proof import TlogProof
@@ -83,6 +87,22 @@ class LogFiles:
             body = prove(session, self._log_id, number, raw).encode()
         return Response(body, media_type=TEXT, headers=FRESH)
 
+    def history(self, start: str) -> Response:
+        """Confirmed checkpoints of size `start` and above, one page."""
+        number = parse_size(start.encode(), NotFound)  # type: ignore[arg-type]  # any other spelling names nothing
+        with self._db.read() as session:
+            body = encode_history(read_history(session, self._log_id, number))
+        return Response(body, media_type=OCTETS, headers=FRESH)
+
+    def time(self, node: CurrentNode, index: str) -> Response:
+        """When one leaf was logged, as a file that proves it."""
+        number = parse_size(index.encode(), NotFound)  # type: ignore[arg-type]  # any other spelling names nothing
+        with self._db.read() as session:
+            made = make_time_file(
+                session, log_id=self._log_id, index=number, repository=node.roster_client.repository
+            )
+        return Response(orjson.dumps(made), media_type="application/json", headers=FRESH)
+
 
 def prove(session: Session, log_id: int, index: int, head: bytes) -> TlogProof:
     """The tlog-proof of a leaf against a stored head.
@@ -140,6 +160,26 @@ def own_proof(node: CurrentNode, epoch: int, index: str) -> Response:
     return _own(node, epoch).proof(index)
 
 
+@router.get("/log/{epoch}/history/{start}")
+def own_history(node: CurrentNode, epoch: int, start: str) -> Response:
+    """Confirmed checkpoints of the own log from a size on: at most 64, each led by its length in two bytes."""
+    return _own(node, epoch).history(start)
+
+
+@router.get("/log/{epoch}/time/{index}")
+def own_time(node: CurrentNode, epoch: int, index: str) -> Response:
+    """When one leaf of the own log was logged; `verbale verify --time` checks the file offline."""
+    return _own(node, epoch).time(node, index)
+
+
+@router.get("/log/{epoch}/policy")
+def own_policy(node: CurrentNode, epoch: int) -> Response:
+    """The C2SP tlog-policy of the own log: whose cosignatures, and how many, confirm a checkpoint of it."""
+    _own(node, epoch)
+    policy = policy_of(node.roster(), node.origin, node.settings.witnesses)
+    return Response(policy.encode(), media_type=TEXT, headers=FRESH)
+
+
 @router.get("/mirror/{origin_hash}/checkpoint")
 def mirrored_checkpoint(node: CurrentNode, origin_hash: str) -> Response:
     """The newest checkpoint of a log that this node mirrors, as far as it has proven it."""
@@ -162,3 +202,26 @@ def mirrored_tile(node: CurrentNode, origin_hash: str, path: str) -> Response:
 def mirrored_proof(node: CurrentNode, origin_hash: str, index: str) -> Response:
     """A tlog-proof of one leaf of a mirrored log."""
     return _mirrored(node, origin_hash).proof(index)
+
+
+@router.get("/mirror/{origin_hash}/history/{start}")
+def mirrored_history(node: CurrentNode, origin_hash: str, start: str) -> Response:
+    """Confirmed checkpoints of a mirrored log from a size on."""
+    return _mirrored(node, origin_hash).history(start)
+
+
+@router.get("/mirror/{origin_hash}/time/{index}")
+def mirrored_time(node: CurrentNode, origin_hash: str, index: str) -> Response:
+    """When one leaf of a mirrored log was logged."""
+    return _mirrored(node, origin_hash).time(node, index)
+
+
+@router.get("/mirror/{origin_hash}/policy")
+def mirrored_policy(node: CurrentNode, origin_hash: str) -> Response:
+    """The C2SP tlog-policy of a mirrored log."""
+    with node.db.read() as session:
+        origins = session.scalars(select(LogRow.origin)).all()
+    origin = next((one for one in origins if sha256(one.encode()).hexdigest() == origin_hash), None)
+    if origin is None:
+        raise NotFound("This node mirrors no log with that hash of its origin.")
+    return Response(policy_of(node.roster(), origin).encode(), media_type=TEXT, headers=FRESH)

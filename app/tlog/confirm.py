@@ -12,11 +12,13 @@ vaguer, and cannot move them.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import func, literal, select, update
+from sqlalchemy import delete, func, literal, select, update
 
-from app.domain.errors import Refused
+from app.domain.errors import Malformed, Refused
 from app.domain.quorum import agreed_time
 from app.domain.times import Bracket
 from app.models import ConfirmationRow, CosignatureRow, HeadRow, LogRow
@@ -25,7 +27,7 @@ from app.tlog.checkpoint import Checkpoint, open_checkpoint
 from app.tlog.cosignature import CosignerKey, cosigned_at, verify_cosignatures, with_cosignatures
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from sqlalchemy import ScalarSelect
     from sqlalchemy.orm import Session
@@ -37,6 +39,9 @@ if TYPE_CHECKING:
 REFRESH_S: Final = 600
 """A head that stands still is cosigned again after so many seconds: the next leaf cannot claim to be older than that."""
 
+_LAST_S: Final = 253_402_300_799
+"""The last second of the year 9999."""
+
 HISTORY_PAGE: Final = 64
 """Confirmed checkpoints in one answer: 160 kB in a federation of 25."""
 
@@ -45,6 +50,12 @@ class ConfirmationRefused(Refused):
     """A checkpoint in a history is not what it should be: not signed, not of this tree, or not cosigned by a quorum."""
 
     code = "confirmation-refused"
+
+
+class MalformedHistory(Malformed):
+    """The bytes are not a page of a log's history."""
+
+    code = "malformed-history"
 
 
 # ── the log's own node ────────────────────────────────────────────────────────────────────────────────────────────
@@ -112,36 +123,81 @@ def _keep(db: Database, session: Session, log_id: int, size: int, quorum: Quorum
     )
 
 
-def _store(db: Database, session: Session, log_id: int, found: Sequence[tuple[int, int, bytes]]) -> int:
-    before = _count(session, log_id)
+def _store(db: Database, session: Session, log_id: int, found: Sequence[tuple[int, int, bytes]]) -> None:
+    """Keep confirmed checkpoints as (size, time, note); of each size the earliest and the latest: others tell nothing more."""
+    if not found:
+        return
     session.execute(
         db.insert_ignore(ConfirmationRow.__table__),
         [{"log_id": log_id, "size": size, "at": at, "note": note} for size, at, note in found],
     )
-    return _count(session, log_id) - before
-
-
-def _count(session: Session, log_id: int) -> int:
-    return session.execute(
-        select(func.count()).select_from(ConfirmationRow).where(ConfirmationRow.log_id == log_id)
-    ).scalar_one()
+    row, other = ConfirmationRow.__table__, ConfirmationRow.__table__.alias()
+    for size in {size for size, _, _ in found}:
+        same = (other.c.log_id == log_id, other.c.size == size)
+        session.execute(
+            delete(ConfirmationRow).where(
+                row.c.log_id == log_id,
+                row.c.size == size,
+                row.c.at > select(func.min(other.c.at)).where(*same).scalar_subquery(),
+                row.c.at < select(func.max(other.c.at)).where(*same).scalar_subquery(),
+            )
+        )
 
 
 # ── serving and taking ────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def read_history(session: Session, log_id: int, after: int) -> list[bytes]:
-    """Confirmed checkpoints of sizes above `after`, ascending, one page. A size is never cut in two."""
+def read_history(session: Session, log_id: int, start: int) -> list[bytes]:
+    """Confirmed checkpoints of size `start` and above, ascending, one page. A size is never cut in two."""
     rows = session.execute(
         select(ConfirmationRow.size, ConfirmationRow.note)
-        .where(ConfirmationRow.log_id == log_id, ConfirmationRow.size > after)
+        .where(ConfirmationRow.log_id == log_id, ConfirmationRow.size >= start)
         .order_by(ConfirmationRow.size, ConfirmationRow.at)
         .limit(HISTORY_PAGE + 1)
     ).all()
     if len(rows) > HISTORY_PAGE:
-        cut = rows[HISTORY_PAGE].size
-        rows = [row for row in rows[:HISTORY_PAGE] if row.size < cut] or rows[:HISTORY_PAGE]
+        rows = [row for row in rows if row.size < rows[HISTORY_PAGE].size]
     return [bytes(row.note) for row in rows]
+
+
+def encode_history(found: Iterable[bytes]) -> bytes:
+    """The bytes of one page: each checkpoint led by its length as u16be, as in an entry bundle (C2SP tlog-tiles)."""
+    return b"".join(len(note).to_bytes(2, "big") + note for note in found)
+
+
+def decode_history(raw: bytes) -> list[bytes]:
+    """Read a page of a history.
+
+    Raises:
+        MalformedHistory: it is cut off, or holds more than a page.
+    """
+    found: list[bytes] = []
+    at = 0
+    while at < len(raw):
+        end = at + 2 + int.from_bytes(raw[at : at + 2], "big")
+        if end > len(raw) or len(found) == HISTORY_PAGE:
+            raise MalformedHistory(
+                f"A page of a history holds at most {HISTORY_PAGE} checkpoints, each led by its length in two bytes."
+            )
+        found.append(raw[at + 2 : end])
+        at = end
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmed:
+    """A confirmed checkpoint that was verified.
+
+    Attributes:
+        at: its time, unix seconds: the median over the States that cosigned it.
+        states: those States.
+        note: the bytes.
+    """
+
+    checkpoint: Checkpoint
+    at: int
+    states: frozenset[str]
+    note: bytes
 
 
 def open_confirmation(
@@ -150,45 +206,56 @@ def open_confirmation(
     keys: Iterable[VerifierKey],
     origin: str,
     witnesses: Mapping[CosignerKey, str],
-    quorum: Quorum,
-) -> tuple[Checkpoint, int]:
-    """Verify a confirmed checkpoint. Returns it and its time, unix seconds.
-
-    Its time is the median over the States that cosigned it, each counted once, with the latest time it gives.
+    quorum_on: Callable[[str], Quorum],
+) -> Confirmed:
+    """Verify a confirmed checkpoint. Each State counts once, with the latest time it gives.
 
     Args:
         keys: the log's.
         witnesses: cosigner key → its State.
-        quorum: who has to have cosigned it.
+        quorum_on: who had to cosign on an ISO date.
 
     Raises:
         MalformedNote, MalformedCheckpoint, UnexpectedOrigin, InvalidNoteSignature, NoKnownSignature: see `open_checkpoint`.
         ConfirmationRefused: too few States of the quorum cosigned it.
     """
     checkpoint, note = open_checkpoint(raw, keys, origin)
+    named = {(key.name, key.key_id): state for key, state in witnesses.items()}
     times: dict[str, int] = {}
     for cosignature in verify_cosignatures(note, witnesses):
-        state = witnesses[
-            next(k for k in witnesses if (k.name, k.key_id) == (cosignature.name, cosignature.key_id))
-        ]
-        if state in quorum.witnesses:
-            times[state] = max(cosignature.at, times.get(state, 0))
-    if not quorum.met_by(times):
+        state = named[cosignature.name, cosignature.key_id]
+        times[state] = max(cosignature.at, times.get(state, 0))
+    counted = {}
+    quorum = None
+    if times:
+        quorum = quorum_on(_day(agreed_time(list(times.values()))))
+        counted = {state: at for state, at in times.items() if state in quorum.witnesses}
+    if quorum is None or not quorum.met_by(counted):
+        needed = "none of them" if quorum is None else f"{len(counted)}; {quorum.needed} are needed"
         raise ConfirmationRefused(
-            f"The checkpoint of size {checkpoint.size} of {origin} is cosigned by {len(times)} of the States whose witnesses "
-            f"count, and {quorum.needed} are needed."
+            f"The checkpoint of size {checkpoint.size} of {origin} is not confirmed: of the States whose witnesses count, "
+            f"{needed} cosigned it."
         )
-    return checkpoint, agreed_time(list(times.values()))
+    return Confirmed(checkpoint, agreed_time(list(counted.values())), frozenset(counted), raw)
+
+
+def _day(seconds: int) -> str:
+    return datetime.fromtimestamp(min(seconds, _LAST_S), UTC).date().isoformat()
 
 
 def take_confirmations(
-    db: Database, session: Session, log_id: int, found: Sequence[tuple[Checkpoint, int, bytes]]
-) -> int:
-    """Keep verified confirmed checkpoints, whose roots the caller compared with the stored tree. Returns how many were new."""
-    if not found:
-        return 0
-    set_confirmed(session, log_id, max(checkpoint.size for checkpoint, _, _ in found))
-    return _store(db, session, log_id, [(checkpoint.size, at, note) for checkpoint, at, note in found])
+    db: Database, session: Session, log_id: int, found: Sequence[Confirmed], quorum: Quorum
+) -> None:
+    """Keep verified confirmed checkpoints, whose roots the caller compared with the stored tree.
+
+    Args:
+        quorum: of today: what is to raise the confirmed size must satisfy it too, as times in cosignatures of a few
+            dishonest founders could name a day before the others joined.
+    """
+    _store(db, session, log_id, [(c.checkpoint.size, c.at, c.note) for c in found])
+    sizes = [c.checkpoint.size for c in found if quorum.met_by(c.states)]
+    if sizes:
+        set_confirmed(session, log_id, max(sizes))
 
 
 # ── reading the time ──────────────────────────────────────────────────────────────────────────────────────────────

@@ -26,6 +26,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from app.demo.author import Author
 from app.demo.found import GOVERNANCE, Federation, Member, found
+from app.demo.scenario import make_token
 from app.keyfiles import create_key, load_private
 from app.node import Node
 from app.roster import ceremony
@@ -53,12 +54,14 @@ class Live:
         origins: State → origin of its log.
         sizes: the sizes of EE's log at which a head was kept, ascending; the last is the size it stays at.
         foreign: a witness of EE's log that the roster does not list.
+        token: an API token of EE's node that reads all that EE may.
     """
 
     root: bytes
     urls: dict[str, str]
     origins: dict[str, str]
     foreign: ForeignWitness
+    token: str
     sizes: list[int] = field(default_factory=list)
 
     @property
@@ -97,6 +100,7 @@ def founded(directory: Path) -> Iterator[Live]:
             {m.state: m.url for m in members},
             {m.state: m.origin for m in members},
             foreign,
+            make_token(federation.node("EE").settings.database),
         )
         fill(live, Author.of(federation.node("EE")), second_key)
         yield live
@@ -157,7 +161,11 @@ def fill(live: Live, author: Author, second: Author) -> None:
             author.sign(withdrawal, ref=raw(withdrawn["leaf_hash"])),
             *(_notice(second, 1000 + i) for i in range(STAGES[-1] - 2)),
         ]
-        _wait_for_witnesses(live, ee, len(receipts) + len(_post(ee, last)))
+        size = len(receipts) + len(_post(ee, last))
+        _wait_for_witnesses(live, ee, size)
+        for state in STATES[1:]:
+            url = f"{live.mirror(state)}/history/{size}"
+            _wait_until(lambda url=url: ee.get(url).content != b"", f"{state} to have the log's history")  # type: ignore[misc]
 
 
 def _notice(author: Author, number: int) -> bytes:

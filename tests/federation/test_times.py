@@ -1,0 +1,324 @@
+"""When a leaf was logged, and whether what it claims fits: the same at every node, whenever it came."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from hashlib import sha256
+from typing import Any
+
+import httpx
+import pytest
+from sqlalchemy import delete, select
+
+from app.domain.errors import Refused
+from app.domain.quorum import quorum_of
+from app.models import ConfirmationRow
+from app.replication.witness import cosigner_keys, log_keys
+from app.tlog.checkpoint import Checkpoint, sign_checkpoint
+from app.tlog.confirm import REFRESH_S, decode_history, encode_history, open_confirmation, read_history
+from app.tlog.cosignature import cosign, with_cosignatures
+from app.tlog.note import Note
+from app.tlog.note import parse as parse_note
+from tests import examples
+from tests.federation.test_replication import issue
+from tests.federation.world import NOW, Peer, Signed, World, answer, origin_of
+
+Times = tuple[str | None, str | None, str | None]
+
+
+def clock_text(seconds: int) -> str:
+    from app.queries.notices import rfc3339
+
+    return rfc3339(seconds * 1000)
+
+
+def claim(peer: Peer, title: str, iat: int) -> Signed:
+    """A notice that claims a time, put into the log past the local door, as its own State can."""
+    signed = peer.officer.sign(examples.denied_end_user(issuer=peer.state, title=title), iat=iat)
+    peer.smuggle((signed.leaf, signed.parts))
+    return signed
+
+
+def times(peer: Peer) -> dict[str, Times]:
+    """Title → after, before and flag, as one node shows them."""
+    every = [("status", "all")]
+    items = peer.get("/v1/notices", params=every, headers=peer.token())["items"]
+    return {i["title"]: (i["logged"]["after"], i["logged"]["before"], i["logged"]["flag"]) for i in items}
+
+
+def flags(peer: Peer) -> dict[str, str | None]:
+    return {title: flag for title, (_, _, flag) in times(peer).items()}
+
+
+def history(peer: Peer, of: Peer) -> list[bytes]:
+    with peer.db.read() as session:
+        return read_history(session, peer.log(of).id, 0)
+
+
+def everybody(five: World) -> list[Peer]:
+    return [five.make(code) for code in ("EE", "US", "NL", "JP")]
+
+
+def test_a_leaf_was_logged_between_two_confirmed_checkpoints(five: World) -> None:
+    ee, us, nl, jp = everybody(five)
+    ee.witnessed(us, nl, jp)  # size 0
+    five.clock.tick(100)
+    issue(ee, "first")
+    assert times(ee) == {"first": (clock_text(NOW), None, None)}
+    for wait, peer in ((10, us), (10, nl), (10, jp)):
+        five.clock.tick(wait)
+        ee.witnessed(peer)
+    assert times(ee) == {
+        "first": (clock_text(NOW), clock_text(NOW + 120), None)
+    }  # the median of 110, 120, 130
+
+    us.sync(ee)
+    assert times(us) == times(ee)
+
+
+def test_every_node_flags_the_same_whenever_it_saw_the_leaf(five: World) -> None:
+    ee, us, nl, jp = everybody(five)
+    ee.witnessed(us, nl, jp)
+    five.clock.tick(10_000)
+    ee.witnessed(us, nl, jp)  # the log has stood still until now
+    claims = {
+        "an hour ago": NOW + 10_000 - 3600,
+        "five minutes ago": NOW + 10_000 - 300,
+        "now": NOW + 10_000,
+        "in five minutes": NOW + 10_000 + 300,
+        "in ten minutes": NOW + 10_000 + 600,
+        "in 2250": 8_835_566_400,
+        "at the end of time": 2**40,
+    }
+    for title, iat in claims.items():
+        claim(ee, title, iat)
+    ee.witnessed(us, nl, jp)
+    us.sync(ee)
+    us.follow(ee)
+    five.clock.tick(100_000)
+    late = five.make("FI")  # sees these leaves for the first time when two of the claims are long past
+    late.sync(ee)
+    expected = {
+        "an hour ago": "back-dated",
+        "five minutes ago": None,
+        "now": None,
+        "in five minutes": None,
+        "in ten minutes": "post-dated",
+        "in 2250": "post-dated",
+        "at the end of time": "post-dated",
+    }
+    assert flags(us) == flags(late) == expected
+    assert times(us) == times(late)
+    assert late.faults(ee) == us.faults(ee) == {}  # it stands and is shown as what it is, by all alike
+
+
+def test_nothing_is_said_of_a_time_before_a_quorum_has_seen_the_leaf(five: World) -> None:
+    ee, us, nl, _ = everybody(five)
+    ee.witnessed(us, nl)
+    claim(ee, "in 2250", 8_835_566_400)
+    ee.witnessed(us, nl)
+    us.judge(ee)
+    assert flags(us) == {"in 2250": None}
+
+
+def test_a_log_that_stands_still_is_cosigned_again_and_the_next_leaf_cannot_be_older(five: World) -> None:
+    ee, us, nl, jp = everybody(five)
+    issue(ee, "first")
+    ee.witnessed(us, nl, jp)
+    five.clock.tick(REFRESH_S - 1)
+    assert not any(ee.offer(peer) for peer in (us, nl, jp))
+    five.clock.tick(1)
+    assert all(ee.offer(peer) for peer in (us, nl, jp))
+    claim(ee, "second", NOW)
+    five.clock.tick(60)
+    ee.witnessed(us, nl, jp)
+    us.sync(ee)
+    us.follow(ee)
+    assert times(us)["second"] == (
+        clock_text(NOW + REFRESH_S),
+        clock_text(NOW + REFRESH_S + 60),
+        "back-dated",
+    )
+    assert times(us)["first"] == (None, clock_text(NOW), None)
+    first = ee.get("/v1/notices", headers=ee.token())["items"][-1]
+    holders = ee.get(f"/v1/notices/{first['id']}/receipts", headers=ee.token())["states"]
+    since = {s["state"]: s["current"]["at"] for s in holders if s["current"] and s["role"] == "witness"}
+    assert set(since.values()) == {
+        clock_text(NOW)
+    }  # when a State holds it since is not moved by the later time
+
+
+@pytest.mark.parametrize("lie", [1, NOW - 10**8, NOW + 10**7])
+def test_as_many_witnesses_as_may_lie_cannot_move_a_bracket(five: World, lie: int) -> None:
+    ee, us, nl, jp = everybody(five)
+    issue(ee, "said")
+    ee.witnessed(us, nl)
+    with at_time(five, lie):
+        ee.offer(jp)
+    assert times(ee)["said"] == (None, clock_text(NOW), None)
+
+
+@contextmanager
+def at_time(world: World, seconds: int) -> Iterator[None]:
+    honest = world.clock.ms
+    world.clock.ms = seconds * 1000
+    yield
+    world.clock.ms = honest
+
+
+# ── a log that shows its history to some ──────────────────────────────────────────────────────────────────────────
+
+
+def hidden(request: httpx.Request) -> httpx.Response | None:
+    """The origin serves no history; mirrors do."""
+    if "/history/" in str(request.url) and request.url.path.startswith("/log/"):
+        return answer(200)
+    return None
+
+
+def test_what_a_log_hides_of_its_history_comes_from_another_mirror(five: World) -> None:
+    ee, us, nl, jp = everybody(five)
+    ee.witnessed(us, nl, jp)
+    us.follow(ee)
+    five.clock.tick(5000)
+    claim(ee, "an hour ago", NOW + 1000)
+    ee.witnessed(us, nl, jp)
+    us.sync(ee)
+    us.follow(ee)
+    nl.line.rules.append(hidden)
+    nl.sync(ee)
+    assert flags(us) == {"an hour ago": None}  # the log stood still, unseen by a quorum, since before
+    with us.db.read() as session:
+        assert len(session.scalars(select(ConfirmationRow)).all()) == 2
+
+    # Two histories: one node was shown less. The bracket there is wider, and never another one.
+    with nl.db.write() as session:
+        session.execute(delete(ConfirmationRow))
+    assert times(nl) == {"an hour ago": (None, None, None)}
+    nl.followed(ee).compare_at = 0
+    nl.followed(ee).compared = 0  # US is the first of the other mirrors it asks
+    nl.follow(ee)
+    assert times(nl) == times(us)
+    assert history(nl, ee) == history(us, ee) == history(ee, ee)
+
+
+def test_a_history_that_does_not_hold_is_dropped_and_stops_nothing(five: World) -> None:
+    ee, us, nl, jp = everybody(five)
+    issue(ee, "first")
+    ee.witnessed(us, nl, jp)
+    honest = history(ee, ee)
+    issue(nl, "elsewhere")
+    nl.witnessed(us, ee, jp)
+    for served in (
+        b"\x00",
+        b"\xff" * 70_000,
+        encode_history([b"no note"]),
+        encode_history(history(nl, nl)),
+        encode_history([without_cosignature(honest[0])]),
+        encode_history(honest * 65),
+    ):
+        us.line.rules[:] = [partial(replaced, served)]
+        us.follow(ee)
+        assert history(us, ee) == [], served[:40]
+    us.judge(ee)
+    assert us.titles() == ["first"]
+    us.line.rules.clear()
+    us.follow(ee)
+    assert history(us, ee) == honest
+
+
+def replaced(served: bytes, request: httpx.Request) -> httpx.Response | None:
+    return answer(200, served) if "/history/" in str(request.url) else None
+
+
+def without_cosignature(note: bytes) -> bytes:
+    return b"\n".join(note.split(b"\n")[:-2]) + b"\n"
+
+
+def cosigned_by(world: World, head: Note, states: tuple[str, ...], at: int = NOW) -> bytes:
+    """A checkpoint cosigned by witnesses who looked at nothing."""
+    nodes = [world.peers[state].node for state in states]
+    lines = [cosign(Checkpoint.parse(head.text), n.witness.name, n.keys.witness, at) for n in nodes]
+    return with_cosignatures(head, lines).encode()
+
+
+def test_a_confirmed_checkpoint_of_another_tree_is_not_taken(five: World) -> None:
+    ee, us, _, _ = everybody(five)
+    issue(ee, "one history")
+    ee.publish()
+    us.follow(ee)
+    another = sign_checkpoint(Checkpoint(origin_of("EE"), 1, b"\x07" * 32), ee.node.keys.log)
+    forged = cosigned_by(five, another, ("NL", "JP", "US"))
+    us.line.rules.append(partial(replaced, encode_history([forged])))
+    us.follow(ee)
+    assert history(us, ee) == []
+    assert us.federation(ee)["confirmed"]["size"] == 0
+
+
+def test_every_flipped_byte_of_a_confirmed_checkpoint_is_refused_with_a_reason(five: World) -> None:
+    ee, us, nl, jp = everybody(five)
+    issue(ee, "first")
+    ee.witnessed(us, nl, jp)  # three of four: not one line too many
+    (note,) = history(ee, ee)
+    how: dict[str, Any] = {
+        "keys": log_keys(five.roster, origin_of("EE")),
+        "origin": origin_of("EE"),
+        "witnesses": cosigner_keys(five.roster),
+        "quorum_on": lambda day: five.roster.quorum_for("EE", day),
+    }
+    assert open_confirmation(note, **how).states == {"US", "NL", "JP"}
+    for at in range(len(note)):
+        for bit in (1, 0x80):
+            changed = bytearray(note)
+            changed[at] ^= bit
+            with pytest.raises(Refused) as refusal:
+                open_confirmation(bytes(changed), **how)
+            assert str(refusal.value)
+    page = encode_history([note])
+    for at in range(2):
+        changed = bytearray(page)
+        changed[at] ^= 1
+        try:
+            found = decode_history(bytes(changed))
+        except Refused:
+            continue
+        assert note not in found
+
+
+def test_a_few_founders_cannot_confirm_by_naming_a_day_before_the_others_joined(five: World) -> None:
+    """EE, US, NL and JP are recent; FI was alone with EE once. FI's cosignature of long ago must not be a quorum now."""
+    for code in ("US", "NL", "JP"):
+        five.change_state(code, joined="2026-09-01")
+    ee, us, _, _ = everybody(five)
+    fi = five.make("FI")
+    issue(ee, "first")
+    ee.publish()
+    us.followed(ee)
+    fi.follow(ee)
+    assert five.roster.quorum_for("EE", "2025-09-21") == quorum_of(["FI"])
+    head = parse_note(ee.request("GET", "/log/1/checkpoint").content)
+    forged = cosigned_by(five, head, ("FI",), at=NOW - 365 * 86_400)
+    us.line.rules.append(partial(replaced, encode_history([forged])))
+    us.follow(ee)
+    assert len(history(us, ee)) == 1  # of that day it would be one
+    assert us.federation(ee)["confirmed"]["size"] == 0
+
+
+def test_a_mirror_serves_the_same_history_as_the_log(five: World) -> None:
+    ee, us, nl, jp = everybody(five)
+    for n in range(3):
+        issue(ee, f"notice {n}")
+        five.clock.tick(1)
+        ee.witnessed(us, nl, jp)
+    us.sync(ee)
+    us.follow(ee)
+    mirror = f"/mirror/{sha256(origin_of('EE').encode()).hexdigest()}"
+    for start in (0, 2, 3, 4):
+        theirs = ee.request("GET", f"/log/1/history/{start}").content
+        assert us.request("GET", f"{mirror}/history/{start}").content == theirs
+        sizes = [Checkpoint.parse(parse_note(note).text).size for note in decode_history(theirs)]
+        assert sizes == [size for size in (1, 2, 3) if size >= start]
+    assert ee.request("GET", "/log/1/history/-1").status_code == 404
+    assert ee.request("GET", "/log/1/history/01").status_code == 404
