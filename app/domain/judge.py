@@ -107,7 +107,7 @@ def judge_statement(
 
 
 def check_key(
-    statement: Statement, *, roster: Roster, index: int | None, at: int
+    statement: Statement, *, roster: Roster, index: int | None, at: int | None
 ) -> tuple[RosterState, RosterKey]:
     """Check that the statement's key, and its State's membership, count for it at `index` in the log it names.
 
@@ -127,7 +127,7 @@ def check_key(
         )
     key.check_active(at=statement.iat, index=index)
     if index is None:
-        key.check_active(at=max(at, key.active_from), index=None)
+        key.check_active(at=max(at or 0, key.active_from), index=None)
         return state, key
     end = state.end_of(statement.log)
     if end is not None and index >= end:
