@@ -60,7 +60,7 @@ def test_a_notice_is_signed_posted_found_proven_and_verified(
     assert verbale("notice", "proof", receipt["id"], "--url", estonia.url, "-o", proof).code == 0
     said = verbale("verify", proof, "--roster-root", estonia.root)
     assert said.code == 0
-    assert said.out.count("ok ") == 8
+    assert said.out.count("ok ") == 9
     assert f"title       Denied {tmp_path.name}" in said.out
     proven = verbale("verify", proof, "--roster-root", estonia.root, "--json").json
     assert (proven["proven"], proven["issuer"], proven["status"], proven["notice"]) == (
