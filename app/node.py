@@ -11,8 +11,8 @@ import asyncio
 import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Protocol
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 from sqlalchemy import select
 from starlette.concurrency import run_in_threadpool
@@ -58,8 +58,8 @@ if TYPE_CHECKING:
     import httpx
     from starlette.requests import Request
 
-    from app.domain.keys import Signer
-    from app.domain.roster import Roster
+    from app.domain.keys import PublicKey, Signer
+    from app.domain.roster import KeyUse, Roster
     from app.domain.sealing import EncryptionKey
     from app.domain.signed import SignedNotice
     from app.gate import Principal
@@ -68,6 +68,15 @@ if TYPE_CHECKING:
     from app.tlog.checkpoint import Checkpoint
 
 log = logging.getLogger(__name__)
+
+
+class _HasPublic(Protocol):
+    @property
+    def public(self) -> PublicKey: ...
+
+
+K = TypeVar("K", bound=_HasPublic)
+C = TypeVar("C", bound=_HasPublic | None)
 
 KEY_FILES: Final = {"log": "log.key", "witness": "witness.key", "transport": "transport.key"}
 ENCRYPTION_FILE: Final = "encryption.key"
@@ -111,6 +120,21 @@ class NodeKeys:
         signers = {use: load_private(directory / name) for use, name in KEY_FILES.items()}
         file = directory / ENCRYPTION_FILE
         return cls(**signers, encryption=load_encryption_key(file) if file.exists() else None)
+
+
+def successors(directory: Path, use: str, load: Callable[[Path], K]) -> list[K]:
+    """The keys of a use that lie in a node's folder: `log.key`, and `log-2.key` and so on. One that is unsafe is left out.
+
+    Files that were rotated out sign nothing, since the roster has ended their keys; delete them when the new ones work.
+    """
+    found: list[K] = []
+    for path in (directory / f"{use}.key", *sorted(directory.glob(f"{use}-[0-9]*.key"))):
+        try:
+            if path.exists():
+                found.append(load(path))
+        except UnsafeKeyFile as error:
+            log.warning("key file not used", extra={"action": "key_unsafe", "why": str(error)[:500]})
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +234,7 @@ class Node:
         self._members_lock = self._machine.lock()
         self._deliveries: DeliveryLoop | None = None
         self._sequencer: Sequencer | None = None
+        self._keys_from_files = False
         self._adopted: str | None = None
         self._watchers: list[Callable[[], None]] = []
         self._has_loops = False
@@ -226,7 +251,9 @@ class Node:
             NodeFault: unsafe key files, schema not current, log not initialised; the message says what to do.
         """
         settings = self.settings
+        from_files = parts is None
         parts = parts or self.from_settings()
+        self._keys_from_files = from_files
         self.keys, self.db, self.roster_client = parts.keys, parts.db, parts.roster_client
         self.screener = Screener(self.db)
         self.log_id = self._own_log()
@@ -347,8 +374,43 @@ class Node:
                     self._offer_to(endpoint)
             self._adopted = roster.sha256
         self._rejudge(self.log_id, roster)
-        self.client.identify(self.kid("transport", self.keys.transport))
+        self.keys = self._counting_keys(roster)
+        self.client.identify(self.kid("transport", self.keys.transport), self.keys.transport)
         log.info("roster adopted", extra={"action": "roster_adopted", "version": roster.version})
+
+    def _counting_keys(self, roster: Roster) -> NodeKeys:
+        """Of each kind the newest key that lies here and counts in the roster; the one at hand if none does.
+
+        A rotation therefore takes no restart: the new file lies here before the roster lists it, and signs from the moment
+        this node adopts that roster.
+        """
+        if not self._keys_from_files:
+            return self.keys
+        keys = self.keys
+        return replace(
+            keys,
+            log=self._newest(roster, "log", keys.log, load_private),
+            witness=self._newest(roster, "witness", keys.witness, load_private),
+            transport=self._newest(roster, "transport", keys.transport, load_private),
+            encryption=self._newest(roster, "encryption", keys.encryption, load_encryption_key),
+        )
+
+    def _newest(self, roster: Roster, use: KeyUse, current: C, load: Callable[[Path], K]) -> C | K:
+        now = self.clock() // 1000
+        counting = {
+            key.key: key
+            for key in roster.keys_of(self.state, use)
+            if key.revoked_at_index is None
+            and key.active_from <= now
+            and (key.active_to is None or key.active_to > now)
+        }
+        held = [key for key in successors(self.settings.keys_dir, use, load) if key.public in counting]
+        best = max(held, key=lambda key: counting[key.public].active_from, default=None)
+        if best is None or (current is not None and best.public == current.public):
+            return current
+        extra = {"action": "key_changed", "use": use, "kid": counting[best.public].kid}
+        log.warning("key changed", extra=extra)
+        return best
 
     def _rejudge(self, log_id: int, roster: Roster) -> None:
         """Bring the verdicts of a log up to the roster."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 import typer
 
 from app.cli.common import AsJson, SettingsFile, load_settings, print_json, read_file
-from app.domain.errors import UnacceptableKey, UnsafeKeyFile
+from app.domain.errors import Malformed, UnacceptableKey, UnsafeKeyFile
 
 if TYPE_CHECKING:
     from app.domain.roster import Roster
@@ -63,6 +63,43 @@ def new(
 
     card = make_key(file, kid, use, alg=alg, passphrase=passphrase_of(passphrase_file))
     _show(card, file, as_json=as_json)
+
+
+@app.command()
+def rotate(
+    use: Annotated[str, typer.Argument(help="log, witness, transport, node or encryption.")],
+    settings_file: SettingsFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make the node's next key of a kind, beside the one in use. The node changes over when the roster lists the new one."""
+    from app.keyfiles import make_key  # noqa: PLC0415 - see `app.cli`
+    from app.setup import NODE_KEYS  # noqa: PLC0415 - see `app.cli`
+
+    if use not in NODE_KEYS:
+        raise Malformed(
+            f"A node holds keys for {', '.join(NODE_KEYS)}; other keys are made with `verbale keys new`."
+        )
+    settings = load_settings(settings_file)
+    numbers = [_number(path, use) for path in settings.keys_dir.glob(f"{use}*.key.pub")]
+    roster = _roster(settings)
+    if roster is not None:
+        numbers += [int(key.kid.rpartition("/")[2]) for key in roster.keys_of(settings.state, use)]  # type: ignore[arg-type]
+    number = max(numbers, default=0) + 1
+    file = settings.keys_dir / f"{use}-{number}.key"
+    card = make_key(file, f"{settings.state}/{use}/{number}", use)
+    _show(card, file, as_json=as_json)
+    if not as_json:
+        print(
+            f"Next: verbale roster rotate DIR DRAFT {file}.pub; review, sign and publish it. No restart is needed."
+        )
+
+
+def _number(card: Path, use: str) -> int:
+    """The number of the key whose card this is, by its key id."""
+    from app.keyfiles import read_card  # noqa: PLC0415 - see `app.cli`
+
+    read = read_card(card)
+    return int(read.kid.rpartition("/")[2]) if read.use == use else 0
 
 
 @app.command()

@@ -257,6 +257,10 @@ def propose_membership(
     joined: Annotated[
         str | None, typer.Option(help="For a new State: the day it joined, like 2026-05-01.")
     ] = None,
+    end: Annotated[
+        list[str] | None,
+        typer.Option(help="ORIGIN=INDEX, the first leaf that does not count; for each log, unless a member."),
+    ] = None,
     pinned_root: PinnedRoot = None,
     at: At = None,
     as_json: AsJson = False,
@@ -266,7 +270,77 @@ def propose_membership(
         raise Malformed("A new State needs both --accede and --joined.")
     state = Membership(code, accede, joined, status) if accede is not None and joined is not None else None
     made = ceremony.propose_membership(
-        repository, draft, code, status, at=_now(at), state=state, pinned_root=_read(pinned_root)
+        repository,
+        draft,
+        code,
+        status,
+        at=_now(at),
+        state=state,
+        ends=dict(_end(text) for text in end or []),
+        pinned_root=_read(pinned_root),
+    )
+    _show_draft(made, as_json)
+
+
+def _end(text: str) -> tuple[str, int]:
+    origin, _, index = text.rpartition("=")
+    if not origin or not index.isascii() or not index.isdigit():
+        raise Malformed(f"{text!r} is not ORIGIN=INDEX, like ee.example/log/1=2046.")
+    return origin, int(index)
+
+
+@app.command()
+def rotate(
+    repository: Repository,
+    draft: DraftName,
+    card: Annotated[Path, typer.Argument(help="The new key's card (.pub); its use says what is rotated.")],
+    replaces: Annotated[
+        str | None, typer.Option(help="Key id to end; needed where several of that use count.")
+    ] = None,
+    overlap: Annotated[int, typer.Option(help="Hours for which both keys count.", min=0)] = 0,
+    pinned_root: PinnedRoot = None,
+    at: At = None,
+    as_json: AsJson = False,
+) -> None:
+    """List a new key and end the one it replaces, whatever its kind; then review, sign and publish.
+
+    A State's own keys need its authority key; authority, governance and online keys need the majority.
+    """
+    made = ceremony.propose_rotation(
+        repository,
+        draft,
+        read_card(card),
+        at=_now(at),
+        replaces=replaces,
+        overlap_s=overlap * 3600,
+        pinned_root=_read(pinned_root),
+    )
+    _show_draft(made, as_json)
+
+
+@app.command()
+def revoke(
+    repository: Repository,
+    draft: DraftName,
+    kid: Annotated[str, typer.Argument(help="The key's id, for instance EE/cp/1.")],
+    at_index: Annotated[int, typer.Option(help="First index of the State's log at which it does not count.")],
+    suspect_from: Annotated[
+        int | None,
+        typer.Option(help="Unix seconds: what it signed since is shown as to be reconfirmed."),
+    ] = None,
+    pinned_root: PinnedRoot = None,
+    at: At = None,
+    as_json: AsJson = False,
+) -> None:
+    """Revoke a State's key from an index on, for good: the answer to a stolen one. Leaves below the index stay valid."""
+    made = ceremony.propose_revocation(
+        repository,
+        draft,
+        kid,
+        at_index=at_index,
+        suspect_from=suspect_from,
+        at=_now(at),
+        pinned_root=_read(pinned_root),
     )
     _show_draft(made, as_json)
 

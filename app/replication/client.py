@@ -75,9 +75,9 @@ class PeerClient:
         )
         self.skew_ms: int | None = None
 
-    def identify(self, kid: str) -> None:
-        """Set the key id that signed requests carry, when a new roster lists the transport key under it."""
-        self._kid = kid
+    def identify(self, kid: str, signer: Signer) -> None:
+        """Sign requests with this key from now on: a new roster lists it, or lists it under another id."""
+        self._kid, self._signer = kid, signer
 
     def close(self) -> None:
         """Close all connections."""

@@ -38,7 +38,7 @@ from tuf.api.metadata import (
 from app.domain.errors import Malformed, UnacceptableKey
 from app.domain.json import canonical, parse_strict
 from app.domain.keys import PublicKey, Signer
-from app.domain.roster import CentralContactTerm, MembershipStatus
+from app.domain.roster import CentralContactTerm, MembershipStatus, RosterKey
 from app.keyfiles import KeyCard
 from app.roster import layout
 from app.roster.documents import (
@@ -46,6 +46,7 @@ from app.roster.documents import (
     FrozenLog,
     Membership,
     StateDocument,
+    StateKey,
     check_federation_succession,
     check_succession,
     check_together,
@@ -529,12 +530,17 @@ def propose_membership(
     *,
     at: int,
     state: Membership | None = None,
+    ends: Mapping[str, int] | None = None,
     pinned_root: bytes | None = None,
 ) -> Draft:
     """Set a State's membership status, or list a new State (`state`).
 
+    Args:
+        ends: of a State that is suspended or withdrawn: for each of its logs, the first index that does not count. Take
+            the size that a quorum has confirmed: what was said as a member stays said.
+
     Raises:
-        RosterRefused: unknown State, or one that is listed already.
+        RosterRefused: unknown State, one that is listed already, or a log without its end.
     """
     with _locked(repository):
         draft = _open(repository, name, pinned_root)
@@ -546,11 +552,153 @@ def propose_membership(
         elif federation.member(code) is None:
             raise RosterRefused(f"{code} is not a State of this federation.")
         else:
-            states = tuple(replace(s, status=status) if s.code == code else s for s in federation.states)
+            over = _ends(draft, code, status, ends or {})
+            states = tuple(
+                replace(s, status=status, ends=over) if s.code == code else s for s in federation.states
+            )
         _set_federation(draft, replace(federation, states=states), at)
         check_draft(draft)
         draft.save()
         return draft
+
+
+def _ends(
+    draft: Draft, code: str, status: MembershipStatus, ends: Mapping[str, int]
+) -> tuple[tuple[str, int], ...]:
+    document = draft.states.get(code)
+    listed = [log.origin for log in document.logs] if document and status != "member" else []
+    if missing := [origin for origin in listed if origin not in ends]:
+        raise RosterRefused(
+            f"Say from which index on {code} does not count, for each of its logs: {', '.join(missing)} is missing. Take the "
+            "size that a quorum has confirmed."
+        )
+    return tuple(sorted(ends.items())) if status != "member" else ()
+
+
+# ── a State's keys ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def propose_rotation(
+    repository: Path,
+    name: str,
+    card: KeyCard,
+    *,
+    at: int,
+    replaces: str | None = None,
+    overlap_s: int = 0,
+    pinned_root: bytes | None = None,
+) -> Draft:
+    """List a new key and end the one it replaces: every kind of key that a State holds, in one step.
+
+    What the old key signed while it counted stays valid. Keys of the State document need that State's authority key;
+    authority, governance and online keys the majority.
+
+    Args:
+        card: the new key; its use says what is rotated.
+        replaces: the key id to end; may be left out where the State has one key of that use that still counts.
+        overlap_s: how long both count, for contact points and transport keys in use by several people or machines.
+
+    Raises:
+        RosterRefused: no key to replace, several, or one that is not of that State and use; and as the other proposals.
+        UnacceptableKey, DraftSigned, DraftOutdated
+    """
+    options: dict[str, Any] = {"at": at, "pinned_root": pinned_root}
+    if card.use == "governance":
+        return propose_governance_key(
+            repository,
+            name,
+            add=card,
+            remove=replaces or _only_signer(repository, name, card, pinned_root),
+            **options,
+        )
+    if card.use == "online":
+        old = replaces or _only_signer(repository, name, card, pinned_root)
+        cards = role_cards(_open(repository, name, pinned_root).root)["timestamp"].values()
+        return propose_online_keys(repository, name, [*(c for c in cards if c.kid != old), card], **options)
+    document = _document_of(repository, name, card.state, pinned_root)
+    if card.use == "authority":
+        return propose_state_document(repository, name, document, authority=[card], **options)
+    standing = [k.entry for k in document.keys if k.entry.use == card.use and _stands(k.entry, at)]
+    old_kid = replaces or _one([key.kid for key in standing], card)
+    if old_kid not in {key.entry.kid for key in document.keys if key.entry.use == card.use}:
+        raise RosterRefused(f"{old_kid} is no key of {card.state} for {card.use}.")
+    keys = [
+        replace(k, entry=replace(k.entry, active_to=max(at + overlap_s, k.entry.active_from + 1)))
+        if k.entry.kid == old_kid and k.entry in standing  # one that is revoked in the same draft has its end
+        else k
+        for k in document.keys
+    ]
+    new = StateKey.of_card(card, active_from=at)
+    return propose_state_document(repository, name, replace(document, keys=(*keys, new)), **options)
+
+
+def propose_revocation(
+    repository: Path,
+    name: str,
+    kid: str,
+    *,
+    at_index: int,
+    at: int,
+    suspect_from: int | None = None,
+    pinned_root: bytes | None = None,
+) -> Draft:
+    """Revoke a key of a State document from an index of that State's log on, for good.
+
+    Args:
+        at_index: the first index at which it does not count; leaves below stay valid.
+        suspect_from: unix seconds; what it signed since is shown as to be reconfirmed, although it counts.
+
+    Raises:
+        RosterRefused: no such key, or it is revoked from an earlier index already.
+    """
+    document = _document_of(repository, name, kid[:2], pinned_root)
+    if kid not in {key.entry.kid for key in document.keys}:
+        raise RosterRefused(f"{kid} is not listed in the document of {kid[:2]}.")
+    keys = tuple(
+        replace(
+            k,
+            entry=replace(
+                k.entry,
+                revoked_at_index=at_index,
+                suspect_from=suspect_from if suspect_from is not None else k.entry.suspect_from,
+            ),
+        )
+        if k.entry.kid == kid
+        else k
+        for k in document.keys
+    )
+    return propose_state_document(
+        repository, name, replace(document, keys=keys), at=at, pinned_root=pinned_root
+    )
+
+
+def _document_of(repository: Path, name: str, code: str, pinned_root: bytes | None) -> StateDocument:
+    document = _open(repository, name, pinned_root).states.get(code)
+    if document is None:
+        raise RosterRefused(f"{code} has no document in the roster yet. Propose one first.")
+    return document
+
+
+def _stands(key: RosterKey, at: int) -> bool:
+    return key.revoked_at_index is None and (key.active_to is None or key.active_to > at)
+
+
+def _only_signer(repository: Path, name: str, card: KeyCard, pinned_root: bytes | None) -> str:
+    role = "root" if card.use == "governance" else "timestamp"
+    cards = role_cards(_open(repository, name, pinned_root).root)[role].values()
+    return _one([c.kid for c in cards if c.state == card.state], card)
+
+
+def _one(kids: Sequence[str], card: KeyCard) -> str:
+    if len(kids) != 1:
+        raise RosterRefused(
+            f"{card.state} has {len(kids)} keys for {card.use} that count ({', '.join(kids) or 'none'}). Name the one that "
+            f"{card.kid} replaces."
+        )
+    return kids[0]
+
+
+# ── the federation's business ─────────────────────────────────────────────────────────────────────────────────────
 
 
 def propose_central_contact(

@@ -407,12 +407,30 @@ def _unique(values: Iterable[object], sentence: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Membership:
-    """One Subscribing State as the federation knows it, with or without a node. `joined`: a date, or a year alone."""
+    """One Subscribing State as the federation knows it, with or without a node.
+
+    Attributes:
+        joined: a date, or a year alone.
+        ends: of a State that is no member: each of its logs with the first index that does not count.
+    """
 
     code: str
     name: str
     joined: str
     status: MembershipStatus = "member"
+    ends: tuple[tuple[str, int], ...] = ()
+
+    def to_json(self) -> dict[str, JsonValue]:
+        """The State's members; `ends` exactly if it is no member."""
+        said: dict[str, JsonValue] = {
+            "code": self.code,
+            "name": self.name,
+            "status": self.status,
+            "joined": self.joined,
+        }
+        if self.status != "member":
+            said["ends"] = [{"origin": origin, "index": index} for origin, index in self.ends]
+        return said
 
 
 @dataclass(frozen=True, slots=True)
@@ -440,9 +458,7 @@ class FederationDocument:
             "v": 1,
             "name": self.name,
             "quorum": QUORUM_RULE,
-            "states": [
-                {"code": s.code, "name": s.name, "status": s.status, "joined": s.joined} for s in self.states
-            ],
+            "states": [state.to_json() for state in self.states],
             "central_contact": [
                 {"state": t.state, "start": t.start, "end": t.end, "confirmed_by": list(t.confirmed_by)}
                 for t in self.terms
@@ -501,6 +517,10 @@ class FederationDocument:
             raise RosterRefused("A federation has at least one State.")
         _unique((state.code for state in self.states), "The State {} is listed twice.")
         _unique((frozen.origin for frozen in self.frozen), "The frozen log {} is listed twice.")
+        _unique(
+            (origin for state in self.states for origin, _ in state.ends),
+            "The end of the log {} is given twice.",
+        )
         codes = {state.code for state in self.states}
         for earlier, later in zip(self.terms, self.terms[1:], strict=False):
             if earlier.end is None or later.start < earlier.end:
@@ -518,7 +538,9 @@ class FederationDocument:
 
 
 def _membership(value: JsonValue) -> Membership:
-    members = _members(value, ("code", "name", "status", "joined"), "A State")
+    over = isinstance(value, dict) and value.get("status") != "member"
+    names = ("code", "name", "status", "joined", *(("ends",) if over else ()))
+    members = _members(value, names, "A State")
     code = _code(members["code"], "A State's code")
     joined = _text(members["joined"], f"{code}: joined")
     if not re.fullmatch(r"20[0-9]{2}", joined):  # a year alone, where the day was never published
@@ -526,7 +548,16 @@ def _membership(value: JsonValue) -> Membership:
     choices: tuple[MembershipStatus, ...] = get_args(MembershipStatus)
     status = _choice(members["status"], choices, f"{code}: status")
     name = _text(members["name"], f"{code}: name")
-    return Membership(code, name, joined, next(choice for choice in choices if choice == status))
+    ends = tuple(
+        _end(entry, code) for entry in _list(members.get("ends", []), f"{code}: ends", longest=MAX_LOGS)
+    )
+    return Membership(code, name, joined, next(choice for choice in choices if choice == status), ends)
+
+
+def _end(value: JsonValue, code: str) -> tuple[str, int]:
+    members = _members(value, ("origin", "index"), f"{code}: an end")
+    origin = _text(members["origin"], f"{code}: an end's origin", longest=253)
+    return origin, _integer(members["index"], f"{code}: the end of {origin}", lowest=0, highest=2**53 - 1)
 
 
 def _term(value: JsonValue) -> CentralContactTerm:
@@ -582,6 +613,10 @@ def check_together(
                 raise RosterRefused(
                     f"The origin {log.origin} is claimed by {origins[log.origin]} and by {code}."
                 )
+        member = federation.member(code)
+        origins_here = {log.origin for log in document.logs}
+        if member is not None and (strange := sorted({origin for origin, _ in member.ends} - origins_here)):
+            raise RosterRefused(f"{code} does not list the log whose end is given: {', '.join(strange)}.")
         name = document.witness_name
         if name is not None and witnesses.setdefault(name, code) != code:
             raise RosterRefused(f"The witness name {name} is claimed by {witnesses[name]} and by {code}.")
@@ -651,7 +686,9 @@ def build_roster(
     frozen = {log.origin for log in federation.frozen}
     view: dict[str, RosterState] = {}
     for member in federation.states:
-        state = RosterState(code=member.code, name=member.name, status=member.status, joined=member.joined)
+        state = RosterState(
+            code=member.code, name=member.name, status=member.status, joined=member.joined, ends=member.ends
+        )
         document = states.get(member.code)
         if document is not None:
             state = replace(

@@ -46,7 +46,8 @@ def facts(
                 f"{card.key.alg}, {spoken(card.key)}"
             )
     for member in federation.states:
-        said[f"State {member.code}"] = f"{member.name}, {member.status}, joined {member.joined}"
+        over = "".join(f", {origin} counts below index {index}" for origin, index in member.ends)
+        said[f"State {member.code}"] = f"{member.name}, {member.status}, joined {member.joined}{over}"
     for term in federation.terms:
         by = f", confirmed by {', '.join(term.confirmed_by)}" if term.confirmed_by else ""
         said[f"Central contact {term.state} from {term.start}"] = f"until {term.end or 'open'}{by}"

@@ -166,3 +166,23 @@ def test_whatever_the_history_the_result_is_a_rebuilds(world: World, seed: int) 
         change_key(world, "NL", SECOND, revoked_at_index=chance.randrange(len(leaves)))
         if chance.random() < 0.5:
             change_key(world, "NL", "NL/cp/1", revoked_at_index=chance.choice([None, *range(len(leaves))]))
+
+
+def test_a_node_that_was_away_during_a_theft_and_two_rotations_agrees_with_the_others(world: World) -> None:
+    """It sees all leaves under the roster it left with, then the new roster: revocation and late keys in one step."""
+    us, nl = world.make("US"), world.make("NL")
+    true = nl.must_post(nl.officer.sign(examples.best_practice(issuer="NL", title="True")))
+    us.sync(nl)
+    forged = nl.officer.sign(examples.best_practice(issuer="NL", title="Forged"))
+    hidden = nl.officer.sign(withdrawal_of_nl(true), "withdraw", ref=true.hash)
+    second = by_second(nl, examples.best_practice(issuer="NL", title="Second"))
+    for each in (forged, hidden, second):
+        nl.smuggle((each.leaf, each.parts))
+    us.sync(nl)
+    assert us.statuses() == {"True": "withdrawn", "Forged": "active"}
+    change_key(world, "NL", "NL/cp/1", revoked_at_index=1, active_to=NOW + 1)
+    world.add_key("NL", second_key())
+    us.judge(nl)
+    assert us.statuses() == {"True": "active", "Second": "active"}
+    assert us.faults("NL") == {1: "key-not-active", 2: "key-not-active"}
+    is_a_fixed_point(us)

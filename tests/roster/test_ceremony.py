@@ -89,7 +89,9 @@ def test_signing_twice_with_one_key_does_not_count_twice(tmp_path: Path) -> None
 
 
 def test_a_key_outside_the_role_is_refused_and_leaves_no_signature(federation: Federation) -> None:
-    ceremony.propose_membership(federation.repository, "suspend", "JP", "suspended", at=AT)
+    ceremony.propose_membership(
+        federation.repository, "suspend", "JP", "suspended", ends={"jp.verbale.example/log/1": 5}, at=AT
+    )
     for stranger in (generate(), federation.node["EE", "notices"], federation.authority["EE"]):
         with pytest.raises(KeyNotInRole, match="EE/governance/1"):
             ceremony.sign(federation.repository, "suspend", stranger, at=AT)
@@ -101,7 +103,9 @@ def test_the_central_contact_alone_cannot_suspend_a_state(federation: Federation
         federation.repository, "term", CentralContactTerm("NL", "2026-01-01"), at=AT
     )
     federation.finish("term")
-    ceremony.propose_membership(federation.repository, "suspend", "JP", "suspended", at=AT)
+    ceremony.propose_membership(
+        federation.repository, "suspend", "JP", "suspended", ends={"jp.verbale.example/log/1": 5}, at=AT
+    )
     federation.sign("suspend", [federation.governance["NL"]])
     with pytest.raises(DraftNotComplete):
         federation.sign("suspend", [federation.online["NL"]])
@@ -200,15 +204,23 @@ def test_accession_takes_the_threshold_and_the_new_states_own_signature(federati
 
 
 def test_a_signed_draft_no_longer_changes(federation: Federation) -> None:
-    ceremony.propose_membership(federation.repository, "suspend", "JP", "suspended", at=AT)
+    ceremony.propose_membership(
+        federation.repository, "suspend", "JP", "suspended", ends={"jp.verbale.example/log/1": 5}, at=AT
+    )
     federation.sign("suspend", [federation.governance["EE"]])
     with pytest.raises(DraftSigned):
-        ceremony.propose_membership(federation.repository, "suspend", "NL", "suspended", at=AT)
+        ceremony.propose_membership(
+            federation.repository, "suspend", "NL", "suspended", ends={"nl.verbale.example/log/1": 5}, at=AT
+        )
 
 
 def test_a_draft_that_was_overtaken_must_be_proposed_again(federation: Federation) -> None:
-    ceremony.propose_membership(federation.repository, "one", "JP", "suspended", at=AT)
-    ceremony.propose_membership(federation.repository, "two", "NL", "suspended", at=AT)
+    ceremony.propose_membership(
+        federation.repository, "one", "JP", "suspended", ends={"jp.verbale.example/log/1": 5}, at=AT
+    )
+    ceremony.propose_membership(
+        federation.repository, "two", "NL", "suspended", ends={"nl.verbale.example/log/1": 5}, at=AT
+    )
     federation.sign("two", federation.threshold())
     federation.finish("one")
     with pytest.raises(DraftOutdated, match="Propose the change again"):
@@ -220,7 +232,9 @@ def test_a_draft_that_was_overtaken_must_be_proposed_again(federation: Federatio
 def test_a_refresh_during_a_ceremony_only_costs_the_online_keys_a_second_visit(
     federation: Federation,
 ) -> None:
-    ceremony.propose_membership(federation.repository, "suspend", "JP", "suspended", at=AT)
+    ceremony.propose_membership(
+        federation.repository, "suspend", "JP", "suspended", ends={"jp.verbale.example/log/1": 5}, at=AT
+    )
     federation.sign("suspend", federation.threshold())
     federation.sign("suspend", [federation.online["EE"], federation.online["NL"]])
     federation.refresh(AT + DAY)
@@ -235,7 +249,9 @@ def test_a_refresh_during_a_ceremony_only_costs_the_online_keys_a_second_visit(
 
 
 def test_publishing_what_has_expired_is_refused(federation: Federation) -> None:
-    ceremony.propose_membership(federation.repository, "suspend", "JP", "suspended", at=AT)
+    ceremony.propose_membership(
+        federation.repository, "suspend", "JP", "suspended", ends={"jp.verbale.example/log/1": 5}, at=AT
+    )
     federation.sign("suspend", federation.threshold())
     federation.sign("suspend", list(federation.online.values())[:2])
     with pytest.raises(RosterExpired, match="timestamp"):
@@ -309,7 +325,9 @@ def test_a_governance_key_rotates_with_targets_signed_again_in_the_same_step(fed
     verified = ceremony.publish(federation.repository, "rotate", at=AT)
     assert verified.root.version == 2
     assert roster_from_repository(federation.repository, federation.root, AT).version == 2
-    ceremony.propose_membership(federation.repository, "next", "JP", "suspended", at=AT)
+    ceremony.propose_membership(
+        federation.repository, "next", "JP", "suspended", ends={"jp.verbale.example/log/1": 5}, at=AT
+    )
     with pytest.raises(KeyNotInRole):
         ceremony.sign(federation.repository, "next", old, at=AT)
 
@@ -449,7 +467,9 @@ def test_a_key_serves_one_state_and_one_use(federation: Federation) -> None:
 
 
 def test_a_state_that_leaves_stays_listed(federation: Federation) -> None:
-    ceremony.propose_membership(federation.repository, "leave", "JP", "withdrawn", at=AT)
+    ceremony.propose_membership(
+        federation.repository, "leave", "JP", "withdrawn", ends={"jp.verbale.example/log/1": 5}, at=AT
+    )
     federation.finish("leave")
     roster = roster_from_repository(federation.repository, federation.root, AT)
     assert roster.states["JP"].status == "withdrawn"
@@ -493,11 +513,15 @@ def test_a_directory_is_founded_once(federation: Federation) -> None:
 @pytest.mark.parametrize("name", ["", "../escape", "UPPER", "a/b", ".hidden", "x" * 62])
 def test_a_draft_name_is_no_path(federation: Federation, name: str) -> None:
     with pytest.raises(Malformed):
-        ceremony.propose_membership(federation.repository, name, "JP", "suspended", at=AT)
+        ceremony.propose_membership(
+            federation.repository, name, "JP", "suspended", ends={"jp.verbale.example/log/1": 5}, at=AT
+        )
 
 
 def test_a_stray_file_in_a_draft_is_refused(federation: Federation) -> None:
-    ceremony.propose_membership(federation.repository, "suspend", "JP", "suspended", at=AT)
+    ceremony.propose_membership(
+        federation.repository, "suspend", "JP", "suspended", ends={"jp.verbale.example/log/1": 5}, at=AT
+    )
     (federation.repository / "drafts" / "suspend" / "metadata" / "notes.txt").write_text("hello")
     with pytest.raises(Malformed, match="none of a roster's"):
         federation.sign("suspend", federation.threshold())
@@ -517,7 +541,9 @@ def test_a_crash_before_the_last_rename_leaves_the_old_roster_and_publishing_aga
     federation: Federation, tmp_path: Path
 ) -> None:
     before = (federation.repository / "metadata" / "timestamp.json").read_bytes()
-    ceremony.propose_membership(federation.repository, "suspend", "JP", "suspended", at=AT)
+    ceremony.propose_membership(
+        federation.repository, "suspend", "JP", "suspended", ends={"jp.verbale.example/log/1": 5}, at=AT
+    )
     federation.sign("suspend", federation.threshold())
     federation.sign("suspend", list(federation.online.values())[:2])
     draft = federation.repository / "drafts" / "suspend"

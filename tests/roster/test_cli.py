@@ -29,10 +29,10 @@ def data(*arguments: object, code: int = 0) -> Any:
     return json.loads(run(*arguments, "--json", code=code))
 
 
-def keygen(directory: Path, code: str, use: str) -> Path:
+def keygen(directory: Path, code: str, use: str, number: int = 1) -> Path:
     segment = {"notices": "cp"}.get(use, use)
-    path = directory / f"{code}-{use}.pem"
-    run("keygen", path, "--kid", f"{code}/{segment}/1", "--use", use)
+    path = directory / (f"{code}-{use}.pem" if number == 1 else f"{code}-{use}-{number}.pem")
+    run("keygen", path, "--kid", f"{code}/{segment}/{number}", "--use", use)
     return path
 
 
@@ -130,7 +130,17 @@ def test_every_proposal_has_its_command(federation: Federation, tmp_path: Path) 
         "2026-09-01",
         *at,
     )
-    run("propose", "membership", repository, "b", "JP", "suspended", *at)
+    run(
+        "propose",
+        "membership",
+        repository,
+        "b",
+        "JP",
+        "suspended",
+        "--end",
+        "jp.verbale.example/log/1=7",
+        *at,
+    )
     run("propose", "freeze-log", repository, "c", "jp.verbale.example/log/1", "--reason", "stolen key", *at)
     run("propose", "governance-key", repository, "d", "--remove", "US/governance/1", *at)
     run("propose", "renewal", repository, "e", "root", "targets", "state-us", *at)
@@ -141,7 +151,14 @@ def test_every_proposal_has_its_command(federation: Federation, tmp_path: Path) 
         run("propose", "governance-key", repository, "g", *at)
     with pytest.raises(VerbaleError, match="--accede"):
         run("propose", "membership", repository, "g", "FI", "member", "--accede", "Finland", *at)
-    assert data("show", repository, *at)["drafts"] == ["a", "b", "c", "d", "e", "f"]
+    with pytest.raises(VerbaleError, match=r"for each of its logs: jp\.verbale\.example/log/1 is missing"):
+        run("propose", "membership", repository, "g", "JP", "suspended", *at)
+    with pytest.raises(VerbaleError, match="is not ORIGIN=INDEX"):
+        run("propose", "membership", repository, "g", "JP", "suspended", "--end", "jp=x", *at)
+    keygen(tmp_path, "EE", "log", 2)
+    run("rotate", repository, "h", tmp_path / "EE-log-2.pem.pub", "--overlap", 24, *at)
+    run("revoke", repository, "h", "EE/cp/1", "--at-index", 12, "--suspect-from", AT, *at)
+    assert data("show", repository, *at)["drafts"] == ["a", "b", "c", "d", "e", "f", "h"]
 
 
 def test_check_warns_in_time_and_says_what_has_expired(federation: Federation) -> None:

@@ -206,7 +206,9 @@ def test_a_change_arrives_at_the_next_refresh_and_an_unchanged_roster_costs_two_
     asked.clear()
     first = client.refresh(AT)
     assert asked == ["metadata/2.root.json", "metadata/timestamp.json"]
-    ceremony.propose_membership(federation.repository, "suspend", "JP", "suspended", at=AT)
+    ceremony.propose_membership(
+        federation.repository, "suspend", "JP", "suspended", ends={"jp.verbale.example/log/1": 5}, at=AT
+    )
     federation.finish("suspend")
     second = client.refresh(AT)
     assert (first.version, second.version) == (1, 2)
@@ -291,7 +293,9 @@ def test_a_frozen_mirror_is_noticed_before_it_harms(federation: Federation, tmp_
 
 def test_a_rollback_is_refused(federation: Federation, tmp_path: Path) -> None:
     old = federation.files()
-    ceremony.propose_membership(federation.repository, "suspend", "JP", "suspended", at=AT)
+    ceremony.propose_membership(
+        federation.repository, "suspend", "JP", "suspended", ends={"jp.verbale.example/log/1": 5}, at=AT
+    )
     federation.finish("suspend")
     current = federation.files()
     files = current
@@ -305,7 +309,9 @@ def test_a_rollback_is_refused(federation: Federation, tmp_path: Path) -> None:
 
 def test_a_mix_of_old_and_new_files_is_refused(federation: Federation, tmp_path: Path) -> None:
     old = federation.files()
-    ceremony.propose_membership(federation.repository, "suspend", "JP", "suspended", at=AT)
+    ceremony.propose_membership(
+        federation.repository, "suspend", "JP", "suspended", ends={"jp.verbale.example/log/1": 5}, at=AT
+    )
     federation.finish("suspend")
     new = federation.files()
     mixes = {
