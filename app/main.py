@@ -13,6 +13,7 @@ from app.edge import Edge
 from app.notify.hub import FeedHub
 from app.observability import RequestMetrics
 from app.routers import federation, feed, health, log, notices, peers, proofs, states, subscriptions
+from app.schemas import webhooks
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -48,6 +49,7 @@ def create_app(node: Node) -> FastAPI:
     problems.install(app)
     for module in (notices, proofs, feed, subscriptions, states, federation, log, peers, health):
         app.include_router(module.router)
+    webhooks.install(app)
     app.add_middleware(
         Edge,
         metrics=app.state.metrics,
