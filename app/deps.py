@@ -6,7 +6,7 @@ is there and does not hold is refused, and never quietly treated as anonymous.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Protocol
+from typing import TYPE_CHECKING, Annotated, Final, Protocol
 
 from fastapi import Depends, Request
 from starlette.concurrency import run_in_threadpool
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from app.record import Receipt
     from app.replication.witness import WitnessIdentity
     from app.roster import RosterClient
+    from app.screening.answering import Finder
     from app.settings import Settings
     from app.tlog.checkpoint import Checkpoint
     from app.tlog.witness import Submission
@@ -81,9 +82,18 @@ class Node(Protocol):
         """Keeper of the verified roster and its files."""
         ...
 
+    @property
+    def finder(self) -> Finder:
+        """What finds parties in notices."""
+        ...
+
     def stopped_loops(self) -> list[str]:
         """Names of background loops that should run and have not shown life in time."""
         ...
+
+
+_SCHEMES: Final = frozenset({"bearer", "apikey"})
+"""`ApiKey` is what clients of yente send; it carries the same token."""
 
 
 def node_of(request: Request) -> Node:
@@ -109,7 +119,7 @@ async def principal_of(request: Request) -> Principal:
     if authorization is None:
         return ANONYMOUS
     scheme, _, text = authorization.partition(" ")
-    if scheme.lower() != "bearer":
+    if scheme.lower() not in _SCHEMES:
         raise NotAuthenticated("Only bearer tokens are taken here. Send: Authorization: Bearer <token>.")
     return await run_in_threadpool(
         tokens.authenticate, node.db, text.strip(), state=node.state, now_ms=node.clock()
@@ -128,6 +138,19 @@ async def reader_of(request: Request) -> Principal:
     return principal
 
 
+async def screener_of(request: Request) -> Principal:
+    """The caller of a route that screens: a token with the scope `screen`. It shows notices, each by what it says of a party,
+    up to the token's ceiling; reading whole notices needs `read`.
+
+    Raises:
+        NotAuthenticated, NotAllowed: see `principal_of`; or the scope is missing, or it is no token of this State.
+    """
+    principal = await principal_of(request)
+    principal.require("screen")
+    return principal
+
+
 CurrentNode = Annotated[Node, Depends(node_of)]
 CurrentPrincipal = Annotated[Principal, Depends(principal_of)]
 CurrentReader = Annotated[Principal, Depends(reader_of)]
+CurrentScreener = Annotated[Principal, Depends(screener_of)]

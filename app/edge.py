@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
-STREAMED: Final = frozenset({"/v1/notices/batch"})
+STREAMED: Final = frozenset({"/v1/notices/batch", "/v1/screenings/batch"})
 """Paths whose routes read their body as it comes and limit it themselves."""
 
 ABORT: Final = "verbale.abort"

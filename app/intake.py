@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 from app.db import chunks
 from app.domain.errors import Busy, VerbaleError
 from app.judging import Context, Judged, Judges
-from app.record import Receipt, record_own
+from app.record import Receipt, record_own, watched
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from app.db import Database
     from app.domain.roster import Roster
     from app.domain.signed import SignedNotice
+    from app.record import Watch
 
 log = logging.getLogger(__name__)
 
@@ -49,10 +50,12 @@ class Sequencer:
         clock: Clock,
         on_commit: Callable[[], None],
         roster: Callable[[], Roster] | None = None,
+        watch: Watch | None = None,
     ) -> None:
         """`on_commit` is called after each commit that appended something: it wakes the publisher. `roster`: see `record_own`."""
         self._roster = roster
         self._db, self._log_id, self._clock, self._on_commit = db, log_id, clock, on_commit
+        self._watch = watch
         self._queue: queue.SimpleQueue[tuple[Sequence[Judged], Future[list[Answer]]] | None] = (
             queue.SimpleQueue()
         )
@@ -121,10 +124,9 @@ class Sequencer:
         try:
             answers: list[Answer] = []
             for some in chunks(notices, MAX_COMMIT):
-                with self._db.write() as session:
-                    answers += record_own(
-                        self._db, session, self._log_id, some, now=self._clock(), roster=self._roster
-                    )
+                now = self._clock()
+                with self._db.write() as session, watched(self._watch, session, now=now, live=True):
+                    answers += record_own(self._db, session, self._log_id, some, now=now, roster=self._roster)
         except Exception as error:  # the thread must go on; every poster of this commit learns that it failed
             log.exception("append failed", extra={"action": "append_failed", "count": len(notices)})
             failure = (

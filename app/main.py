@@ -12,7 +12,21 @@ from app import __version__, problems
 from app.edge import Edge
 from app.notify.hub import FeedHub
 from app.observability import RequestMetrics
-from app.routers import federation, feed, health, log, notices, peers, proofs, states, subscriptions
+from app.routers import (
+    federation,
+    feed,
+    health,
+    log,
+    notices,
+    peers,
+    proofs,
+    reconcile,
+    screenings,
+    states,
+    subscriptions,
+    watchlists,
+    yente,
+)
 from app.schemas import webhooks
 
 if TYPE_CHECKING:
@@ -47,7 +61,21 @@ def create_app(node: Node) -> FastAPI:
     app.state.node = node
     app.state.metrics = RequestMetrics()
     problems.install(app)
-    for module in (notices, proofs, feed, subscriptions, states, federation, log, peers, health):
+    for module in (
+        notices,
+        proofs,
+        feed,
+        screenings,
+        watchlists,
+        subscriptions,
+        states,
+        federation,
+        log,
+        peers,
+        health,
+        yente,
+        reconcile,
+    ):
         app.include_router(module.router)
     webhooks.install(app)
     app.add_middleware(

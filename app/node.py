@@ -42,6 +42,8 @@ from app.replication.signatures import authenticate_peer, fresh_nonce, target
 from app.replication.witness import WitnessEndpoint, WitnessIdentity
 from app.roster import RosterClient
 from app.screening.find import Screener
+from app.screening.finder import ScreenerFinder
+from app.screening.watch import Watcher, watch_step
 from app.tlog.checkpoint import open_checkpoint
 from app.tlog.evidence import Sighting
 from app.tlog.merkle import InvalidConsistencyProof
@@ -83,6 +85,7 @@ ENCRYPTION_FILE: Final = "encryption.key"
 PUBLISH_INTERVAL_S: Final = 5.0
 OFFER_INTERVAL_S: Final = 10.0
 DEADLINES_INTERVAL_S: Final = 10.0
+WATCH_INTERVAL_S: Final = 30.0
 COSIGN_AGAIN_S: Final = 60
 """An unchanged head that is offered again is cosigned with a new time once the last one is so old."""
 SEAL_INTERVAL_S: Final = 5.0
@@ -221,6 +224,8 @@ class Node:
         self._transport = peer_transport
         self.db: Database
         self.screener: Screener
+        self.finder: ScreenerFinder
+        self.watcher: Watcher
         self.keys: NodeKeys
         self.log_id: int
         self.roster_client: RosterClient
@@ -256,6 +261,8 @@ class Node:
         self._keys_from_files = from_files
         self.keys, self.db, self.roster_client = parts.keys, parts.db, parts.roster_client
         self.screener = Screener(self.db)
+        self.finder = ScreenerFinder(self.screener)
+        self.watcher = Watcher(self.db)
         self.log_id = self._own_log()
         self.webhooks = WebhookSetup.of(settings)
         try:
@@ -270,7 +277,9 @@ class Node:
             transport=self._transport,
             nonce=self._machine.nonce,
         )
-        self._sequencer = Sequencer(self.db, self.log_id, self.clock, self._on_commit, self.roster)
+        self._sequencer = Sequencer(
+            self.db, self.log_id, self.clock, self._on_commit, self.roster, self.watcher
+        )
         self.intake = Intake(self._sequencer, self.judges, self.origin, self.roster, self.clock)
         return self
 
@@ -440,7 +449,7 @@ class Node:
         self._loops[0].start()
 
     def start_background(self) -> None:
-        """Start the loops: publish, offer, follow, judge, roster, deadlines, webhooks."""
+        """Start the loops: publish, offer, follow, judge, roster, deadlines, portfolios, webhooks."""
         self._has_loops = True
         publisher = Loop("publish", self.publish, interval_s=PUBLISH_INTERVAL_S)
         self._publisher = publisher
@@ -450,6 +459,7 @@ class Node:
             Loop("deadlines", self.tell_deadlines, interval_s=DEADLINES_INTERVAL_S),
             Loop("seal", self.seal, interval_s=SEAL_INTERVAL_S),
             Loop("carry", self.carry, interval_s=CARRY_INTERVAL_S),
+            Loop("portfolios", self.look_after_portfolios, interval_s=WATCH_INTERVAL_S),
         ]
         self._deliveries = DeliveryLoop(self.db, self.clock, self.webhooks)
         try:
@@ -538,6 +548,13 @@ class Node:
     def tell_deadlines(self) -> bool:
         """Emit what the clock has made happen."""
         more = deadlines_step(self.db, self.clock)
+        if more:
+            self.wake_deliveries()
+        return more
+
+    def look_after_portfolios(self) -> bool:
+        """Tell what clearances that are over mean for portfolios, and match what could not be matched in its time."""
+        more = watch_step(self.watcher, self.db, now=self.clock())
         if more:
             self.wake_deliveries()
         return more
@@ -749,6 +766,7 @@ class Node:
             bodies=bodies,
             clock=self.clock,
             ahead=self._ahead,
+            watch=self.watcher,
         )
         if judged:
             self._tell_confirmed(followed.log_id)
@@ -762,6 +780,7 @@ class Node:
             bodies=bodies,
             clock=self.clock,
             after=followed.wanted_after,
+            watch=self.watcher,
         )
         followed.wanted_after = -1 if last is None else last
         if last is not None:

@@ -78,6 +78,10 @@ PROBLEMS: Final[Mapping[str, Problem]] = {
     "ambiguous-id": Problem(409, "The id stands in more than one log",
         "Two States used one id. Add `?origin=` with the log that is meant; the detail names the candidates."),
     # ── screening ──
+    "invalid-screening": Problem(422, "This cannot be screened",
+        "`errors` points at each part that was not understood. Nothing was screened, which is not the same as no match."),
+    "watchlist-full": Problem(409, "No room for more to watch",
+        "A token has so many watch-lists and stored parties, and no more. Delete what is not needed any more."),
     "no-calendar": Problem(422, "No calendar is kept for this",
         "Due dates are counted for Subscribing States, from 2000 to 2080, and for 1 to 30 working days."),
     "invalid-comparison": Problem(422, "Transactions cannot be compared like this",

@@ -8,8 +8,9 @@ A crash before the commit leaves nothing; after it, everything. Nobody is answer
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from sqlalchemy import select, update
 
@@ -21,7 +22,7 @@ from app.projections.fold import Fold, fold_all
 from app.tlog.store import append_leaves, lock_log
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from sqlalchemy.orm import Session
 
@@ -29,6 +30,27 @@ if TYPE_CHECKING:
     from app.domain.roster import Roster
     from app.judging import Judged
     from app.tlog.store import StoredLog
+
+
+class Watch(Protocol):
+    """Who looks at notices in the transaction that records them: `app.screening.watch`."""
+
+    def mark(self, session: Session) -> int | None:
+        """Where the changes of this transaction begin; None: nobody looks."""
+        ...
+
+    def match(self, session: Session, mark: int | None, *, now: int, live: bool) -> int:
+        """Look at what changed since the mark, and write what it means. A fault of its own does not end the transaction."""
+        ...
+
+
+@contextmanager
+def watched(watch: Watch | None, session: Session, *, now: int, live: bool) -> Iterator[None]:
+    """A block of a transaction that records notices, looked at before the commit. `now` in unix ms; `live`: see `Fold.flush`."""
+    mark = None if watch is None else watch.mark(session)
+    yield
+    if watch is not None:
+        watch.match(session, mark, now=now, live=live)
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,6 +90,15 @@ class Settings:
         default=(),
         metadata={"doc": "Networks (CIDR) that webhooks may reach although they are private or loopback."},
     )
+    screening_record: str = field(
+        default="none",
+        metadata={
+            "doc": "What is kept of screenings: none; outcome (that one was made, and which notices it found); full (what was asked too)."
+        },
+    )
+    screening_record_days: int = field(
+        default=30, metadata={"doc": "Days after which a kept screening is forgotten."}
+    )
     background: bool = field(
         default=True,
         metadata={"doc": "Run the background loops in the server; false when `verbale worker` runs them."},
@@ -240,6 +249,10 @@ def _check(settings: Settings) -> None:
             ipaddress.ip_network(network)
         except ValueError as error:
             raise UnsafeSettings(f"webhook_allow_networks: {error}.") from error
+    if settings.screening_record not in ("none", "outcome", "full"):
+        raise UnsafeSettings("screening_record must be none, outcome or full.")
+    if settings.screening_record_days < 1:
+        raise UnsafeSettings("screening_record_days must be positive.")
     if settings.log_level not in ("DEBUG", "INFO", "WARNING", "ERROR"):
         raise UnsafeSettings("log_level must be DEBUG, INFO, WARNING or ERROR.")
 

@@ -7,7 +7,8 @@ Four families, and the difference matters:
   `heads` is ever changed;
 * projections (`entries`, `notices`, `notice_terms`, `screened_notices`): a fold of the log that `verbale rebuild` drops and makes anew;
 * evidence (`evidence`, `evidence_told`, `branch_leaves`, `log_watch`): what was found out about the logs;
-* the node's own (`events`, `subscriptions`, `deliveries`, `deadlines`, `api_tokens`, `nonces`, `counters`): local business.
+* the node's own (`events`, `subscriptions`, `deliveries`, `deadlines`, `api_tokens`, `nonces`, `counters`,
+  `screenings`, `watchlists`, `watch_entries`, `watch_hits`): local business.
 
 Times are unix milliseconds when this node measured them (`*_at`), unix seconds when a statement claims them (`iat`, `exp`),
 ISO dates where the domain speaks of days.
@@ -27,6 +28,7 @@ from app.models.log import (
     TileRow,
 )
 from app.models.notice import EntryRow, NoticeRow, NoticeTermRow, ScreenedRow
+from app.models.screening import ScreeningRow, WatchEntryRow, WatchHitRow, WatchlistRow
 from app.models.service import (
     ApiTokenRow,
     CounterRow,
@@ -60,7 +62,11 @@ __all__ = [
     "NoticeRow",
     "NoticeTermRow",
     "ScreenedRow",
+    "ScreeningRow",
     "SubscriptionRow",
     "TileRow",
+    "WatchEntryRow",
+    "WatchHitRow",
     "WatchRow",
+    "WatchlistRow",
 ]

@@ -18,7 +18,7 @@ from app.domain.errors import PeerFault
 from app.judging import FLOOD, Context, MirroredLeaf
 from app.models import EntryRow, LeafRow, LogRow
 from app.projections.late import LateBody, take_late_bodies
-from app.record import record_mirrored
+from app.record import record_mirrored, watched
 from app.replication.bodies import ask
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from app.domain.sealing import EncryptionKey
     from app.judging import Judges
     from app.projections.arrival import Arrival
+    from app.record import Watch
     from app.replication.bodies import Given
     from app.replication.client import PeerClient
 
@@ -54,6 +55,7 @@ def judge_step(
     bodies: Callable[[Sequence[int]], Given | None],
     clock: Clock,
     ahead: Executor,
+    watch: Watch | None = None,
 ) -> int:
     """Judge and project what is new of a mirror, up to its proven head. Returns how many leaves; 0 when up to date.
 
@@ -88,14 +90,25 @@ def judge_step(
     for start in starts:
         under_way.append(ahead.submit(prepare, start))
         if len(under_way) > AHEAD:
-            _record(db, log_id, under_way.popleft().result(), origin, now=clock(), live=backfilled)
+            _record(
+                db, log_id, under_way.popleft().result(), origin, now=clock(), live=backfilled, watch=watch
+            )
     while under_way:
-        _record(db, log_id, under_way.popleft().result(), origin, now=clock(), live=backfilled)
+        _record(db, log_id, under_way.popleft().result(), origin, now=clock(), live=backfilled, watch=watch)
     return int(head_size - judged)
 
 
-def _record(db: Database, log_id: int, arrivals: list[Arrival], origin: str, *, now: int, live: bool) -> None:
-    with db.write() as session:
+def _record(
+    db: Database,
+    log_id: int,
+    arrivals: list[Arrival],
+    origin: str,
+    *,
+    now: int,
+    live: bool,
+    watch: Watch | None,
+) -> None:
+    with db.write() as session, watched(watch, session, now=now, live=live):
         record_mirrored(db, session, log_id, arrivals, now=now, live=live)
     flagged = sum(arrival.fault is not None or arrival.body_fault is not None for arrival in arrivals)
     if flagged:
@@ -135,6 +148,7 @@ def fetch_wanted(
     bodies: Callable[[Sequence[int]], Given | None],
     clock: Clock,
     after: int = -1,
+    watch: Watch | None = None,
 ) -> int | None:
     """Ask once more for bodies that are still wanted, from index `after` on. Returns the last index asked for, or None."""
     with db.read() as session:
@@ -158,8 +172,9 @@ def fetch_wanted(
         if a.fault is None and a.body_state != "wanted"
     ]
     if late:
-        with db.write() as session:
-            take_late_bodies(db, session, log_id=log_id, bodies=late, now=clock(), live=backfilled)
+        now = clock()
+        with db.write() as session, watched(watch, session, now=now, live=backfilled):
+            take_late_bodies(db, session, log_id=log_id, bodies=late, now=now, live=backfilled)
     return leaves[-1].index
 
 

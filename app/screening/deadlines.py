@@ -117,7 +117,7 @@ def answer_due(state: str, asked_on: date, working_days: int = ANSWER_WORKING_DA
         closure = closed_on(state, day)
         if closure is None:
             counted += 1
-        elif day.weekday() < 5:  # noqa: PLR2004 - Monday to Friday
+        elif day.weekday() < 5:  # noqa: PLR2004
             closures.append(closure)
         if counted == working_days:
             break

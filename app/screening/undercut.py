@@ -121,7 +121,7 @@ class PartyMatch:
 
     Attributes:
         role, denied_role: in the application and in the denial.
-        site: the match rests on the address or an identifier, and the names say nothing.
+        basis: what the match rests on; of an identifier or an address, the names say nothing.
     """
 
     role: str
@@ -129,7 +129,7 @@ class PartyMatch:
     denied_role: str
     denied_name: str
     score: float
-    site: bool = False
+    basis: Literal["name", "identifier", "address"] = "name"
 
     @property
     def counts(self) -> bool:
@@ -233,7 +233,7 @@ def compare_parameter(applied: Parameter, denied: Parameter, tolerance: Decimal)
 def _interval(parameter: Parameter) -> tuple[Decimal, Decimal, str] | None:
     """A value as an interval in base units; None where it is no number."""
     text = parameter.value.strip()
-    if len(text) > 60:  # noqa: PLR2004 - no number is that long
+    if len(text) > 60:  # noqa: PLR2004
         return None
     factor, unit = _unit((parameter.unit or "").strip())
     between = _RANGE.fullmatch(text)
@@ -400,7 +400,7 @@ class Finding:
 
     Attributes:
         verdict: `essentially_identical` and `possibly_identical`: consult. `same_site_other_name`: the code and the
-            address or an identifier meet under another name. `other_items`: the party is the same, the items are not.
+            address or an identifier meet under another name; an identifier asks for a consultation too. `other_items`: the party is the same, the items are not.
         valid_now, within_look_back: kept apart; one of them holds.
         same_destination: None where one of the two names none.
         why: sentences for a person.
@@ -416,8 +416,10 @@ class Finding:
 
     @property
     def asks_consultation(self) -> bool:
-        """Whether the issuer has to be asked before this is granted."""
-        return self.verdict in ("essentially_identical", "possibly_identical")
+        """Whether the issuer has to be asked before this is granted. An equal identifier is the same party, renamed."""
+        return self.verdict in ("essentially_identical", "possibly_identical") or (
+            self.verdict == "same_site_other_name" and any(p.basis == "identifier" for p in self.parties)
+        )
 
     def wire(self) -> dict[str, Any]:
         """The JSON object of the API, without the notice it is about."""
@@ -432,7 +434,7 @@ class Finding:
                     "denied_role": p.denied_role,
                     "denied_name": p.denied_name,
                     "score": round(p.score, 4),
-                    "rests_on": "site" if p.site else "name",
+                    "rests_on": p.basis,
                 }
                 for p in self.parties
             ],
@@ -475,7 +477,7 @@ def check(
     counting = tuple(m for m in matches if m.counts)
     if not counting:
         return None
-    named = tuple(m for m in counting if not m.site)
+    named = tuple(m for m in counting if m.basis == "name")
     items = compare_items(goods, denied, comparison or Comparison())
     identical = any(item.strength == "identical" for item in items)
     same_destination = (
@@ -512,10 +514,11 @@ def _why(
     same_destination: bool | None,
 ) -> Iterator[str]:
     for match in parties[:3]:
-        if match.site:
-            yield f"{match.name} shares an address or identifier with {match.denied_name}, under another name."
-        else:
+        if match.basis == "name":
             yield f"{match.name} ({_plain(match.role)}) may be {match.denied_name} ({_plain(match.denied_role)})."
+        else:
+            what = "an address" if match.basis == "address" else "an identifier"
+            yield f"{match.name} shares {what} with {match.denied_name}, under another name."
     for item in items[:3]:
         yield item.why
     if verdict == "possibly_identical" and not items:

@@ -254,7 +254,7 @@ def test_only_an_end_user_or_consignee_is_the_same_party() -> None:
 
 
 def test_one_site_under_another_name_needs_a_code_that_identifies() -> None:
-    site = replace(SAME, site=True)
+    site = replace(SAME, basis="address")
     found = compare(goods("5A001"), denied(goods("5A001")), site)
     assert found is not None
     assert found.verdict == "same_site_other_name"
@@ -263,6 +263,13 @@ def test_one_site_under_another_name_needs_a_code_that_identifies() -> None:
     assert compare(goods("EAR99", system="US"), denied(goods("EAR99", system="US")), site) is None
     assert compare(goods("3A001"), denied(goods("5A001")), site) is None
     assert verdict(compare(goods("5A001"), denied(goods("5A001")), site, SAME)) == "essentially_identical"
+
+
+def test_an_equal_identifier_under_another_name_asks_for_a_consultation() -> None:
+    found = compare(goods("5A001"), denied(goods("5A001")), replace(SAME, basis="identifier"))
+    assert found is not None
+    assert found.verdict == "same_site_other_name"
+    assert found.asks_consultation
 
 
 @given(days=st.integers(-10, 365 * 8), valid=st.booleans())

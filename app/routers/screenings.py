@@ -1,0 +1,333 @@
+"""`/v1/screenings`: is a party denied, was this transaction refused before, whom to ask and by when.
+
+Nothing of what is asked leaves the node. What is kept of it says the setting `screening_record`; by default nothing is.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import orjson
+from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi.responses import StreamingResponse
+from starlette.concurrency import run_in_threadpool
+
+from app.deps import CurrentNode, CurrentScreener, node_of
+from app.domain.errors import NodeFault, TooLarge, VerbaleError
+from app.domain.json import parse_strict
+from app.limits import body_pieces, read_body
+from app.problems import base_url, document
+from app.schemas.screenings import APPLICATION_SCHEMA, EXAMPLE_ANSWER, EXAMPLE_LINES
+from app.screening import records
+from app.screening.answering import DEFAULT_LIMIT, Answering, Options
+from app.screening.application import read_application
+from app.screening.freshness import read_freshness
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator, Sequence
+    from typing import IO
+
+    from app.deps import Node
+    from app.gate import Principal
+    from app.screening.answering import Answer
+
+router = APIRouter(prefix="/v1/screenings", tags=["screening"])
+
+JSON: Final = "application/json"
+NDJSON: Final = "application/x-ndjson"
+
+MAX_LINE: Final = 2**20
+"""Bytes of one line of a batch: an application of a thousand parties has less."""
+WINDOW_LINES: Final = 16
+"""Lines of a batch that are answered between two looks at the connection, in one snapshot."""
+SPOOLED: Final = 2**20
+"""Bytes of a batch kept in memory; the rest waits in a file without a name, which ends with the request."""
+
+
+def options_of(
+    limit: Annotated[int, Query(description="hits shown of one party, 1 to 100")] = DEFAULT_LIMIT,
+    threshold: Annotated[
+        float | None, Query(description="least score of a hit, 0 to 1; by default the one shipped")
+    ] = None,
+    depth: Annotated[
+        str | None,
+        Query(description="of control codes: category, group, number (default), paragraph or exact"),
+    ] = None,
+    tolerance: Annotated[
+        float | None, Query(description="by what part two parameters may differ; by default 0.1")
+    ] = None,
+) -> Options:
+    """The caller's options; refuses what is out of range."""
+    return Options.of(limit=limit, threshold=threshold, depth=depth, tolerance=tolerance)
+
+
+CallersOptions = Annotated[Options, Depends(options_of)]
+
+
+def answering_of(node: Node) -> Answering:
+    """What answers at this node."""
+    try:
+        listed = node.roster().states.get(node.state)
+    except NodeFault:
+        listed = None  # reading goes on without a roster; a draft then says that its contact is missing
+    return Answering(node.finder, node.state, listed.contact_point if listed else None)
+
+
+def _json(value: Any, status: int = 200) -> Response:  # noqa: ANN401 - a JSON value for orjson
+    return Response(orjson.dumps(value), status, media_type=JSON, headers={"Cache-Control": "no-store"})
+
+
+# ── one ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@router.post(
+    "",
+    response_class=Response,
+    responses={200: {"content": {JSON: {"example": EXAMPLE_ANSWER}}}},
+    openapi_extra={"requestBody": {"required": True, "content": {JSON: {"schema": APPLICATION_SCHEMA}}}},
+)
+async def post_screening(request: Request, principal: CurrentScreener, options: CallersOptions) -> Response:
+    """Screen one party, many, or a whole licence application. Scope `screen`.
+
+    A party that was not understood says so in its place; if none was, the request is refused. `no_hit` says why a party
+    has no hit, `freshness` what the answer rests on, `complete` whether anything was left out.
+    """
+    node = node_of(request)
+    raw = await read_body(request.scope, request.receive, node.settings.max_body_bytes)
+    return await run_in_threadpool(_screen_one, node, principal, raw, options)
+
+
+def _screen_one(node: Node, principal: Principal, raw: bytes, options: Options) -> Response:
+    asked = parse_strict(raw)
+    application = read_application(asked)
+    now = node.clock()
+    answering = answering_of(node)
+    with node.db.read() as session:
+        freshness = read_freshness(session, _roster(node), now_ms=now)
+        answer = answering.answer(session, principal, application, options, freshness, now_ms=now)
+    wire = answer.wire()
+    kept = _keep(node, principal, [(asked, answer)], now)
+    if kept:
+        wire["record"] = kept[0]
+    response = _json(wire)
+    if kept:
+        response.headers["Location"] = f"/v1/screenings/{kept[0]}"
+    return response
+
+
+def _roster(node: Node) -> Any:  # noqa: ANN401 - Roster | None
+    try:
+        return node.roster()
+    except NodeFault:
+        return None
+
+
+def _keep(node: Node, principal: Principal, answers: Sequence[tuple[Any, Answer]], now: int) -> list[str]:
+    if node.settings.screening_record == "none" or not answers:
+        return []
+    with node.db.write() as session:
+        return records.keep(
+            session,
+            records.owner(principal),
+            answers,
+            whole=node.settings.screening_record == "full",
+            days=node.settings.screening_record_days,
+            now=now,
+        )
+
+
+# ── many ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@router.post(
+    "/batch",
+    response_class=Response,
+    responses={200: {"content": {NDJSON: {"example": EXAMPLE_LINES}}}},
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {NDJSON: {"schema": {"type": "string", "format": "binary"}}},
+        }
+    },
+)
+async def post_batch(
+    request: Request,
+    principal: CurrentScreener,
+    options: CallersOptions,
+    from_: Annotated[
+        int, Query(alias="from", ge=1, description="first line to answer, to go on after a broken connection")
+    ] = 1,
+) -> Response:
+    """Screen many applications, one a line (NDJSON); one answer a line, in order. Scope `screen`.
+
+    `{"line": 1, "id": …, "status": 200, "screening": {…}}`, or `{"line": 2, "status": 422, "problem": {…}}`: a line that
+    is wrong is answered as such and stops no other. The last line is `{"end": true, …}` with counts and freshness; if it
+    is missing, send the same lines again with `?from=` one more than the last `line` that came.
+    """
+    node = node_of(request)
+    lines = tempfile.SpooledTemporaryFile(max_size=SPOOLED)  # noqa: SIM115 - the answer's iterator closes it
+    try:
+        ended = await _spool(request, node, lines)
+    except BaseException:
+        lines.close()
+        raise
+    lines.seek(0)
+    batch = _Batch(node, principal, options, base_url(request), from_, ended=ended)
+    return StreamingResponse(batch.answers(lines), media_type=NDJSON, headers={"Cache-Control": "no-store"})
+
+
+async def _spool(request: Request, node: Node, lines: IO[bytes]) -> bool:
+    """Take the whole batch before its first answer; returns whether a line feed ended it.
+
+    A client that sends everything before it reads would block, and so would we. Answers then go out as they are made.
+    """
+    count, ended, most = 0, True, node.settings.max_batch_lines
+    async for piece in body_pieces(request.scope, request.receive, node.settings.max_batch_bytes):
+        lines.write(piece)
+        count += piece.count(b"\n")
+        ended = piece.endswith(b"\n")
+        if count > most:
+            raise TooLarge(f"A batch has at most {most} lines. Send the rest in another.")
+    return ended
+
+
+@dataclass(slots=True)
+class _Batch:
+    node: Node
+    principal: Principal
+    options: Options
+    url: str
+    first: int
+    ended: bool  # a line feed ended the last line
+    screened: int = 0
+    failed: int = 0
+    line: int = 0
+
+    async def answers(self, lines: IO[bytes]) -> AsyncIterator[bytes]:
+        """The answer's pieces, one window each; memory stays the same however long the batch is."""
+        try:
+            numbered = _numbered(lines)
+            while True:
+                piece, over = await run_in_threadpool(self._window, numbered)
+                yield piece
+                if over:
+                    return
+        finally:
+            lines.close()
+
+    def _window(self, lines: Iterator[tuple[int, bytes | None, bool]]) -> tuple[bytes, bool]:
+        node, now = self.node, self.node.clock()
+        answering = answering_of(node)
+        out: list[bytes] = []
+        kept: list[tuple[Any, Answer]] = []
+        over = True
+        with node.db.read() as session:
+            freshness = read_freshness(session, _roster(node), now_ms=now)
+            for number, raw, last in lines:
+                self.line = number
+                if number < self.first:
+                    continue
+                wire: dict[str, Any] = {"line": number, "id": None}
+                try:
+                    asked = _parsed(raw, cut=last and not self.ended)
+                    wire["id"] = asked.get("id") if isinstance(asked, dict) else None
+                    application = read_application(asked)
+                    answer = answering.answer(
+                        session, self.principal, application, self.options, freshness, now_ms=now
+                    )
+                except VerbaleError as refusal:
+                    problem = document(refusal, self.url)
+                    wire |= {"status": problem["status"], "problem": problem}
+                    self.failed += 1
+                else:
+                    kept.append((asked, answer))
+                    wire |= {"status": 200, "screening": answer.wire(every_state=False)}
+                    self.screened += 1
+                out.append(orjson.dumps(wire, option=orjson.OPT_APPEND_NEWLINE))
+                if len(out) >= WINDOW_LINES:
+                    over = False
+                    break
+        _keep(node, self.principal, kept, now)
+        if over:
+            end = {
+                "end": True,
+                "lines": self.line,
+                "screened": self.screened,
+                "failed": self.failed,
+                "freshness": freshness.wire(),
+            }
+            out.append(orjson.dumps(end, option=orjson.OPT_APPEND_NEWLINE))
+        return b"".join(out), over
+
+
+_CUT: Final = (
+    " This is the last line and no line feed ends it: the batch seems to be cut off. Send this line again."
+)
+
+
+def _parsed(raw: bytes | None, *, cut: bool) -> Any:  # noqa: ANN401 - any JSON
+    if raw is None:
+        raise TooLarge(f"One line has more than {MAX_LINE} bytes. Send fewer parties in one application.")
+    try:
+        return parse_strict(raw)
+    except VerbaleError as error:
+        if cut:
+            raise type(error)(str(error) + _CUT) from error
+        raise
+
+
+def _numbered(lines: IO[bytes]) -> Iterator[tuple[int, bytes | None, bool]]:
+    """Lines with their numbers, from 1, and whether each is the last; None for one that is too long to be held."""
+    number = 0
+    line = lines.readline(MAX_LINE + 1)
+    while line:
+        number += 1
+        whole = len(line) <= MAX_LINE
+        rest = line
+        while rest and not rest.endswith(b"\n"):
+            rest = lines.readline(MAX_LINE)
+        following = lines.readline(MAX_LINE + 1)
+        yield number, line.rstrip(b"\n") if whole else None, not following
+        line = following
+
+
+# ── what is kept ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@router.get("", response_class=Response)
+def list_screenings(
+    node: CurrentNode,
+    principal: CurrentScreener,
+    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+    cursor: Annotated[str | None, Query(max_length=36)] = None,
+) -> Response:
+    """The calling token's screenings that were kept, newest first. Empty unless the setting `screening_record` says so."""
+    with node.db.read() as session:
+        items, following = records.listed(session, records.owner(principal), limit=limit, cursor=cursor)
+        found = [records.wire(session, principal, row, now=node.clock()) for row in items]
+    return _json({"items": found, "next": following})
+
+
+@router.get("/{screening_id}", response_class=Response)
+def get_screening(node: CurrentNode, principal: CurrentScreener, screening_id: str) -> Response:
+    """One screening that was kept: what was asked, if that was kept, and which notices were found that may be seen today."""
+    with node.db.read() as session:
+        row = records.owned(session, records.owner(principal), screening_id)
+        found = records.wire(session, principal, row, now=node.clock())
+    return _json(found)
+
+
+@router.delete("", status_code=204)
+def forget_screenings(node: CurrentNode, principal: CurrentScreener) -> None:
+    """Forget all screenings of the calling token."""
+    with node.db.write() as session:
+        records.forget_all(session, records.owner(principal))
+
+
+@router.delete("/{screening_id}", status_code=204)
+def forget_screening(node: CurrentNode, principal: CurrentScreener, screening_id: str) -> None:
+    """Forget one screening."""
+    with node.db.write() as session:
+        session.delete(records.owned(session, records.owner(principal), screening_id))

@@ -1,0 +1,78 @@
+"""The finder that answers use: `find.Screener`, in the words of `answering`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from app.screening.answering import Found, Match
+from app.screening.explain import MODEL
+from app.screening.features import FEATURES
+from app.screening.find import DEFAULT_THRESHOLD
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from app.gate import Principal
+    from app.screening.application import Asked
+    from app.screening.find import Hit, Screener
+
+NAMES_AGREE: Final = 0.5
+"""Below it the names say nothing for a party that was found by its identifier."""
+
+_FEATURES: Final = {
+    "name": "how well the two names agree, word by word, whatever their script",
+    **{
+        name: f"{name.replace('_', ' ')}: raises or lowers the score, where both sides state it"
+        for name in FEATURES
+    },
+}
+
+
+class ScreenerFinder:
+    """Implements `answering.Finder`."""
+
+    def __init__(self, screener: Screener) -> None:
+        self._screener = screener
+
+    def find(
+        self,
+        principal: Principal,
+        asked: Asked,
+        *,
+        limit: int,
+        threshold: float | None,
+        now_ms: int,
+        ended: bool = False,
+    ) -> Found:
+        """See `answering.Finder`."""
+        least = DEFAULT_THRESHOLD if threshold is None else threshold
+        screening = self._screener.screen(
+            principal, asked.query, now=now_ms, limit=limit, threshold=least, include_inactive=ended
+        )
+        matches = tuple(_match(hit) for hit in screening.hits if hit.is_match)
+        below = [hit.score for hit in screening.hits if not hit.is_match]
+        ignored = asked.query.ignored
+        notes = (f"Not compared: {', '.join(ignored)}.",) if ignored else ()
+        return Found(matches, screening.matches > len(matches), least, below[0] if below else None, notes)
+
+    def algorithm(self) -> Mapping[str, Any]:
+        """See `answering.Finder`."""
+        return {"name": MODEL, "threshold": DEFAULT_THRESHOLD, "features": _FEATURES}
+
+
+def _match(hit: Hit) -> Match:
+    explanation = hit.explanation
+    basis: Literal["name", "identifier"] = "name" if explanation.name_score >= NAMES_AGREE else "identifier"
+    features: dict[str, Any] = {
+        "name": {
+            "score": round(explanation.name_score, 4),
+            "detail": " ".join(explanation.sentences()),
+            "query": explanation.query_name,
+            "candidate": explanation.notice_name,
+        }
+    }
+    for feature in explanation.features:
+        if feature.odds:
+            moved = explanation.score - explanation.without(feature.name)
+            features[feature.name] = {"score": round(moved, 4), "detail": feature.detail}
+    return Match((hit.log_id, hit.root_idx), hit.position, hit.score, explanation.to_json(), features, basis)
