@@ -20,6 +20,7 @@ from app.routers import (
     notices,
     peers,
     proofs,
+    recalls,
     reconcile,
     screenings,
     states,
@@ -64,6 +65,7 @@ def create_app(node: Node) -> FastAPI:
     for module in (
         notices,
         proofs,
+        recalls,
         feed,
         screenings,
         watchlists,

@@ -81,9 +81,19 @@ class NotYetProvable(NotFound):
 
 
 def make_proof(
-    session: Session, principal: Principal, *, log_id: int, root_idx: int, roster: Roster, repository: Path
+    session: Session,
+    principal: Principal,
+    *,
+    log_id: int,
+    root_idx: int,
+    roster: Roster,
+    repository: Path,
+    recalled: bool = False,
 ) -> dict[str, Any]:
     """The proof file of one notice, with the bodies that `principal` may read. The caller has passed the gate.
+
+    Args:
+        recalled: its issuer took it away from this State: what was held before is not given any more.
 
     Raises:
         NotYetProvable: no signed head covers its newest version.
@@ -104,8 +114,10 @@ def make_proof(
     node = node_reader(session, log_id)
     statements = []
     for version in versions:
-        readable = version.body_state == "held" and may_read(
-            principal, issuer=log.state, tlp_rank=version.tlp_rank, audience=version.audience
+        readable = (
+            not recalled
+            and version.body_state == "held"
+            and may_read(principal, issuer=log.state, tlp_rank=version.tlp_rank, audience=version.audience)
         )
         statements.append(
             {

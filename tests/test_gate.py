@@ -236,15 +236,40 @@ def test_a_version_that_was_for_others_shows_no_body(database_url: str) -> None:
     node.db.dispose()
 
 
-def test_content_that_is_recalled_invalid_or_not_held_is_not_shown(database_url: str) -> None:
+def test_content_that_is_invalid_or_not_held_is_not_shown(database_url: str) -> None:
     node = open_node(database_url)
     client = Client(make_app(node))
-    hidden = [put(node, content_state=state) for state in ("recalled", "invalid", "none")]
+    hidden = [put(node, content_state=state) for state in ("invalid", "none")]
     shown = put(node, content_state="stale")
     answer = client.get("/v1/notices?status=all").json()
     assert [(item["id"], item["stale"]) for item in answer["items"]] == [(shown, True)]
     assert answer["total"] == 1
     assert {client.get(f"/v1/notices/{id_}").status_code for id_ in hidden} == {404}
+    node.db.dispose()
+
+
+def test_a_recalled_notice_is_shown_as_that_and_nothing_of_its_content(database_url: str) -> None:
+    node = open_node(database_url)
+    client = Client(make_app(node))
+    recalled = put(node, content_state="recalled")
+    shown = client.get(f"/v1/notices/{recalled}").json()
+    assert (shown["status"], shown["recalled"]) == ("recalled", True)
+    content = ("type", "tlp", "audience", "title", "document", "expires_at")
+    assert [shown[name] for name in content] == [None] * len(content)
+    versions = client.get(f"/v1/notices/{recalled}/versions").json()["items"]
+    assert [(v["readable"], v["document"], v["tlp"]) for v in versions] == [(False, None, None)] * len(
+        versions
+    )
+
+    def found(query: str) -> list[str]:
+        return [item["id"] for item in client.get(f"/v1/notices{query}").json()["items"]]
+
+    assert found("") == found("?status=active") == []
+    assert found("?status=recalled") == found("?status=all") == [recalled]
+    assert found(f"?status=recalled&issuer={shown['issuer']}") == [recalled]
+    # What only the hidden content could answer finds nothing.
+    for probe in ("type=denied_end_user", "tlp=TLP:CLEAR", "text=denied", "denied_since=2000-01-01"):
+        assert found(f"?status=all&{probe}") == []
     node.db.dispose()
 
 

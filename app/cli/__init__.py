@@ -37,6 +37,10 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "token": ("app.cli.token:app", "API tokens of this State's own systems."),
     "notice": ("app.cli.notice:app", "Write, sign, post and find notices."),
     "verify": ("app.cli.verify:verify", "Check a proof file offline, against a pinned roster root."),
+    "recall-board": (
+        "app.cli.recalls:recall_board",
+        "What was withdrawn, amended, erased or recalled, and which States know.",
+    ),
     "policy": ("app.cli.policy:policy", "Whose cosignatures confirm a log, as a C2SP tlog-policy file."),
     "federation": (
         "app.cli.federation:federation",

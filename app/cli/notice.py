@@ -393,7 +393,7 @@ def list_notices(
     ] = None,
     issuer: Annotated[list[str] | None, typer.Option(help="State that issued it; repeat.")] = None,
     status: Annotated[
-        list[str] | None, typer.Option(help="active, expired, withdrawn, erased or all.")
+        list[str] | None, typer.Option(help="active, expired, withdrawn, erased, recalled or all.")
     ] = None,
     code: Annotated[list[str] | None, typer.Option(help="Control-list code or its beginning.")] = None,
     country: Annotated[list[str] | None, typer.Option(help="Of a party or a destination.")] = None,

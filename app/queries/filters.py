@@ -46,7 +46,11 @@ MAX_LOOKBACK_YEARS: Final = 30
 MAX_TERM: Final = 120
 """Longer name tokens are stored cut to this many characters, so a query's are cut too."""
 
-STATUSES: Final = ("active", "expired", "withdrawn", "erased", "all")
+RECALLED: Final = "recalled"
+"""Content state, and status, of a notice whose newest version its issuer took away from this State: a former addressee is
+shown that, and nothing of what it held."""
+
+STATUSES: Final = ("active", "expired", "withdrawn", "erased", RECALLED, "all")
 
 SHOWN: Final = ("current", "stale", "erased")
 """Content states a reader meets; the others have no content that this State may show, or none that is valid."""
@@ -90,6 +94,7 @@ def _has_status(statuses: Iterable[str], now_ms: int) -> ColumnElement[bool]:
         "expired": _is_expired(now_ms),
         "withdrawn": NoticeRow.status == "withdrawn",
         "erased": NoticeRow.status == "erased",
+        RECALLED: false(),  # see `NoticeFilter.conditions`: no row of the ones that are shown
         "all": true(),
     }
     return or_(false(), *(choices[s] for s in statuses))
@@ -310,7 +315,7 @@ PARAMETERS: Final[Mapping[str, Parameter]] = {
     "status": Parameter(
         _one_of("status", STATUSES),
         _has_status,
-        "active (valid now; the default), expired, withdrawn, erased or all.",
+        "active (valid now; the default), expired, withdrawn, erased, recalled (from this State) or all.",
     ),
     "review_overdue": Parameter(
         _flag,
@@ -383,6 +388,12 @@ PARAMETERS: Final[Mapping[str, Parameter]] = {
 }
 
 
+_OF_HEADER: Final = frozenset(
+    {"issuer", "origin", "standing", "issued_from", "issued_to", "received_from", "received_to"}
+)
+"""Parameters that are answered without a notice's content."""
+
+
 @dataclass(frozen=True, slots=True)
 class NoticeFilter:
     """What to find. Make it with `parse` or `from_json`; `NoticeFilter()` finds what is valid now.
@@ -448,12 +459,24 @@ class NoticeFilter:
             now_ms: unix ms, for what is valid now.
             any_status: leave the status out: an alert about a withdrawal concerns what is no longer valid.
         """
-        found = [visible(principal), NoticeRow.content_state.in_(SHOWN)]
         names = {name for name, _ in self.values}
+        found: list[ColumnElement[bool]] = []
         if "status" not in names and not any_status:
             default = ("active", "expired") if "lookback_years" in names else ("active",)
             found.append(_has_status(default, now_ms))
-        return found + self.named(now_ms, any_status=any_status)
+        shown = and_(NoticeRow.content_state.in_(SHOWN), *found, *self.named(now_ms, any_status=any_status))
+        if any_status or not self.asks_for_recalled():
+            return [visible(principal), shown]
+        by_header = [
+            PARAMETERS[name].condition(values, now_ms) for name, values in self.values if name in _OF_HEADER
+        ]
+        return [visible(principal), or_(shown, and_(NoticeRow.content_state == RECALLED, *by_header))]
+
+    def asks_for_recalled(self) -> bool:
+        """Whether recalled notices are wanted: by status, and by nothing that only their hidden content could answer."""
+        statuses = dict(self.values).get("status", ())
+        names = {name for name, _ in self.values} - {"status"}
+        return bool({RECALLED, "all"} & set(statuses)) and names <= _OF_HEADER
 
     def named(self, now_ms: int, *, any_status: bool = False) -> list[ColumnElement[bool]]:
         """Only what the parameters themselves ask of a row of `notices`; the caller asks the gate.

@@ -22,11 +22,15 @@ from app.domain.statement import is_statement_id
 from app.domain.times import Bracket
 from app.gate import may_read, visible
 from app.models import CosignatureRow, EntryRow, HeadRow, LeafRow, LogRow, NoticeRow
-from app.queries.filters import SHOWN, NoticeFilter, day_of, make_cursor, read_cursor
-from app.tlog.confirm import bracket_columns
+from app.models.notice import UNKNOWN_TLP
+from app.queries.filters import RECALLED, SHOWN, NoticeFilter, day_of, make_cursor, read_cursor
+from app.tlog.checkpoint import Checkpoint
+from app.tlog.confirm import bracket_columns, bracket_notes
+from app.tlog.cosignature import cosigned_at
+from app.tlog.note import parse as parse_note
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Sequence
 
     from sqlalchemy import ColumnElement
     from sqlalchemy.orm import Session
@@ -78,7 +82,8 @@ class NoticeView:
     Attributes:
         log_id, root_idx: its key at this node.
         index, leaf_hash: of its newest version, which an amendment or withdrawal refers to.
-        status: active, expired, withdrawn or erased.
+        status: active, expired, withdrawn, erased, or recalled: its issuer took it away from this State, and nothing of what
+            this State held is shown.
         document: JSON text of the effective main part; None where there is no content any more.
         stale: the newest version's body is still being fetched; `document` is an earlier one.
         confirmed: a quorum of witnesses cosigned a checkpoint that covers the newest version.
@@ -107,6 +112,7 @@ class NoticeView:
     stale: bool
     confirmed: bool
     logged: Bracket
+    recalled: bool = False
 
     def wire(self) -> dict[str, Any]:
         """The JSON object of the API, for orjson: the document goes out as it is stored."""
@@ -130,6 +136,7 @@ class NoticeView:
             "audience": main.get("audience"),
             "title": self.title,
             "stale": self.stale,
+            "recalled": self.recalled,
             "standing": standing(confirmed=self.confirmed),
             "logged": logged(self.logged, self.changed_at // 1000),
             "document": None if self.document is None else orjson.Fragment(self.document),
@@ -158,6 +165,8 @@ def _view(row: Any, now_ms: int) -> NoticeView:  # noqa: ANN401 - a row of _COLU
     over = (row.exp is not None and row.exp <= now_ms // 1000) or (
         row.valid_until is not None and row.valid_until < today
     )
+    if row.content_state == RECALLED:
+        return _recalled(row)
     status = "expired" if row.status == "active" and over else row.status
     return NoticeView(
         log_id=row.log_id,
@@ -182,6 +191,35 @@ def _view(row: Any, now_ms: int) -> NoticeView:  # noqa: ANN401 - a row of _COLU
         stale=row.content_state == "stale",
         confirmed=bool(row.confirmed),
         logged=Bracket(row.logged_after, row.logged_before),
+    )
+
+
+def _recalled(row: Any) -> NoticeView:  # noqa: ANN401 - a row of _COLUMNS
+    """What a former addressee is shown: that there is a newer version which is not for it. Nothing of the content it held."""
+    return NoticeView(
+        log_id=row.log_id,
+        root_idx=row.idx,
+        seq=row.seq,
+        id=row.id,
+        origin=row.origin,
+        index=row.current_idx,
+        leaf_hash=bytes(row.current_hash),
+        issuer=row.issuer,
+        type=None,
+        status=RECALLED if row.status == "active" else row.status,
+        review_overdue=False,
+        version=row.version,
+        issued_at=row.iat * 1000,
+        changed_at=row.changed_iat * 1000,
+        received_at=row.received_at,
+        expires_at=None,
+        tlp_rank=UNKNOWN_TLP,
+        title=None,
+        document=None,
+        stale=False,
+        confirmed=bool(row.confirmed),
+        logged=Bracket(row.logged_after, row.logged_before),
+        recalled=True,
     )
 
 
@@ -220,11 +258,12 @@ def find(
     keys = select(NoticeRow.seq).where(*paged).order_by(NoticeRow.seq.desc()).limit(limit + 1)
     found = list(session.scalars(keys))
     more, found = len(found) > limit, found[:limit]
-    items = _load(session, NoticeRow.seq.in_(found), now_ms) if found else []
+    items = load_notices(session, NoticeRow.seq.in_(found), now_ms) if found else []
     return Page(items, make_cursor(scope, found[-1]) if more else None, total)
 
 
-def _load(session: Session, condition: ColumnElement[bool], now_ms: int) -> list[NoticeView]:
+def load_notices(session: Session, condition: ColumnElement[bool], now_ms: int) -> list[NoticeView]:
+    """The notices that a condition names, newest arrival first. The condition includes the gate, or comes from what did."""
     rows = session.execute(
         select(*_COLUMNS)
         .join(LogRow, LogRow.id == NoticeRow.log_id)
@@ -256,7 +295,9 @@ def get(
     found: list[NoticeView] = []
     for log_id, root in keys:
         named = and_(NoticeRow.log_id == log_id, NoticeRow.idx == root)
-        found += _load(session, and_(named, visible(principal), NoticeRow.content_state.in_(SHOWN)), now_ms)
+        found += load_notices(
+            session, and_(named, visible(principal), NoticeRow.content_state.in_((*SHOWN, RECALLED))), now_ms
+        )
     if origin is not None:
         found = [notice for notice in found if notice.origin == origin]
     if not found:
@@ -351,7 +392,10 @@ def versions(
         .order_by(EntryRow.idx)
         .limit(limit + 1)
     ).all()
-    held = bodies.main_parts(session, notice.log_id, [row.EntryRow.idx for row in rows[:limit]])
+    shown = (
+        [] if notice.recalled else rows[:limit]
+    )  # what this State held before the recall is not shown any more
+    held = bodies.main_parts(session, notice.log_id, [row.EntryRow.idx for row in shown])
     items = [
         _version(
             principal,
@@ -468,8 +512,8 @@ def receipts(session: Session, roster: Roster, notice: NoticeView) -> list[Recei
     origin holds what its own signed heads cover. Every State with a node is listed, the unproven ones too.
     """
     issue, current = (
-        _holders(session, notice.log_id, notice.root_idx),
-        _holders(session, notice.log_id, notice.index),
+        _holders(session, notice.log_id, notice.root_idx, roster),
+        _holders(session, notice.log_id, notice.index, roster),
     )
     states = {state.code for state in roster.nodes()} | issue.keys()
     states.discard(notice.issuer)
@@ -482,7 +526,11 @@ def receipts(session: Session, roster: Roster, notice: NoticeView) -> list[Recei
     return [origin, *(ReceiptView(s, "witness", issue.get(s), current.get(s)) for s in sorted(states))]
 
 
-def _holders(session: Session, log_id: int, index: int) -> Mapping[str, Holding]:
+def _holders(session: Session, log_id: int, index: int, roster: Roster) -> dict[str, Holding]:
+    """State → the smallest size above `index` that its witness cosigned, and when, as far as this node knows.
+
+    From the cosignatures it collected, and from the first confirmed checkpoint with the leaf, which every node has.
+    """
     smallest = (
         select(CosignatureRow.state, func.min(CosignatureRow.size).label("size"))
         .where(
@@ -499,7 +547,17 @@ def _holders(session: Session, log_id: int, index: int) -> Mapping[str, Holding]
         .where(CosignatureRow.log_id == log_id)
         .group_by(CosignatureRow.state, CosignatureRow.size)
     )
-    return {state: Holding(size, timestamp * 1000) for state, size, timestamp in rows if state is not None}
+    found = {state: Holding(size, timestamp * 1000) for state, size, timestamp in rows if state is not None}
+    confirmed = bracket_notes(session, log_id, index)[1]
+    if confirmed is not None:
+        note = parse_note(confirmed)
+        size = Checkpoint.parse(note.text).size
+        states = {state.witness_name: state.code for state in roster.nodes() if state.witness_name}
+        for line in note.signatures:  # verified when it was kept; the log's own line has no witness's name
+            state = states.get(line.name)
+            if state is not None and (state not in found or size < found[state].size):
+                found[state] = Holding(size, cosigned_at(line) * 1000)
+    return found
 
 
 def _signed(session: Session, log_id: int, index: int) -> Holding | None:
@@ -516,6 +574,135 @@ def _signed(session: Session, log_id: int, index: int) -> Holding | None:
     if log is None or log.head_size <= index or log.head_at is None:
         return None
     return Holding(log.head_size, log.head_at)
+
+
+@dataclass(frozen=True, slots=True)
+class VersionReceipts:
+    """Who provably holds one version, and who not.
+
+    Attributes:
+        holders: State → since when.
+        unproven: members with a node that have not shown that they hold it.
+        acknowledged: States whose contact point acknowledged this version, among what the caller may read.
+        former: States that were addressed by an earlier version and are not by this one: it recalls the notice from them.
+            Empty unless the caller may read both.
+    """
+
+    version: int | None
+    index: int
+    kind: str
+    leaf_hash: bytes
+    confirmed: bool
+    logged: Bracket
+    iat: int
+    holders: dict[str, Holding]
+    unproven: tuple[str, ...]
+    acknowledged: tuple[str, ...]
+    former: tuple[str, ...]
+
+    def wire(self) -> dict[str, Any]:
+        """The JSON object of the API."""
+        return {
+            "version": self.version,
+            "index": self.index,
+            "kind": self.kind,
+            "leaf_hash": b64u_encode(self.leaf_hash),
+            "standing": standing(confirmed=self.confirmed),
+            "logged": logged(self.logged, self.iat),
+            "holders": [
+                {"state": state, **(_holding(holding) or {})}
+                for state, holding in sorted(self.holders.items())
+            ],
+            "unproven": list(self.unproven),
+            "acknowledged": list(self.acknowledged),
+            "recalled_from": list(self.former),
+        }
+
+
+def version_receipts(
+    session: Session,
+    roster: Roster,
+    principal: Principal,
+    notice: NoticeView,
+    acknowledged: list[AcknowledgementView],
+    *,
+    newest_only: bool = False,
+) -> list[VersionReceipts]:
+    """For every version of the notice that `get` gave, and its withdrawal or erasure: who holds it, oldest first."""
+    after, before = bracket_columns(EntryRow.log_id, EntryRow.idx)
+    rows = session.execute(
+        select(
+            EntryRow.version,
+            EntryRow.idx,
+            EntryRow.kind,
+            EntryRow.leaf_hash,
+            EntryRow.iat,
+            EntryRow.tlp_rank,
+            EntryRow.audience,
+            EntryRow.body_state,
+            LogRow.confirmed_size,
+            after.label("logged_after"),
+            before.label("logged_before"),
+        )
+        .join(LogRow, LogRow.id == EntryRow.log_id)
+        .where(
+            EntryRow.log_id == notice.log_id,
+            EntryRow.root_idx == notice.root_idx,
+            EntryRow.fault_code.is_(None),
+        )
+        .order_by(EntryRow.idx.desc())
+        .limit(MAX_LIMIT)
+    ).all()
+    nodes = {state.code for state in roster.nodes() if state.status == "member"} - {notice.issuer}
+    acks: dict[bytes, set[str]] = {}
+    for acknowledgement in acknowledged:
+        acks.setdefault(acknowledgement.leaf_hash, set()).add(acknowledgement.state)
+    found: list[VersionReceipts] = []
+    for n, row in enumerate(rows[:1] if newest_only else rows):
+        holders = _holders(session, notice.log_id, row.idx, roster)
+        holders.pop(notice.issuer, None)
+        found.append(
+            VersionReceipts(
+                version=row.version,
+                index=row.idx,
+                kind=row.kind or "",
+                leaf_hash=bytes(row.leaf_hash),
+                confirmed=row.idx < row.confirmed_size,
+                logged=Bracket(row.logged_after, row.logged_before),
+                iat=row.iat or 0,
+                holders=holders,
+                unproven=tuple(sorted(nodes - holders.keys())),
+                acknowledged=tuple(sorted(acks.get(bytes(row.leaf_hash), ()))),
+                former=_former(principal, notice, row, rows[n + 1 :], nodes),
+            )
+        )
+    return found[::-1]
+
+
+def _former(
+    principal: Principal,
+    notice: NoticeView,
+    row: Any,  # noqa: ANN401 - a row of `version_receipts`
+    earlier: Sequence[Any],
+    nodes: set[str],
+) -> tuple[str, ...]:
+    """States that an earlier version addressed and this one does not. Audiences are shown to those in them alone."""
+
+    def addressed(version: Any) -> set[str] | None:  # noqa: ANN401 - a row
+        if not may_read(
+            principal, issuer=notice.issuer, tlp_rank=version.tlp_rank, audience=version.audience
+        ):
+            return None
+        return nodes if version.audience == "ALL" else set((version.audience or "").split())
+
+    now = addressed(row) if row.kind in ("issue", "amend") else None
+    if now is None or notice.recalled:
+        return ()
+    before: set[str] = set()
+    for version in earlier:
+        if version.kind in ("issue", "amend"):
+            before |= addressed(version) or set()
+    return tuple(sorted(before - now - {notice.issuer}))
 
 
 def acknowledgements(session: Session, principal: Principal, notice: NoticeView) -> list[AcknowledgementView]:

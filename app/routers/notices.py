@@ -304,6 +304,7 @@ def get_receipts(
         notice = queries.get(session, principal, notice_id, origin=origin, now_ms=node.clock())
         states = queries.receipts(session, roster, notice)
         acknowledged = queries.acknowledgements(session, principal, notice)
+        each = queries.version_receipts(session, roster, principal, notice, acknowledged)
     return _json(
         {
             "id": notice.id,
@@ -311,6 +312,7 @@ def get_receipts(
             "index": notice.index,
             "leaf_hash": notice.wire()["leaf_hash"],
             "states": [state.wire() for state in states],
+            "versions": [version.wire() for version in each],
             "acknowledgements": [acknowledgement.wire() for acknowledgement in acknowledged],
         }
     )

@@ -25,5 +25,6 @@ def get_proof(notice_id: str, node: CurrentNode, principal: CurrentReader, origi
             root_idx=notice.root_idx,
             roster=node.roster(),
             repository=node.roster_client.repository,
+            recalled=notice.recalled,
         )
     return Response(orjson.dumps(proof), media_type="application/json", headers={"cache-control": "no-store"})

@@ -102,7 +102,7 @@ class NoticeOut(Shape):
     leaf_hash: str = Field(description="base64url, of the newest version")
     issuer: str
     type: str | None
-    status: Literal["active", "expired", "withdrawn", "erased"]
+    status: Literal["active", "expired", "withdrawn", "erased", "recalled"]
     review_overdue: bool = Field(description="the review date has passed; the notice stays valid")
     version: int
     issued_at: str
@@ -113,6 +113,9 @@ class NoticeOut(Shape):
     audience: list[str] | Literal["ALL"] | None
     title: str | None
     stale: bool = Field(description="a newer version exists whose body is still being fetched")
+    recalled: bool = Field(
+        description="recalled by its issuer: a newer version is not for this State; nothing of what it held is shown"
+    )
     standing: Literal["confirmed", "provisional"] = Field(
         description="confirmed: a quorum of witnesses cosigned a checkpoint that covers the newest version"
     )
@@ -185,6 +188,55 @@ class AcknowledgementOut(Shape):
     document: dict[str, Any]
 
 
+class HolderOut(HoldingOut):
+    """A State that provably holds the version."""
+
+    state: str
+
+
+class VersionReceiptsOut(Shape):
+    """Who provably holds one version, a withdrawal or an erasure, and who not."""
+
+    version: int | None
+    index: int
+    kind: str
+    leaf_hash: str
+    standing: Literal["confirmed", "provisional"]
+    logged: LoggedOut
+    holders: list[HolderOut] = Field(
+        description="States, each with the size it cosigned and since when, by its clock"
+    )
+    unproven: list[str] = Field(description="members that have not shown that they hold it")
+    acknowledged: list[str] = Field(
+        description="States that acknowledged this version, of what the caller may read"
+    )
+    recalled_from: list[str] = Field(
+        description="States that an earlier version addressed and this one does not; only for those who may read both"
+    )
+
+
+class RecallOut(Shape):
+    """A notice that was amended, withdrawn, erased or recalled, and how far that has come."""
+
+    id: str
+    origin: str
+    issuer: str
+    type: str | None
+    title: str | None
+    status: str
+    changed_at: str
+    newest: VersionReceiptsOut
+    complete: bool = Field(description="every member's node has shown that it holds the newest version")
+
+
+class RecallBoardOut(Shape):
+    """One page, newest arrival first."""
+
+    items: list[RecallOut]
+    next: str | None
+    total: int
+
+
 class ReceiptsOut(Shape):
     """Which States hold the notice, and which acknowledged it."""
 
@@ -193,4 +245,5 @@ class ReceiptsOut(Shape):
     index: int
     leaf_hash: str
     states: list[StateReceiptOut]
+    versions: list[VersionReceiptsOut]
     acknowledgements: list[AcknowledgementOut]

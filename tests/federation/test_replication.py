@@ -154,7 +154,10 @@ def test_a_narrowed_audience_recalls_and_shows_no_more(world: World, when: str) 
     assert nl.titles() == ["For NL now"]
     assert us.titles() == []
     assert us.find()["total"] == 0
-    assert us.request("GET", f"/v1/notices/{first.id}", headers=us.token()).status_code in (200, 404)
+    shown = us.get(f"/v1/notices/{first.id}", headers=us.token())
+    assert (shown["status"], shown["recalled"], shown["title"]) == ("recalled", True, None)
+    assert us.statuses() == {}
+    assert [n["id"] for n in us.find(status="recalled")["items"]] == [first.id]
     assert b"NL now" not in us.request("GET", f"/v1/notices/{first.id}/versions", headers=us.token()).content
     assert held(us, ee) == [0]
     assert us.entry(ee, 1).body_state == "absent"
