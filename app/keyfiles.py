@@ -20,9 +20,7 @@ from typing import Final
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.serialization import (
-    BestAvailableEncryption,
     Encoding,
-    KeySerializationEncryption,
     NoEncryption,
     PrivateFormat,
     load_pem_private_key,
@@ -41,6 +39,7 @@ from app.domain.keys import (
     PublicKey,
     Signer,
 )
+from app.domain.pkcs8 import encrypt_pkcs8
 from app.domain.sealing import SEED_BYTES, EncryptionKey
 
 MAX_KEY_FILE: Final = 16 * 1024
@@ -280,17 +279,17 @@ def write_exclusive(path: Path, data: bytes, *, mode: int = 0o600) -> None:
 def store_private(
     signer: Ed25519Signer | Es256Signer, path: Path, *, passphrase: bytes | None = None
 ) -> FileSigner:
-    """Write a private key as PKCS#8 PEM, mode 0600, to a path that must not exist.
+    """Write a private key as PKCS#8 PEM, mode 0600, to a path that must not exist; with a passphrase, under scrypt.
 
     A crash leaves either no file or an unreadable partial one, which `load_private` refuses; delete it and go on.
 
     Raises:
         UnsafeKeyFile: the path exists, or cannot be written.
     """
-    protection: KeySerializationEncryption = (
-        BestAvailableEncryption(passphrase) if passphrase else NoEncryption()
-    )
-    pem = signer.private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, protection)
+    encoding = Encoding.DER if passphrase else Encoding.PEM
+    pem = signer.private.private_bytes(encoding, PrivateFormat.PKCS8, NoEncryption())
+    if passphrase:
+        pem = encrypt_pkcs8(pem, passphrase)
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         write_exclusive(path, pem)
@@ -381,7 +380,7 @@ def load_encryption_key(path: Path) -> EncryptionKey:
         UnsafeKeyFile: missing, readable by others, foreign, or not such a key.
     """
     try:
-        value = parse_strict(_read_private(path))
+        value = parse_strict(read_secret_file(path))
         seed = b64u_decode(value["seed"])
         alg = next(known for known in ENCRYPTION_ALGORITHMS if known == value["alg"])
     except (Malformed, TypeError, KeyError, StopIteration) as error:
@@ -400,7 +399,7 @@ def card_path(path: Path) -> Path:
     return path.with_name(path.name + ".pub")
 
 
-def _read_private(path: Path) -> bytes:
+def read_secret_file(path: Path) -> bytes:
     """The bytes of a key file that only its owner can read."""
     try:
         real = path.resolve(strict=True)
@@ -451,7 +450,7 @@ def load_private(
     Raises:
         UnsafeKeyFile: missing, readable by others, foreign, not a key, wrong passphrase, or a sample.
     """
-    raw = _read_private(path)
+    raw = read_secret_file(path)
     try:
         private = load_pem_private_key(raw, passphrase)
     except TypeError as error:  # cryptography's word for a passphrase missing or superfluous

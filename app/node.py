@@ -21,6 +21,8 @@ from app import migrations
 from app.clock import Clock, system_clock
 from app.db import Database
 from app.domain.errors import NodeFault, NotAllowed, PeerFault, RosterMissing, UnsafeKeyFile, VerbaleError
+from app.domain.retention import parse_rules
+from app.hsm import open_key
 from app.intake import Intake, Sequencer, merge
 from app.judging import Judges
 from app.keyfiles import load_encryption_key, load_private
@@ -40,6 +42,7 @@ from app.replication.forks import CheckpointFork, contradiction, convict, root_h
 from app.replication.history import compare_history, fetch_history, tell_confirmed
 from app.replication.signatures import authenticate_peer, fresh_nonce, target
 from app.replication.witness import WitnessEndpoint, WitnessIdentity
+from app.retention import Housekeeper
 from app.roster import RosterClient
 from app.screening.find import Screener
 from app.screening.finder import ScreenerFinder
@@ -84,6 +87,7 @@ KEY_FILES: Final = {"log": "log.key", "witness": "witness.key", "transport": "tr
 ENCRYPTION_FILE: Final = "encryption.key"
 PUBLISH_INTERVAL_S: Final = 5.0
 OFFER_INTERVAL_S: Final = 10.0
+RETENTION_INTERVAL_S: Final = 10.0
 DEADLINES_INTERVAL_S: Final = 10.0
 WATCH_INTERVAL_S: Final = 30.0
 COSIGN_AGAIN_S: Final = 60
@@ -118,9 +122,12 @@ class NodeKeys:
     encryption: EncryptionKey | None = None
 
     @classmethod
-    def load(cls, directory: Path) -> NodeKeys:
-        """Read the key files; raises UnsafeKeyFile with advice."""
-        signers = {use: load_private(directory / name) for use, name in KEY_FILES.items()}
+    def load(cls, directory: Path, log_key: str = "") -> NodeKeys:
+        """Read the key files, the log key from its token if `log_key` names one; raises UnsafeKeyFile with advice."""
+        names = {use: str(directory / name) for use, name in KEY_FILES.items()}
+        signers = {
+            use: open_key(name) for use, name in (names | ({"log": log_key} if log_key else {})).items()
+        }
         file = directory / ENCRYPTION_FILE
         return cls(**signers, encryption=load_encryption_key(file) if file.exists() else None)
 
@@ -280,6 +287,15 @@ class Node:
         self._sequencer = Sequencer(
             self.db, self.log_id, self.clock, self._on_commit, self.roster, self.watcher
         )
+        self.housekeeper = Housekeeper(
+            self.db,
+            log_id=self.log_id,
+            origin=self.origin,
+            clock=self.clock,
+            roster=self.roster,
+            rules=parse_rules(settings.retention),
+            signer=self._node_key,
+        )
         self.intake = Intake(self._sequencer, self.judges, self.origin, self.roster, self.clock)
         return self
 
@@ -290,7 +306,7 @@ class Node:
             NodeFault: see `open`.
         """
         settings = self.settings
-        keys = NodeKeys.load(settings.keys_dir)
+        keys = NodeKeys.load(settings.keys_dir, settings.log_key)
         db = Database(settings.database)
         migrations.check_current(db)
         try:
@@ -398,7 +414,8 @@ class Node:
         keys = self.keys
         return replace(
             keys,
-            log=self._newest(roster, "log", keys.log, load_private),
+            # A key in a token is changed by naming another in the settings.
+            log=keys.log if self.settings.log_key else self._newest(roster, "log", keys.log, load_private),
             witness=self._newest(roster, "witness", keys.witness, load_private),
             transport=self._newest(roster, "transport", keys.transport, load_private),
             encryption=self._newest(roster, "encryption", keys.encryption, load_encryption_key),
@@ -457,6 +474,7 @@ class Node:
             publisher,
             Loop("roster", self.refresh_roster, interval_s=self.settings.roster_refresh_s),
             Loop("deadlines", self.tell_deadlines, interval_s=DEADLINES_INTERVAL_S),
+            Loop("retention", self.keep_house, interval_s=RETENTION_INTERVAL_S),
             Loop("seal", self.seal, interval_s=SEAL_INTERVAL_S),
             Loop("carry", self.carry, interval_s=CARRY_INTERVAL_S),
             Loop("portfolios", self.look_after_portfolios, interval_s=WATCH_INTERVAL_S),
@@ -818,6 +836,16 @@ class Node:
         return {key.kid: own for key in listed if key.key == own.public}
 
     # ── sealed bodies ─────────────────────────────────────────────────────────────────────────────────────────────
+
+    def keep_house(self) -> bool:
+        """Erase what is over for long enough; then let what was erased leave the files."""
+        more = self.housekeeper.step()
+        self.wake_deliveries()
+        return more
+
+    def _node_key(self) -> tuple[Signer, str]:
+        signer = load_private(self.settings.keys_dir / "node.key")
+        return signer, self.kid("node", signer)
 
     def seal(self) -> bool:
         """Seal the own log's restricted bodies, so that other nodes can carry them."""

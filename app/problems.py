@@ -222,6 +222,7 @@ PROBLEMS: Final[Mapping[str, Problem]] = {
     "log-corrupt": Problem(500, "The stored log is damaged", "The operator has to run `verbale fsck`."),
     "log-not-initialised": Problem(500, "There is no log", "The operator has to run `verbale node init`, or to restore the right database."),
     "node-exists": Problem(500, "There is a node already", "Choose another folder."),
+    "hsm-unavailable": Problem(500, "The token of a key cannot be used", "The operator has to look at the token."),
     "unsafe-key-file": Problem(500, "A key file is not safe", "The operator has to restore it, or to close its permissions."),
     "unsafe-settings": Problem(500, "The settings are not safe", "The operator has to mend them; see `docs/operations.md`."),
     "witness-ahead": Problem(500, "The node lost part of its log",

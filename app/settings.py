@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from app.domain.errors import UnsafeSettings
+from app.domain.retention import parse_rules
 from app.domain.statement import is_origin
 from app.domain.states import STATES
 
@@ -98,6 +99,18 @@ class Settings:
     )
     screening_record_days: int = field(
         default=30, metadata={"doc": "Days after which a kept screening is forgotten."}
+    )
+    log_key: str = field(
+        default="",
+        metadata={
+            "doc": "`pkcs11:` URI (RFC 7512) of the log key in a token, with `pin-source`; empty: the file `keys/log.key`."
+        },
+    )
+    retention: tuple[str, ...] = field(
+        default=("*=3650",),
+        metadata={
+            "doc": "`TYPE=DAYS` each (`*`: every other type): own notices are erased so many days after their end. Empty: never."
+        },
     )
     background: bool = field(
         default=True,
@@ -253,6 +266,7 @@ def _check(settings: Settings) -> None:
         raise UnsafeSettings("screening_record must be none, outcome or full.")
     if settings.screening_record_days < 1:
         raise UnsafeSettings("screening_record_days must be positive.")
+    parse_rules(settings.retention)
     if settings.log_level not in ("DEBUG", "INFO", "WARNING", "ERROR"):
         raise UnsafeSettings("log_level must be DEBUG, INFO, WARNING or ERROR.")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
@@ -40,6 +41,31 @@ def passphrase_of(file: Path | None) -> bytes | None:
     if not lines or not lines[0]:
         raise UnsafeKeyFile(f"The first line of {file} is empty. Put the passphrase there.")
     return lines[0]
+
+
+def ask_pin() -> str:
+    """Ask a person for a token's PIN; it is shown nowhere."""
+    return getpass.getpass("PIN of the token: ")
+
+
+@app.command()
+def card(
+    key: Annotated[str, typer.Argument(help="The key: a pkcs11: URI (RFC 7512), or a file.")],
+    output: Annotated[Path, typer.Argument(help="Where the card goes, for instance ee-cp.pub.")],
+    kid: Annotated[str, typer.Option(help="The key's id, like EE/cp/1.")],
+    use: Annotated[str, typer.Option(help="notices (a contact point), log, …")] = "notices",
+    as_json: AsJson = False,
+) -> None:
+    """Write the card of a key that lies in a token: its public half, with proof that you hold the private one."""
+    from app.hsm import open_key  # noqa: PLC0415 - see `app.cli`
+    from app.keyfiles import KeyCard, write_exclusive  # noqa: PLC0415 - see `app.cli`
+
+    made = KeyCard.make(open_key(key, ask_pin=ask_pin), kid, use)
+    try:
+        write_exclusive(output, made.to_line(), mode=0o644)
+    except FileExistsError as error:
+        raise UnsafeKeyFile(f"{output} exists already. Choose another name.") from error
+    _show(made, None, as_json=as_json)
 
 
 @app.command()

@@ -44,7 +44,9 @@ TokenFile = Annotated[
     Path | None,
     typer.Option("--token-file", help="File that holds the token: a command line is seen by others."),
 ]
-Key = Annotated[Path, typer.Option("--key", help="The contact point's private key file.")]
+Key = Annotated[
+    str, typer.Option("--key", help="The contact point's private key: a file, or a pkcs11: URI (RFC 7512).")
+]
 Kid = Annotated[str, typer.Option("--kid", help="The key's id in the roster, like EE/cp/1.")]
 PassphraseFile = Annotated[
     Path | None, typer.Option("--passphrase-file", help="File whose first line is the key's passphrase.")
@@ -154,11 +156,11 @@ def _forewarn(wire: Wire) -> None:
         warn(f"a node will refuse this ({refusal.code}). {refusal}")
 
 
-def _signer(key: Path, passphrase_file: Path | None) -> Signer:
-    from app.cli.keys import passphrase_of  # noqa: PLC0415 - see `app.cli`
-    from app.keyfiles import load_private  # noqa: PLC0415
+def _signer(key: str, passphrase_file: Path | None) -> Signer:
+    from app.cli.keys import ask_pin, passphrase_of  # noqa: PLC0415 - `notice` may be asked for help without `keys`
+    from app.hsm import open_key  # noqa: PLC0415
 
-    return load_private(key, passphrase=passphrase_of(passphrase_file))
+    return open_key(key, passphrase=passphrase_of(passphrase_file), ask_pin=ask_pin)
 
 
 def _hash(text: str | None) -> bytes | None:

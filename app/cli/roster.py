@@ -18,9 +18,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from app.cli.keys import ask_pin
 from app.domain.errors import Malformed, UnsafeKeyFile
 from app.domain.roster import CentralContactTerm, ContactPoint, RosterLog
-from app.keyfiles import KID_SEGMENTS, card_path, fingerprint, load_private, make_key, read_card
+from app.hsm import open_key
+from app.keyfiles import KID_SEGMENTS, card_path, fingerprint, make_key, read_card
 from app.roster import ceremony, layout
 from app.roster.documents import FrozenLog, Membership, StateDocument, StateKey
 from app.roster.founding import subscribing_states
@@ -297,7 +299,7 @@ def rotate(
     replaces: Annotated[
         str | None, typer.Option(help="Key id to end; needed where several of that use count.")
     ] = None,
-    overlap: Annotated[int, typer.Option(help="Hours for which both keys count.", min=0)] = 0,
+    overlap: Annotated[int, typer.Option(help="Hours for which both keys count.", min=0)] = 24,
     pinned_root: PinnedRoot = None,
     at: At = None,
     as_json: AsJson = False,
@@ -471,7 +473,7 @@ def review_command(
 def sign(
     repository: Repository,
     draft: DraftName,
-    key: Annotated[Path, typer.Option(help="The private key file.")],
+    key: Annotated[str, typer.Option(help="The private key: a file, or a pkcs11: URI (RFC 7512).")],
     passphrase_file: PassphraseFile = None,
     ask_passphrase: AskPassphrase = False,
     pinned_root: PinnedRoot = None,
@@ -479,7 +481,7 @@ def sign(
     as_json: AsJson = False,
 ) -> None:
     """Add one key's signature to a draft."""
-    signer = load_private(key, passphrase=_passphrase(passphrase_file, ask_passphrase))
+    signer = open_key(key, passphrase=_passphrase(passphrase_file, ask_passphrase), ask_pin=ask_pin)
     roles = ceremony.sign(repository, draft, signer, at=_now(at), pinned_root=_read(pinned_root))
     text = f"Signed {', '.join(roles)}." if roles else "This key had signed already; nothing changed."
     made = ceremony.load_draft(repository, draft, _read(pinned_root))

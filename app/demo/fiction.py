@@ -195,6 +195,23 @@ def paper_crane_withdrawal(notice_id: str, leaf_hash: str) -> Main:
     )
 
 
+def withdrawal(issuer: str, notice_id: str, leaf_hash: str) -> Main:
+    """A withdrawal of a public notice."""
+    return _main(
+        "withdrawal",
+        issuer,
+        "Withdrawn",
+        "Issued in error.",
+        {
+            "withdraws": {"id": notice_id, "hash": leaf_hash},
+            "kind": "issued_in_error",
+            "reason": "Issued in error.",
+            "effective_on": _day(0),
+        },
+        tlp="TLP:CLEAR",
+    )
+
+
 def consultation() -> Main:
     """EE asks NL and JP, and nobody else, before it decides on a licence."""
     return _main(

@@ -21,6 +21,18 @@ if TYPE_CHECKING:
     from types import FrameType
 
 DRILLS: Final[dict[str, tuple[str, str]]] = {
+    "stolen-contact-key": (
+        "app.drill.stolen_contact_key",
+        "Somebody speaks in a State's name with its contact point's key, while another State is away.",
+    ),
+    "erasure": (
+        "app.drill.erasure",
+        "A notice that names the wrong person must be gone, also where a State was away.",
+    ),
+    "central-alone": (
+        "app.drill.central_alone",
+        "The central contact tries to suspend a State with its own keys alone.",
+    ),
     "fork": ("app.drill.fork", "A State shows two histories to two halves of the others."),
 }
 """Name → the module whose `run(field)` it is, and what goes wrong."""

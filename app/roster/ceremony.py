@@ -73,6 +73,8 @@ from app.roster.verify import (
 
 FOUNDING: Final = "founding"
 REFRESH: Final = "refresh"
+OVERLAP_S: Final = 24 * 3600
+"""For how long a rotated key and its successor both count, by default. A stolen key is revoked besides, by index."""
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,60}")
 _ONLINE: Final = ("snapshot", "timestamp")
 
@@ -585,7 +587,7 @@ def propose_rotation(
     *,
     at: int,
     replaces: str | None = None,
-    overlap_s: int = 0,
+    overlap_s: int = OVERLAP_S,
     pinned_root: bytes | None = None,
 ) -> Draft:
     """List a new key and end the one it replaces: every kind of key that a State holds, in one step.
@@ -596,7 +598,8 @@ def propose_rotation(
     Args:
         card: the new key; its use says what is rotated.
         replaces: the key id to end; may be left out where the State has one key of that use that still counts.
-        overlap_s: how long both count, for contact points and transport keys in use by several people or machines.
+        overlap_s: how long both count. Not zero, unless everybody who signs with the old key has stopped: what its State's
+            node still accepts under it, until the node adopts the new roster, would be flagged everywhere.
 
     Raises:
         RosterRefused: no key to replace, several, or one that is not of that State and use; and as the other proposals.

@@ -93,6 +93,8 @@ def shown(default: object) -> str:
         return "required"
     if isinstance(default, bool):
         return f"`{str(default).lower()}`"
+    if isinstance(default, tuple) and default:
+        return f"`{', '.join(default)}`"
     return f"`{default}`" if default not in ("", ()) else "none"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import stat
@@ -208,3 +209,25 @@ def test_a_key_id_has_one_spelling(kid: str) -> None:
 
 def test_every_use_has_its_own_segment() -> None:
     assert len(set(KID_SEGMENTS.values())) == len(KID_SEGMENTS)
+
+
+def test_a_passphrase_is_stretched_by_scrypt_in_a_form_that_openssl_reads(tmp_path: Path) -> None:
+    import shutil
+    import subprocess
+
+    path = tmp_path / "key.pem"
+    signer, _ = create_key(path, "EE/cp/1", "notices", passphrase=b"correct horse")
+    der = base64.b64decode("".join(path.read_text().splitlines()[1:-1]))
+    assert bytes.fromhex("06092b06010401da47040b") in der  # OID of scrypt, RFC 7914
+    assert load_private(path, passphrase=b"correct horse").public == signer.public
+    for wrong in (b"correct horsf", b"", None):
+        with pytest.raises(UnsafeKeyFile):
+            load_private(path, passphrase=wrong)
+    if (openssl := shutil.which("openssl")) is None:
+        pytest.skip("openssl is not here")
+    shown = subprocess.run(
+        [openssl, "pkey", "-in", path, "-passin", "pass:correct horse", "-pubout", "-outform", "DER"],
+        check=True,
+        capture_output=True,
+    ).stdout
+    assert shown.endswith(signer.public.raw)
