@@ -30,6 +30,7 @@ from app.loops import Loop
 from app.models import LogRow
 from app.notify.deadlines import deadlines_step
 from app.notify.deliver import DeliveryLoop
+from app.notify.retention import retention_step
 from app.notify.setup import WebhookSetup
 from app.projections.rejudge import rejudge_log
 from app.record import Receipt
@@ -90,6 +91,7 @@ OFFER_INTERVAL_S: Final = 10.0
 RETENTION_INTERVAL_S: Final = 10.0
 DEADLINES_INTERVAL_S: Final = 10.0
 WATCH_INTERVAL_S: Final = 30.0
+EVENTS_INTERVAL_S: Final = 600.0
 COSIGN_AGAIN_S: Final = 60
 """An unchanged head that is offered again is cosigned with a new time once the last one is so old."""
 SEAL_INTERVAL_S: Final = 5.0
@@ -466,7 +468,7 @@ class Node:
         self._loops[0].start()
 
     def start_background(self) -> None:
-        """Start the loops: publish, offer, follow, judge, roster, deadlines, portfolios, webhooks."""
+        """Start the loops: publish, offer, follow, judge, roster, deadlines, events, portfolios, webhooks."""
         self._has_loops = True
         publisher = Loop("publish", self.publish, interval_s=PUBLISH_INTERVAL_S)
         self._publisher = publisher
@@ -475,6 +477,7 @@ class Node:
             Loop("roster", self.refresh_roster, interval_s=self.settings.roster_refresh_s),
             Loop("deadlines", self.tell_deadlines, interval_s=DEADLINES_INTERVAL_S),
             Loop("retention", self.keep_house, interval_s=RETENTION_INTERVAL_S),
+            Loop("events", self.forget_events, interval_s=EVENTS_INTERVAL_S),
             Loop("seal", self.seal, interval_s=SEAL_INTERVAL_S),
             Loop("carry", self.carry, interval_s=CARRY_INTERVAL_S),
             Loop("portfolios", self.look_after_portfolios, interval_s=WATCH_INTERVAL_S),
@@ -562,6 +565,10 @@ class Node:
             hint()
         if self._deliveries is not None:
             self._deliveries.wake()
+
+    def forget_events(self) -> bool:
+        """Forget events that are past their time."""
+        return retention_step(self.db, self.clock, self.settings.event_retention_days)
 
     def tell_deadlines(self) -> bool:
         """Emit what the clock has made happen."""

@@ -26,6 +26,8 @@ PREFIX: Final = "VERBALE_"
 SETTINGS_VARIABLE: Final = "VERBALE_SETTINGS"
 """Names the settings file; the one variable that is not itself a setting."""
 
+MAX_RETENTION_DAYS: Final = 3_650
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -111,6 +113,9 @@ class Settings:
         metadata={
             "doc": "`TYPE=DAYS` each (`*`: every other type): own notices are erased so many days after their end. Empty: never."
         },
+    )
+    event_retention_days: int = field(
+        default=90, metadata={"doc": "Days for which the feed can be read back."}
     )
     background: bool = field(
         default=True,
@@ -267,6 +272,8 @@ def _check(settings: Settings) -> None:
     if settings.screening_record_days < 1:
         raise UnsafeSettings("screening_record_days must be positive.")
     parse_rules(settings.retention)
+    if not 1 <= settings.event_retention_days <= MAX_RETENTION_DAYS:
+        raise UnsafeSettings(f"event_retention_days must be between 1 and {MAX_RETENTION_DAYS}.")
     if settings.log_level not in ("DEBUG", "INFO", "WARNING", "ERROR"):
         raise UnsafeSettings("log_level must be DEBUG, INFO, WARNING or ERROR.")
 

@@ -1,4 +1,4 @@
-"""The background loops in a process of their own: publish, offer, follow, judge, roster, deadlines, webhooks.
+"""The background loops in a process of their own: publish, offer, follow, judge, roster, deadlines, events, webhooks.
 
 For a node whose server has `background = false`: several servers may then answer requests while one worker talks to the
 peers. The loops are those of `Node.start_background`, and each is a step function that tests call directly; here they

@@ -117,7 +117,7 @@ class DeliveryRow(Base):
         String(36), primary_key=True
     )  # the webhook-id: stable over retries and replays
     subscription_id: Mapped[str] = mapped_column(ForeignKey("subscriptions.id"))
-    event_seq: Mapped[int] = mapped_column(ForeignKey("events.seq"))
+    event_seq: Mapped[int] = mapped_column(BigInteger)  # no foreign key: see app/notify/retention.py
     state: Mapped[str] = mapped_column(String(10))  # pending | delivered | failed | dropped
     due_at: Mapped[int] = mapped_column(BigInteger)
     leased_until: Mapped[int] = mapped_column(BigInteger, default=0)
