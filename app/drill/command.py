@@ -34,6 +34,7 @@ DRILLS: Final[dict[str, tuple[str, str]]] = {
         "The central contact tries to suspend a State with its own keys alone.",
     ),
     "fork": ("app.drill.fork", "A State shows two histories to two halves of the others."),
+    "cut-off": ("app.drill.cut_off", "A State is away while the others say a great deal, and comes back."),
 }
 """Name → the module whose `run(field)` it is, and what goes wrong."""
 
@@ -47,6 +48,9 @@ def drill(
             help="Work in this empty folder and leave everything there. By default a temporary folder, removed at the end.",
         ),
     ] = None,
+    notices: Annotated[
+        int, typer.Option(min=1, help="How many notices a State that is cut off misses.")
+    ] = 100_000,
     as_json: Annotated[
         bool,
         typer.Option(
@@ -63,6 +67,7 @@ def drill(
             signal.signal(number, _interrupt)
     folder = _prepare(directory)
     field = Field(folder, report)
+    field.notices = notices
     module, what = DRILLS[name]
     held, error = False, None
     try:

@@ -46,6 +46,7 @@ class Field:
         report: what is printed.
         apis: State → its node, asked with a token that reads all that the State may read.
         nodes: State → its running process.
+        notices: how many notices a drill of many makes.
     """
 
     def __init__(self, directory: Path, report: DrillReport) -> None:
@@ -55,6 +56,7 @@ class Field:
         self.apis: dict[str, Api] = {}
         self.nodes: dict[str, NodeProcess] = {}
         self.tokens: dict[str, str] = {}
+        self.notices = 0
 
     def found(self, states: Sequence[str] = STATES, *, settings: dict[str, object] | None = None) -> None:
         """Make nodes, keys and a roster signed by all. Nothing runs yet.

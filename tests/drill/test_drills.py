@@ -23,7 +23,12 @@ COMMAND = [sys.executable, "-m", "app.cli", "drill"]
 def test_the_promise_holds(name: str, tmp_path: Path) -> None:
     environment = os.environ | {"TMPDIR": str(tmp_path)}
     ended = subprocess.run(
-        [*COMMAND, name, "--json"], capture_output=True, text=True, timeout=390, env=environment, check=False
+        [*COMMAND, name, "--json", "--notices", "1500"],
+        capture_output=True,
+        text=True,
+        timeout=390,
+        env=environment,
+        check=False,
     )
     assert ended.returncode == 0, ended.stderr
     printed = json.loads(ended.stdout)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
+from app.models import ApiTokenRow, EventRow, SubscriptionRow
 from tests.federation.test_replication import amend, issue
 from tests.federation.world import Peer, World
 
@@ -123,3 +126,75 @@ def test_a_cosignature_that_comes_twice_counts_once(five: World, again_after_s: 
     for peer in (us, nl):
         ee.offer(peer)
     assert standings(ee) == {"once": "provisional"}
+
+
+# ── telling ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def listen(peer: Peer, *types: str) -> None:
+    """A subscription of somebody who may read everything here."""
+    peer.token()
+    with peer.db.write() as session:
+        token_id = session.scalars(select(ApiTokenRow.id)).first()
+        session.add(
+            SubscriptionRow(
+                id=f"subscription-{len(types)}",
+                token_id=token_id,
+                url="https://receiver.example/",
+                event_types=json.dumps(types),
+                filter="{}",
+                scheme="v1",
+                status="active",
+                fanned_seq=0,
+                created_at=0,
+                not_before=0,
+            )
+        )
+
+
+def told(peer: Peer) -> list[tuple[int | None, int | None]]:
+    """(index, root) of each event `notice.confirmed`, in order."""
+    with peer.db.read() as session:
+        rows = session.execute(
+            select(EventRow.idx, EventRow.root_idx)
+            .where(EventRow.type == "notice.confirmed")
+            .order_by(EventRow.seq)
+        )
+        return [(idx, root) for idx, root in rows]
+
+
+def test_who_names_the_event_is_told_once_of_every_version_that_was_confirmed(five: World) -> None:
+    ee, us, nl, jp = (five.make(code) for code in ("EE", "US", "NL", "JP"))
+    listen(ee)  # all events that are written: this one is not written for those who do not name it
+    issue(ee, "nobody listens")
+    ee.witnessed(us, nl, jp)
+    ee.node._tell_confirmed(ee.node.log_id)
+    assert told(ee) == []
+    listen(ee, "notice.confirmed")
+    first = issue(ee, "first")
+    amend(ee, first, "changed")
+    issue(ee, "last")
+    ee.witnessed(us, nl)
+    ee.node._tell_confirmed(ee.node.log_id)
+    assert told(ee) == []
+    ee.offer(jp)
+    for _ in range(2):
+        ee.node._tell_confirmed(ee.node.log_id)
+    assert told(ee) == [(1, 1), (2, 1), (3, 3)]
+
+
+def test_a_mirror_tells_of_what_it_has_judged_and_not_of_history(five: World) -> None:
+    ee, us, nl, jp = (five.make(code) for code in ("EE", "US", "NL", "JP"))
+    listen(us, "notice.confirmed")
+    issue(ee, "before US was there")
+    ee.witnessed(nl, jp)
+    us.sync(ee)
+    ee.offer(us)
+    us.follow(ee)
+    assert told(us) == []
+    issue(ee, "news")
+    ee.witnessed(us, nl, jp)
+    us.follow(ee)
+    assert told(us) == []  # confirmed, and not judged here yet
+    us.judge(ee)
+    assert told(us) == [(1, 1)]
