@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
+import orjson
 from sqlalchemy import select
 from starlette.concurrency import run_in_threadpool
 
@@ -22,12 +23,13 @@ from app.clock import Clock, system_clock
 from app.db import Database
 from app.domain.errors import NodeFault, NotAllowed, PeerFault, RosterMissing, UnsafeKeyFile, VerbaleError
 from app.domain.retention import parse_rules
+from app.events import Event, emit
 from app.hsm import open_key
 from app.intake import Intake, Sequencer, merge
 from app.judging import Judges
 from app.keyfiles import load_encryption_key, load_private
 from app.loops import Loop
-from app.models import LogRow
+from app.models import EventRow, LogRow
 from app.notify.deadlines import deadlines_step
 from app.notify.deliver import DeliveryLoop
 from app.notify.retention import retention_step
@@ -401,9 +403,27 @@ class Node:
                     self._offer_to(endpoint)
             self._adopted = roster.sha256
         self._rejudge(self.log_id, roster)
+        if self._has_loops:
+            self._tell_of_roster(roster)
         self.keys = self._counting_keys(roster)
         self.client.identify(self.kid("transport", self.keys.transport), self.keys.transport)
         log.info("roster adopted", extra={"action": "roster_adopted", "version": roster.version})
+
+    def _tell_of_roster(self, roster: Roster) -> None:
+        """Emit `roster.changed`, once for each roster adopted, also over restarts, as long as the last such event is kept."""
+        with self.db.write() as session:
+            last = session.execute(
+                select(EventRow.detail)
+                .where(EventRow.type == "roster.changed")
+                .order_by(EventRow.seq.desc())
+                .limit(1)
+            ).scalar_one_or_none()
+            told = orjson.loads(last) if last is not None else {}
+            if told.get("sha256") == roster.sha256:
+                return
+            detail = {"version": roster.version, "sha256": roster.sha256, "previous": told.get("version")}
+            emit(self.db, session, [Event("roster.changed", detail=detail)], now=self.clock())
+        self.wake_deliveries()
 
     def _counting_keys(self, roster: Roster) -> NodeKeys:
         """Of each kind the newest key that lies here and counts in the roster; the one at hand if none does.

@@ -568,22 +568,10 @@ def check(
     lines = []
     worst = CHECK_FINE
     for role, end in sorted(verified.expiries.items(), key=lambda item: item[1]):
-        level, days = expiry_level(role, end, moment), (end - moment) // 86400
+        level, days = layout.expiry_level(role, end, moment), (end - moment) // 86400
         worst = max(worst, {"fine": CHECK_FINE, "expired": CHECK_EXPIRED}.get(level, CHECK_SOON))
         entries.append({"role": role, "expires": end, "days": days, "level": level})
         lines.append(f"{role}: {level}, counts until {day(end)} ({days} days)")
     _print({"version": verified.roster.version, "roles": entries}, as_json=as_json, lines=lines)
     if worst:
         raise typer.Exit(worst)
-
-
-def expiry_level(role: str, expires: int, at: int) -> str:
-    """`fine`, `within 60 days`, `within 30 days`, `within 14 days` or `expired`; short-lived roles warn in their last third."""
-    if expires <= at:
-        return "expired"
-    lifetime = layout.lifetime(role).total_seconds()
-    if role in {"snapshot", "timestamp"}:
-        return "fine" if expires - at > lifetime / 3 else "refresh now"
-    return next(
-        (f"within {days} days" for days in sorted(layout.WARN_DAYS) if expires - at <= days * 86400), "fine"
-    )

@@ -134,6 +134,7 @@ class Roster:
         version: of the snapshot, which grows with every change of any document.
         sha256: hex digest of the snapshot's signed part, which names exactly this roster.
         expires: unix seconds: the earliest expiry of the top-level metadata that carries it.
+        expiries: unix seconds, of each metadata file by its role: root, targets, snapshot, timestamp, state-ee.
     """
 
     version: int
@@ -141,10 +142,18 @@ class Roster:
     expires: int
     states: Mapping[str, RosterState]
     terms: tuple[CentralContactTerm, ...] = field(default=())
+    expiries: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
 
     @cached_property
     def _keys(self) -> Mapping[tuple[str, str], RosterKey]:
         return MappingProxyType({(s.code, k.kid): k for s in self.states.values() for k in s.keys})
+
+    @cached_property
+    def suspects(self) -> Mapping[tuple[str, str], int]:
+        """Of keys whose State does not vouch for all they signed: (State, key id) → unix seconds since when."""
+        return MappingProxyType(
+            {of: key.suspect_from for of, key in self._keys.items() if key.suspect_from is not None}
+        )
 
     @cached_property
     def _origins(self) -> Mapping[str, tuple[RosterState, RosterLog]]:

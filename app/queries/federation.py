@@ -19,6 +19,7 @@ from app.domain.states import STATES
 from app.models import ConfirmationRow, CosignatureRow, DeliveryRow, EntryRow, EvidenceRow, LogRow, WatchRow
 from app.queries.filters import day_of, make_cursor, read_cursor
 from app.queries.notices import MAX_LIMIT, rfc3339
+from app.roster.layout import expiry_level
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -400,6 +401,23 @@ def _quorum(roster: Roster, own_state: str) -> dict[str, Any]:
     return {"quorum": q, "faulty": f, "witnesses": m, "quorum_rule": said}
 
 
+def _ceremonies(roster: Roster, now: int) -> list[dict[str, str]]:
+    """Metadata that people have to sign again before long: 60, 30 and 14 days ahead."""
+    found = []
+    for role, end in sorted(roster.expiries.items(), key=lambda item: item[1]):
+        level = expiry_level(role, end, now)
+        if role in ("snapshot", "timestamp") or level == "fine":
+            continue
+        when = day_of(end * 1000).isoformat()
+        if level == "expired":
+            said = f"{role} has expired: it counted until {when}. Hold its ceremony: verbale roster propose renewal"
+            found.append({"code": "ceremony-overdue", "detail": said})
+        else:
+            said = f"{role} expires {level}, on {when}. Hold its ceremony: verbale roster propose renewal"
+            found.append({"code": "ceremony-due", "detail": said})
+    return found
+
+
 def warnings(roster: Roster, kept: list[LogView], now_ms: int) -> list[dict[str, str]]:
     """What an operator should see to, as code and sentence."""
     found: list[dict[str, str]] = []
@@ -413,6 +431,7 @@ def warnings(roster: Roster, kept: list[LogView], now_ms: int) -> list[dict[str,
     elif roster.expires * 1000 - now_ms < ROSTER_WARNING_MS:
         days = (roster.expires * 1000 - now_ms) // 86_400_000
         found.append({"code": "roster-expires-soon", "detail": f"The roster expires in {days} days."})
+    found.extend(_ceremonies(roster, now_ms // 1000))
     if roster.central_contact(day_of(now_ms).isoformat()) is None:
         found.append({"code": "no-central-contact", "detail": "Nobody holds the central-contact term today."})
     found.extend(

@@ -7,12 +7,12 @@ itself, under the handling they had.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
-from sqlalchemy import and_, func, select
+from sqlalchemy import and_, func, select, tuple_
 
 from app import bodies
 from app.domain.encoding import b64u_encode
@@ -113,6 +113,7 @@ class NoticeView:
     confirmed: bool
     logged: Bracket
     recalled: bool = False
+    reconfirm: bool = False
 
     def wire(self) -> dict[str, Any]:
         """The JSON object of the API, for orjson: the document goes out as it is stored."""
@@ -137,6 +138,7 @@ class NoticeView:
             "title": self.title,
             "stale": self.stale,
             "recalled": self.recalled,
+            "reconfirm": self.reconfirm,
             "standing": standing(confirmed=self.confirmed),
             "logged": logged(self.logged, self.changed_at // 1000),
             "document": None if self.document is None else orjson.Fragment(self.document),
@@ -271,6 +273,31 @@ def load_notices(session: Session, condition: ColumnElement[bool], now_ms: int) 
         .order_by(NoticeRow.seq.desc())
     )
     return [_view(row, now_ms) for row in rows]
+
+
+def mark_suspects(session: Session, roster: Roster, views: Sequence[NoticeView]) -> list[NoticeView]:
+    """Mark notices whose newest version was signed by a key that its State suspects, and is not proven to be older than that.
+
+    By the time at which witnesses saw it in the log, not by the time it claims: a thief claims what suits him.
+    """
+    suspects = roster.suspects
+    if not suspects or not views:
+        return list(views)
+    places = [(view.log_id, view.index) for view in views]
+    rows = session.execute(
+        select(EntryRow.log_id, EntryRow.idx, EntryRow.kid).where(
+            tuple_(EntryRow.log_id, EntryRow.idx).in_(places)
+        )
+    )
+    kids = {(row.log_id, row.idx): row.kid for row in rows}
+
+    def marked(view: NoticeView) -> NoticeView:
+        since = suspects.get((view.issuer, kids.get((view.log_id, view.index)) or ""))
+        if since is None or (view.logged.before is not None and view.logged.before <= since):
+            return view
+        return replace(view, reconfirm=True)
+
+    return [marked(view) for view in views]
 
 
 def _unknown(notice_id: str) -> NotFound:

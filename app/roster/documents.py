@@ -681,6 +681,7 @@ def build_roster(
     version: int,
     sha256: str,
     expires: int,
+    expiries: Mapping[str, int],
 ) -> Roster:
     """The pure view that the rest of the node reads."""
     frozen = {log.origin for log in federation.frozen}
@@ -702,4 +703,6 @@ def build_roster(
                 witness_name=document.witness_name,
             )
         view[member.code] = state
-    return Roster(version, sha256, expires, MappingProxyType(view), federation.terms)
+    return Roster(
+        version, sha256, expires, MappingProxyType(view), federation.terms, MappingProxyType(dict(expiries))
+    )

@@ -87,3 +87,13 @@ def moment(at: int) -> datetime:
 def seconds(when: datetime) -> int:
     """The reverse of `moment`."""
     return int(when.timestamp())
+
+
+def expiry_level(role: str, expires: int, at: int) -> str:
+    """`fine`, `within 60 days`, `within 30 days`, `within 14 days` or `expired`; short-lived roles warn in their last third."""
+    if expires <= at:
+        return "expired"
+    whole = lifetime(role).total_seconds()
+    if role in {"snapshot", "timestamp"}:
+        return "fine" if expires - at > whole / 3 else "refresh now"
+    return next((f"within {days} days" for days in sorted(WARN_DAYS) if expires - at <= days * 86400), "fine")

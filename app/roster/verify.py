@@ -340,7 +340,9 @@ def verify(read: Read, pinned_root: bytes, *, at: int | None = None) -> Verified
     # The snapshot's content names every other version by hash. Its signatures are left out: a mirror that drops a surplus
     # one would otherwise seem to show another roster.
     digest = hashlib.sha256(_snapshot_bytes(snapshot)).hexdigest()
-    roster = build_roster(federation, states, version=snapshot.version, sha256=digest, expires=expires)
+    roster = build_roster(
+        federation, states, version=snapshot.version, sha256=digest, expires=expires, expiries=expiries
+    )
     files["metadata/timestamp.json"] = files.pop(
         "metadata/timestamp.json"
     )  # last: whoever copies in order commits with it

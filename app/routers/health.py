@@ -21,6 +21,7 @@ from app.deps import CurrentNode, CurrentPrincipal, node_of
 from app.domain.errors import NodeFault, VerbaleError
 from app.observability import log
 from app.queries import federation as queries
+from app.roster.layout import expiry_level
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -103,7 +104,13 @@ def _check_roster(node: Node) -> Check:
         return Check("roster", ok=False, detail=str(error))
     if roster.expires * 1000 <= node.clock():
         return Check("roster", ok=False, detail=f"Roster version {roster.version} has expired.")
-    return Check("roster", ok=True, detail=f"version {roster.version}")
+    now = node.clock() // 1000
+    due = [
+        f"{role} {level}" if level == "expired" else f"{role} expires {level}"
+        for role, end in sorted(roster.expiries.items())
+        if (level := expiry_level(role, end, now)) not in ("fine", "refresh now")
+    ]
+    return Check("roster", ok=True, detail="; ".join([f"version {roster.version}", *due]))
 
 
 def _check_loops(node: Node) -> Check:
@@ -155,6 +162,14 @@ class NodeCollector:
             "Seconds until the roster expires; negative after",
             roster.expires - now_ms / 1000,
         )
+        roles = GaugeMetricFamily(
+            "verbale_roster_role_expiry_seconds",
+            "Seconds until a metadata file of the roster expires; negative after",
+            labels=["role"],
+        )
+        for role, end in sorted(roster.expiries.items()):
+            roles.add_metric([role], end - now_ms / 1000)
+        yield roles
 
 
 def _gauge(name: str, text: str, value: float) -> Metric:

@@ -262,7 +262,8 @@ def list_notices(request: Request, node: CurrentNode, principal: CurrentReader) 
     wanted = NoticeFilter.parse(pairs)
     with node.db.read() as session:
         page = queries.find(session, principal, wanted, limit=limit, cursor=cursor, now_ms=node.clock())
-    return _json({"items": [item.wire() for item in page.items], "next": page.next, "total": page.total})
+        items = queries.mark_suspects(session, node.roster(), page.items)
+    return _json({"items": [item.wire() for item in items], "next": page.next, "total": page.total})
 
 
 Origin = Annotated[str | None, Query(description="the log that is meant, where two States used one id")]
@@ -275,6 +276,7 @@ def get_notice(
     """One notice, by the id of any of its versions; withdrawn and expired ones too."""
     with node.db.read() as session:
         notice = queries.get(session, principal, notice_id, origin=origin, now_ms=node.clock())
+        (notice,) = queries.mark_suspects(session, node.roster(), [notice])
     return _json(notice.wire())
 
 

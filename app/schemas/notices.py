@@ -113,6 +113,9 @@ class NoticeOut(Shape):
     audience: list[str] | Literal["ALL"] | None
     title: str | None
     stale: bool = Field(description="a newer version exists whose body is still being fetched")
+    reconfirm: bool = Field(
+        description="signed by a key that its State suspects, and not proven to be older: ask the State to confirm it"
+    )
     recalled: bool = Field(
         description="recalled by its issuer: a newer version is not for this State; nothing of what it held is shown"
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from sqlalchemy import text, update
@@ -12,6 +12,7 @@ from sqlalchemy import text, update
 from app.domain.handling import Tlp
 from app.domain.states import STATES
 from app.models import CosignatureRow, DeliveryRow, EventRow, HeadRow, LogRow, SubscriptionRow
+from app.routers.health import check_node
 from tests.http.edge_node import (
     LOGS,
     NOW_MS,
@@ -139,6 +140,30 @@ def test_a_roster_near_or_past_its_expiry_is_warned_about(client: Client, node: 
     for days, code in ((2, "roster-expires-soon"), (-1, "roster-expired")):
         node.the_roster = make_roster(expires=NOW_S + days * 86_400)
         assert [w["code"] for w in client.get("/v1/federation").json()["roster"]["warnings"]] == [code]
+
+
+def test_each_ceremony_is_announced_at_60_30_and_14_days(client: Client, node: EdgeNode) -> None:
+    for days, code, said in (
+        (61, None, ""),
+        (59, "ceremony-due", "targets expires within 60 days, on "),
+        (29, "ceremony-due", "targets expires within 30 days, on "),
+        (13, "ceremony-due", "targets expires within 14 days, on "),
+        (-1, "ceremony-overdue", "targets has expired"),
+    ):
+        end = NOW_S + days * 86_400
+        expiries = {"targets": end, "root": NOW_S + 300 * 86_400, "timestamp": NOW_S + 60}
+        node.the_roster = replace(make_roster(expires=NOW_S + 300 * 86_400), expiries=expiries)
+        found = client.get("/v1/federation").json()["roster"]["warnings"]
+        assert [w["code"] for w in found] == ([code] if code else []), days
+        assert all(said in w["detail"] and "verbale roster propose renewal" in w["detail"] for w in found)
+        (detail,) = (c.detail for c in check_node(cast("Any", node)) if c.name == "roster")
+        assert ("targets" in (detail or "")) == (code is not None)
+        (told,) = (
+            line.rpartition(" ")[2]
+            for line in client.get("/metrics").text.splitlines()
+            if line.startswith('verbale_roster_role_expiry_seconds{role="targets"}')
+        )
+        assert float(told) == days * 86_400
 
 
 def test_a_log_of_the_roster_that_is_not_followed_is_named(client: Client, node: EdgeNode) -> None:

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from app.cli.roster import CHECK_EXPIRED, CHECK_FINE, CHECK_SOON, app, expiry_level
+from app.cli.roster import CHECK_EXPIRED, CHECK_FINE, CHECK_SOON, app
 from app.domain.errors import VerbaleError
 from app.domain.states import STATES
 from app.roster import KeyNotInRole, roster_from_repository
+from app.roster.layout import expiry_level
 from tests.roster.federation import AT, DAY, Federation
 
 
