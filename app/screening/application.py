@@ -66,7 +66,7 @@ class InvalidScreening(Malformed):
     def __init__(self, errors: Faults) -> None:
         """Keep every error: an officer mends them in one go."""
         self.errors = errors
-        shown = "; ".join(f"{pointer or '/'}: {detail}" for pointer, detail in errors[:3])
+        shown = "; ".join(f"{pointer or '/'}: {detail.rstrip('.')}" for pointer, detail in errors[:3])
         more = f" (and {len(errors) - 3} more)" if len(errors) > 3 else ""  # noqa: PLR2004
         super().__init__(f"This cannot be screened. {shown}{more}.")
 
