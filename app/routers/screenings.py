@@ -6,7 +6,6 @@ Nothing of what is asked leaves the node. What is kept of it says the setting `s
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import orjson
@@ -15,7 +14,7 @@ from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
 from app.deps import CurrentNode, CurrentScreener, node_of
-from app.domain.errors import NodeFault, TooLarge, VerbaleError
+from app.domain.errors import NodeFault, TooLarge
 from app.domain.json import parse_strict
 from app.limits import body_pieces, read_body
 from app.problems import base_url, document
@@ -23,6 +22,7 @@ from app.schemas.screenings import APPLICATION_SCHEMA, EXAMPLE_ANSWER, EXAMPLE_L
 from app.screening import records
 from app.screening.answering import DEFAULT_LIMIT, Answering, Options
 from app.screening.application import read_application
+from app.screening.batch import Batch, numbered
 from app.screening.freshness import read_freshness
 
 if TYPE_CHECKING:
@@ -32,16 +32,13 @@ if TYPE_CHECKING:
     from app.deps import Node
     from app.gate import Principal
     from app.screening.answering import Answer
+    from app.screening.batch import Window
 
 router = APIRouter(prefix="/v1/screenings", tags=["screening"])
 
 JSON: Final = "application/json"
 NDJSON: Final = "application/x-ndjson"
 
-MAX_LINE: Final = 2**20
-"""Bytes of one line of a batch: an application of a thousand parties has less."""
-WINDOW_LINES: Final = 16
-"""Lines of a batch that are answered between two looks at the connection, in one snapshot."""
 SPOOLED: Final = 2**20
 """Bytes of a batch kept in memory; the rest waits in a file without a name, which ends with the request."""
 
@@ -174,8 +171,13 @@ async def post_batch(
         lines.close()
         raise
     lines.seek(0)
-    batch = _Batch(node, principal, options, base_url(request), from_, ended=ended)
-    return StreamingResponse(batch.answers(lines), media_type=NDJSON, headers={"Cache-Control": "no-store"})
+    url = base_url(request)
+    batch = Batch(
+        node.db, principal, options, lambda refusal: document(refusal, url), first=from_, ended=ended
+    )
+    return StreamingResponse(
+        _answers(node, batch, lines), media_type=NDJSON, headers={"Cache-Control": "no-store"}
+    )
 
 
 async def _spool(request: Request, node: Node, lines: IO[bytes]) -> bool:
@@ -193,104 +195,24 @@ async def _spool(request: Request, node: Node, lines: IO[bytes]) -> bool:
     return ended
 
 
-@dataclass(slots=True)
-class _Batch:
-    node: Node
-    principal: Principal
-    options: Options
-    url: str
-    first: int
-    ended: bool  # a line feed ended the last line
-    screened: int = 0
-    failed: int = 0
-    line: int = 0
-
-    async def answers(self, lines: IO[bytes]) -> AsyncIterator[bytes]:
-        """The answer's pieces, one window each; memory stays the same however long the batch is."""
-        try:
-            numbered = _numbered(lines)
-            while True:
-                piece, over = await run_in_threadpool(self._window, numbered)
-                yield piece
-                if over:
-                    return
-        finally:
-            lines.close()
-
-    def _window(self, lines: Iterator[tuple[int, bytes | None, bool]]) -> tuple[bytes, bool]:
-        node, now = self.node, self.node.clock()
-        answering = answering_of(node)
-        out: list[bytes] = []
-        kept: list[tuple[Any, Answer]] = []
-        over = True
-        with node.db.read() as session:
-            freshness = read_freshness(session, _roster(node), now_ms=now)
-            for number, raw, last in lines:
-                self.line = number
-                if number < self.first:
-                    continue
-                wire: dict[str, Any] = {"line": number, "id": None}
-                try:
-                    asked = _parsed(raw, cut=last and not self.ended)
-                    wire["id"] = asked.get("id") if isinstance(asked, dict) else None
-                    application = read_application(asked)
-                    answer = answering.answer(
-                        session, self.principal, application, self.options, freshness, now_ms=now
-                    )
-                except VerbaleError as refusal:
-                    problem = document(refusal, self.url)
-                    wire |= {"status": problem["status"], "problem": problem}
-                    self.failed += 1
-                else:
-                    kept.append((asked, answer))
-                    wire |= {"status": 200, "screening": answer.wire(every_state=False)}
-                    self.screened += 1
-                out.append(orjson.dumps(wire, option=orjson.OPT_APPEND_NEWLINE))
-                if len(out) >= WINDOW_LINES:
-                    over = False
-                    break
-        _keep(node, self.principal, kept, now)
-        if over:
-            end = {
-                "end": True,
-                "lines": self.line,
-                "screened": self.screened,
-                "failed": self.failed,
-                "freshness": freshness.wire(),
-            }
-            out.append(orjson.dumps(end, option=orjson.OPT_APPEND_NEWLINE))
-        return b"".join(out), over
-
-
-_CUT: Final = (
-    " This is the last line and no line feed ends it: the batch seems to be cut off. Send this line again."
-)
-
-
-def _parsed(raw: bytes | None, *, cut: bool) -> Any:  # noqa: ANN401 - any JSON
-    if raw is None:
-        raise TooLarge(f"One line has more than {MAX_LINE} bytes. Send fewer parties in one application.")
+async def _answers(node: Node, batch: Batch, lines: IO[bytes]) -> AsyncIterator[bytes]:
+    """The answer's pieces, one window each."""
+    numbers = numbered(lines)
     try:
-        return parse_strict(raw)
-    except VerbaleError as error:
-        if cut:
-            raise type(error)(str(error) + _CUT) from error
-        raise
+        over = False
+        while not over:
+            window = await run_in_threadpool(_window, node, batch, numbers)
+            over = window.over
+            yield window.answer
+    finally:
+        lines.close()
 
 
-def _numbered(lines: IO[bytes]) -> Iterator[tuple[int, bytes | None, bool]]:
-    """Lines with their numbers, from 1, and whether each is the last; None for one that is too long to be held."""
-    number = 0
-    line = lines.readline(MAX_LINE + 1)
-    while line:
-        number += 1
-        whole = len(line) <= MAX_LINE
-        rest = line
-        while rest and not rest.endswith(b"\n"):
-            rest = lines.readline(MAX_LINE)
-        following = lines.readline(MAX_LINE + 1)
-        yield number, line.rstrip(b"\n") if whole else None, not following
-        line = following
+def _window(node: Node, batch: Batch, lines: Iterator[tuple[int, bytes | None, bool]]) -> Window:
+    now = node.clock()
+    window = batch.window(lines, answering_of(node), _roster(node), now_ms=now)
+    _keep(node, batch.principal, window.screened, now)
+    return window
 
 
 # ── what is kept ──────────────────────────────────────────────────────────────────────────────────────────────────

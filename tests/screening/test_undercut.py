@@ -16,7 +16,6 @@ from app.domain.control_codes import ControlCode, ancestors
 from app.domain.party import ROLES
 from app.screening.undercut import (
     DEPTHS,
-    SAME_PARTY_ROLES,
     Comparison,
     Denied,
     Depth,
@@ -250,7 +249,8 @@ def test_only_an_end_user_or_consignee_is_the_same_party() -> None:
     for role, denied_role in itertools.product(ROLES, ROLES):
         match = replace(SAME, role=role, denied_role=denied_role)
         found = compare(goods("5A001"), denied(goods("5A001")), match)
-        assert (found is not None) == ({role, denied_role} <= SAME_PARTY_ROLES)
+        same = {role, denied_role} <= {"end_user", "ultimate_consignee", "consignee"}
+        assert (found is not None) == same
 
 
 def test_one_site_under_another_name_needs_a_code_that_identifies() -> None:
