@@ -1,5 +1,6 @@
 #!/bin/sh
-# Install aics-tlog, an outside verifier of our logs (tests/interop/test_aics_tlog.py), in .venv/aics-tlog.
+# Install aics-tlog and aics-witness, an outside verifier and an outside witness of our logs (tests/interop/test_aics_tlog.py,
+# tests/federation/test_foreign_witness.py), in .venv/aics-tlog.
 #
 # It needs Python 3.12 or newer, which our own tests do not, hence an environment of its own. PYTHON names an interpreter;
 # otherwise those on the PATH are tried, and pyenv's. Without one: exit status 2 and a line that says so.
