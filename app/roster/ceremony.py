@@ -257,10 +257,14 @@ def load_draft(repository: Path, name: str, pinned_root: bytes | None = None) ->
         raise Malformed(
             f"There is no draft {name!r} in {repository}. Begin one with `verbale roster propose`."
         ) from error
-    if not isinstance(head, dict) or head.get("type") != "verbale-roster-draft" or head.get("v") != 1:
-        raise Malformed(f"{draft.directory} is not a roster draft of version 1.")
-    if head.get("refresh") in {"snapshot", "timestamp"}:
-        draft.refresh = head["refresh"]
+    refresh = head.get("refresh") if isinstance(head, dict) else None
+    if head != {"type": "verbale-roster-draft", "v": 1, "name": name, "refresh": refresh} or refresh not in {
+        None,
+        "snapshot",
+        "timestamp",
+    }:
+        raise Malformed(f"{draft.directory} is not a roster draft of version 1 with that name.")
+    draft.refresh = refresh
     read = directory_reader(draft.directory)
     for path in sorted(
         p.relative_to(draft.directory).as_posix() for p in draft.directory.rglob("*") if p.is_file()

@@ -11,9 +11,13 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
+from app.domain.errors import KeyNotActive
 from app.domain.roster import RosterKey
+from app.domain.signed import SignedNotice
+from app.judging import Context, judge_posted
 from app.models import EventRow
 from app.projections.rebuild import rebuild_log
+from app.record import record_own
 from tests import examples
 from tests.db.test_rebuild import LIVE, amendment, everything, live_through_much, withdrawal
 from tests.federation.world import NOW, Peer, Signed, World, seeded
@@ -186,3 +190,28 @@ def test_a_node_that_was_away_during_a_theft_and_two_rotations_agrees_with_the_o
     assert us.statuses() == {"True": "active", "Second": "active"}
     assert us.faults("NL") == {1: "key-not-active", 2: "key-not-active"}
     is_a_fixed_point(us)
+
+
+def test_a_key_that_was_ended_signs_nothing_new_whatever_time_it_claims(world: World) -> None:
+    nl = world.make("NL")
+    world.add_key("NL", second_key(active_to=NOW + 100))
+    nl.must_post(by_second(nl, examples.best_practice(issuer="NL", title="In time"), iat=NOW))
+    world.clock.tick(100)
+    refused = nl.post(by_second(nl, examples.best_practice(issuer="NL", title="Back-dated"), iat=NOW))
+    assert (refused.status_code, refused.json()["type"].rpartition("#")[2]) == (403, "key-not-active")
+    assert nl.log().size == 1
+
+
+def test_a_key_that_is_revoked_between_judging_and_appending_appends_nothing(world: World) -> None:
+    nl = world.make("NL")
+    world.add_key("NL", second_key())
+    signed = by_second(nl, examples.best_practice(issuer="NL", title="Too late"))
+    context = Context(nl.node.origin, world.roster, NOW)
+    judged = judge_posted(SignedNotice(signed.leaf, signed.parts), context)
+    change_key(world, "NL", SECOND, revoked_at_index=0)
+    with nl.db.write() as session:
+        (answer,) = record_own(
+            nl.db, session, nl.node.log_id, [judged], now=NOW * 1000, roster=lambda: world.roster
+        )
+    assert isinstance(answer, KeyNotActive)
+    assert nl.log().size == 0
