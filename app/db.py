@@ -144,6 +144,46 @@ class Database:
         finally:
             cursor.close()
 
+    def bulk_update(
+        self,
+        session: Session,
+        table: FromClause,
+        columns: Sequence[str],
+        rows: Sequence[Sequence[Any]],
+        where: str,
+    ) -> None:
+        """Change many rows, each to values of its own, in one go through the driver.
+
+        Args:
+            columns: names; in `where` they stand for a row's values as `new.name`, and those that begin with `_` are only
+                for that. The others are set.
+            rows: values in the order of `columns`.
+            where: condition with `old` for the table: our own text, never anybody's input.
+        """
+        if not rows:
+            return
+        types = {c.name: c.type.compile(self.engine.dialect) for c in table.columns}
+        wanted = [types[name.removeprefix("_")] for name in columns]
+        setting = ", ".join(f'"{c}" = new."{c}"' for c in columns if not c.startswith("_"))
+        named = ", ".join(f'"{c}"' for c in columns)
+        name = table.name  # type: ignore[attr-defined]  # every table of ours has one
+        cursor = session.connection().connection.cursor()
+        try:
+            if self.is_sqlite:
+                picked = ", ".join(f"json_extract(value, '$[{n}]') AS \"{c}\"" for n, c in enumerate(columns))
+                cursor.execute(
+                    f'UPDATE "{name}" AS old SET {setting} FROM (SELECT {picked} FROM json_each(?)) AS new WHERE {where}',  # noqa: S608 - our own names
+                    (json.dumps(rows),),
+                )
+            else:
+                arrays = ", ".join(f"%s::{t}[]" for t in wanted)
+                cursor.execute(
+                    f'UPDATE "{name}" AS old SET {setting} FROM unnest({arrays}) AS new({named}) WHERE {where}',  # noqa: S608 - our own names
+                    [list(column) for column in zip(*rows, strict=True)],
+                )
+        finally:
+            cursor.close()
+
     def any_of(self, column: InstrumentedAttribute[Any], values: Sequence[str]) -> ColumnElement[bool]:
         """Whether a text column has one of many values: one bound value however many there are, and one cached statement."""
         if self.is_sqlite:

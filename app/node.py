@@ -32,6 +32,7 @@ from app.loops import Loop
 from app.models import EventRow, LogRow
 from app.notify.deadlines import deadlines_step
 from app.notify.deliver import DeliveryLoop
+from app.notify.prune import Pruner
 from app.notify.retention import retention_step
 from app.notify.setup import WebhookSetup
 from app.projections.rejudge import rejudge_log
@@ -94,6 +95,7 @@ RETENTION_INTERVAL_S: Final = 10.0
 DEADLINES_INTERVAL_S: Final = 10.0
 WATCH_INTERVAL_S: Final = 30.0
 EVENTS_INTERVAL_S: Final = 600.0
+PRUNE_INTERVAL_S: Final = 3600.0
 COSIGN_AGAIN_S: Final = 60
 """An unchanged head that is offered again is cosigned with a new time once the last one is so old."""
 SEAL_INTERVAL_S: Final = 5.0
@@ -488,7 +490,7 @@ class Node:
         self._loops[0].start()
 
     def start_background(self) -> None:
-        """Start the loops: publish, offer, follow, judge, roster, deadlines, events, portfolios, webhooks."""
+        """Start the loops: publish, offer, follow, judge, roster, deadlines, events, portfolios, prune, webhooks."""
         self._has_loops = True
         publisher = Loop("publish", self.publish, interval_s=PUBLISH_INTERVAL_S)
         self._publisher = publisher
@@ -498,6 +500,9 @@ class Node:
             Loop("deadlines", self.tell_deadlines, interval_s=DEADLINES_INTERVAL_S),
             Loop("retention", self.keep_house, interval_s=RETENTION_INTERVAL_S),
             Loop("events", self.forget_events, interval_s=EVENTS_INTERVAL_S),
+            Loop(
+                "prune", Pruner(self.db, self.clock, self.webhooks.keep_ms).step, interval_s=PRUNE_INTERVAL_S
+            ),
             Loop("seal", self.seal, interval_s=SEAL_INTERVAL_S),
             Loop("carry", self.carry, interval_s=CARRY_INTERVAL_S),
             Loop("portfolios", self.look_after_portfolios, interval_s=WATCH_INTERVAL_S),

@@ -188,6 +188,8 @@ PROBLEMS: Final[Mapping[str, Problem]] = {
     # ── webhooks ──
     "unsafe-url": Problem(422, "The webhook's URL cannot be called",
         "It has to be https, without credentials, and lead to a public address, unless the operator allows the network."),
+    "unsafe-endpoint": Problem(422, "The endpoint cannot be called like that",
+        "Headers of its own must not be ones this node sets; certificates and keys are PEM, the key without a password."),
     "too-many-subscriptions": Problem(409, "Too many subscriptions", "Delete one that is not needed any more."),
     "not-deliverable": Problem(409, "The delivery must not be sent any more", "Its notice is no longer this token's to see."),
     # ── the roster ──

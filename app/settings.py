@@ -29,6 +29,11 @@ SETTINGS_VARIABLE: Final = "VERBALE_SETTINGS"
 MAX_RETENTION_DAYS: Final = 3_650
 
 
+MAX_RETRIES: Final = 50
+DAY_S: Final = 86_400
+MAX_LOG_DAYS: Final = 3_650
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """What one node needs to know. Paths are absolute once loaded; relative ones count from the settings file."""
@@ -116,6 +121,19 @@ class Settings:
     )
     event_retention_days: int = field(
         default=90, metadata={"doc": "Days for which the feed can be read back."}
+    )
+    webhook_require_proof: bool = field(
+        default=False,
+        metadata={"doc": "Send nothing but tests to an endpoint that has not proven itself."},
+    )
+    webhook_retry_s: tuple[str, ...] = field(
+        default=(),
+        metadata={
+            "doc": "Seconds between the attempts of one delivery. None: 5, 300, 1800, 7200, 18000, 36000, 50400, 72000, 86400."
+        },
+    )
+    webhook_log_days: int = field(
+        default=30, metadata={"doc": "Days for which finished deliveries and their attempts are kept."}
     )
     background: bool = field(
         default=True,
@@ -274,6 +292,14 @@ def _check(settings: Settings) -> None:
     parse_rules(settings.retention)
     if not 1 <= settings.event_retention_days <= MAX_RETENTION_DAYS:
         raise UnsafeSettings(f"event_retention_days must be between 1 and {MAX_RETENTION_DAYS}.")
+    if len(settings.webhook_retry_s) > MAX_RETRIES or not all(
+        wait.isascii() and wait.isdigit() and 1 <= int(wait) <= DAY_S for wait in settings.webhook_retry_s
+    ):
+        raise UnsafeSettings(
+            f"webhook_retry_s is at most {MAX_RETRIES} numbers of seconds, each from 1 to {DAY_S}, like 5, 300, 1800."
+        )
+    if not 1 <= settings.webhook_log_days <= MAX_LOG_DAYS:
+        raise UnsafeSettings(f"webhook_log_days must be between 1 and {MAX_LOG_DAYS}.")
     if settings.log_level not in ("DEBUG", "INFO", "WARNING", "ERROR"):
         raise UnsafeSettings("log_level must be DEBUG, INFO, WARNING or ERROR.")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -20,7 +20,21 @@ TARGETS = {
 """What a release should reach; printed beside what was measured."""
 
 
-def bench(
+WEBHOOK_TARGETS = {
+    "fan_out_ratio": ("at least", 0.6),
+    "dead_endpoint_ratio": ("at least", 0.9),
+    "dead_endpoint_delay_ms": ("at most", 1000.0),
+    "idle_latency_ms_median": ("at most", 100.0),
+    "busy_latency_ms_p99": ("at most", 1000.0),
+    "claims_ratio": ("at least", 0.8),
+}
+
+bench = typer.Typer(rich_markup_mode=None, help="Measure this machine.")
+
+
+@bench.callback(invoke_without_command=True)
+def federation(
+    context: typer.Context,
     records: Annotated[int, typer.Option("--records", help="Notices to post and to catch up with.")] = 20_000,
     live: Annotated[int, typer.Option("--live", help="Notices posted one by one.")] = 50,
     database_url: Annotated[
@@ -35,6 +49,8 @@ def bench(
 
     Rates are given as ratios to the bare Ed25519 verifications of one core in the same run. Nothing leaves this machine.
     """
+    if context.invoked_subcommand is not None:
+        return
     from app.bench.federation import run  # noqa: PLC0415 - see `app.cli`
 
     def say(text: str) -> None:
@@ -50,9 +66,46 @@ def bench(
             say=say,
             progress=progress,
         ).as_dict()
+    _show(result, TARGETS, as_json=as_json)
+
+
+@bench.command()
+def webhooks(
+    deliveries: Annotated[int, typer.Option("--deliveries", help="Deliveries of one round.")] = 20_000,
+    rounds: Annotated[int, typer.Option("--rounds", help="Rounds of bare client and fan-out in turn.")] = 3,
+    signing: Annotated[str, typer.Option("--signing", help="v1, v1a or both.")] = "v1",
+    pending: Annotated[
+        int, typer.Option("--pending", help="Deliveries that wait for the claim rate; 0 leaves it out.")
+    ] = 1_000_000,
+    database_url: Annotated[
+        str, typer.Option("--database-url", help="An empty PostgreSQL database instead of SQLite.")
+    ] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Measure the delivery of webhooks to receivers on this machine, against the bare HTTP client."""
+    from app.bench.webhooks import run  # noqa: PLC0415 - see `app.cli`
+
+    def say(text: str) -> None:
+        if not as_json:
+            typer.echo(text, err=True)
+
+    with tempfile.TemporaryDirectory(prefix="verbale-bench-") as directory:
+        result = run(
+            Path(directory),
+            deliveries,
+            database_url=database_url,
+            rounds=rounds,
+            scheme=signing,
+            many=pending,
+            say=say,
+        ).as_dict()
+    _show(result, WEBHOOK_TARGETS, as_json=as_json)
+
+
+def _show(result: dict[str, Any], targets: dict[str, tuple[str, float]], *, as_json: bool) -> None:
     if as_json:
         print_json(result)
         return
     for name, value in result.items():
-        target = TARGETS.get(name)
-        typer.echo(f"{name:18} {value!s:>12}" + (f"   target: {target[0]} {target[1]}" if target else ""))
+        target = targets.get(name)
+        typer.echo(f"{name:24} {value!s:>12}" + (f"   target: {target[0]} {target[1]}" if target else ""))

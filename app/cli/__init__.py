@@ -35,6 +35,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "keys": ("app.cli.keys:app", "Make, show and check keys of a contact point or a node."),
     "roster": ("app.cli.roster:app", "Membership: propose, review, sign and publish the roster."),
     "token": ("app.cli.token:app", "API tokens of this State's own systems."),
+    "webhook": ("app.cli.webhook:app", "Webhooks: endpoints, their health, and the key that signs."),
     "notice": ("app.cli.notice:app", "Write, sign, post and find notices."),
     "verify": ("app.cli.verify:verify", "Check a proof file offline, against a pinned roster root."),
     "recall-board": (
@@ -55,7 +56,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "db": ("app.cli.store:db", "The database's schema."),
     "demo": ("app.demo.command:demo", "A federation of four States on this machine."),
     "drill": ("app.drill.command:drill", "Rehearse a disaster with five nodes on this machine."),
-    "bench": ("app.bench.command:bench", "Measure this machine against the bare cost of signatures."),
+    "bench": ("app.bench.command:bench", "Measure this machine: the federation, or `bench webhooks`."),
 }
 """Name → where it is and its line in the help. A command whose module is not installed is not offered."""
 

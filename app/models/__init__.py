@@ -7,7 +7,7 @@ Four families, and the difference matters:
   `heads` is ever changed;
 * projections (`entries`, `notices`, `notice_terms`, `screened_notices`): a fold of the log that `verbale rebuild` drops and makes anew;
 * evidence (`evidence`, `evidence_told`, `branch_leaves`, `log_watch`): what was found out about the logs;
-* the node's own (`events`, `subscriptions`, `deliveries`, `deadlines`, `api_tokens`, `nonces`, `counters`,
+* the node's own (`events`, `subscriptions`, `deliveries`, `delivery_attempts`, `deadlines`, `api_tokens`, `nonces`, `counters`,
   `screenings`, `watchlists`, `watch_entries`, `watch_hits`): local business.
 
 Times are unix milliseconds when this node measured them (`*_at`), unix seconds when a statement claims them (`iat`, `exp`),
@@ -31,6 +31,7 @@ from app.models.notice import EntryRow, NoticeRow, NoticeTermRow, ScreenedRow
 from app.models.screening import ScreeningRow, WatchEntryRow, WatchHitRow, WatchlistRow
 from app.models.service import (
     ApiTokenRow,
+    AttemptRow,
     CounterRow,
     DeadlineRow,
     DeliveryRow,
@@ -41,6 +42,7 @@ from app.models.service import (
 
 __all__ = [
     "ApiTokenRow",
+    "AttemptRow",
     "Base",
     "BodyKeyRow",
     "BodyRow",

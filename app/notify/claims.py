@@ -1,21 +1,30 @@
 """From pending rows to bodies ready for signing: a lease on each row, then the gate again.
 
 A claim marks rows with a lease and counts the attempt before it is made. A worker that dies leaves its rows to the next
-one when the lease is over; what it may have sent is then sent again under the same `webhook-id`. Claims are taken
-endpoint by endpoint, so that the backlog of one never stands before another's.
+one when the lease is over; what it may have sent is then sent again under the same `webhook-id`. Claims are taken endpoint
+by endpoint, each from the beginning of its own part of one index: the backlog of one never stands before another's, and a
+claim costs the same before a thousand waiting rows as before a million.
+
+An endpoint whose last attempt failed has one place until one succeeds, and all such endpoints together have a quarter of
+the worker's places: however many hang, the others keep theirs. In an ordered subscription only the first row that waits may
+be claimed, with those behind it, and only while no other worker holds it.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import and_, bindparam, func, select, update
+from sqlalchemy import and_, bindparam, func, or_, select, true, update
+from sqlalchemy.orm import aliased
 
-from app.gate import visible
+from app.domain.events import WITHOUT_NOTICE
+from app.gate import event_visible, visible
 from app.models import ApiTokenRow, DeliveryRow, EventRow, LogRow, NoticeRow, SubscriptionRow
-from app.notify import matching
+from app.models.service import PENDING
+from app.notify import matching, payload
+from app.notify.endpoint import Endpoint
 from app.notify.matching import Cause
 from app.notify.payload import Told
 from app.queries.filters import is_active
@@ -29,13 +38,17 @@ if TYPE_CHECKING:
     from app.db import Database
     from app.gate import Principal
     from app.notify.setup import WebhookSetup
-    from app.notify.signing import Scheme
 
 LEASE_MS: Final = 60_000
 """Four times the longest attempt (15 s): a lease that ends early only costs a duplicate."""
 
-PER_SUBSCRIPTION: Final = 8
-"""Deliveries in flight to one endpoint from one worker. An endpoint that hangs holds so many places and no more."""
+PER_SUBSCRIPTION: Final = 4
+"""Deliveries in flight to one endpoint from one worker, unless its subscription says otherwise."""
+
+SUSPECTS_SHARE: Final = 4
+"""One place in so many may be held by endpoints whose last attempt failed."""
+
+MINUTE_MS: Final = 60_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,17 +59,22 @@ class Claimed:
     subscription_id: str
     attempts: int
     leased_until: int
+    event_seq: int = 0
+    number: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """A delivery that passed the gate just now, with what is needed to sign and send it."""
+    """A delivery that passed the gate just now, with what is needed to sign and send it.
+
+    Attributes:
+        recalled: it is sent as a recall without content, whatever its event says.
+    """
 
     claimed: Claimed
-    url: str
-    scheme: Scheme
-    sealed: bytes | None = field(repr=False)
+    endpoint: Endpoint
     body: bytes = field(repr=False)
+    recalled: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +86,121 @@ class Withheld:
     ended: bool = False
 
 
-_DUE: Final = and_(
-    DeliveryRow.state == "pending",
+@dataclass(frozen=True, slots=True)
+class Busy:
+    """What this worker has of one endpoint. `quick` is how many it finished since the last claim: so many may wait ahead."""
+
+    held: int = 0
+    quick: int = 0
+
+
+AHEAD: Final = 64
+"""Rows of one endpoint that may wait in a worker's memory, leased, for a place. They are sent within a second or so."""
+
+
+# ── which endpoints, and how much of each ─────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """An endpoint with something due."""
+
+    id: str
+    ordered: bool
+    max_in_flight: int
+    per_minute: int | None
+    failures: int
+
+
+def _waiting(require_proof: bool) -> Select[Any]:
+    """Active endpoints that have something due and free, the one that waits longest first: two index probes for each."""
+
+    def first(lane: int) -> Any:  # noqa: ANN401 - a scalar subquery
+        return (
+            select(DeliveryRow.due_at)
+            .where(
+                DeliveryRow.subscription_id == SubscriptionRow.id,
+                DeliveryRow.state == PENDING,
+                DeliveryRow.lane == lane,
+                DeliveryRow.due_at <= bindparam("now"),
+                DeliveryRow.leased_until <= bindparam("now"),
+            )
+            .order_by(DeliveryRow.due_at, DeliveryRow.event_seq)
+            .limit(1)
+            .correlate(SubscriptionRow)
+            .scalar_subquery()
+        )
+
+    proven = SubscriptionRow.verified_at.is_not(None)
+    active = (
+        select(
+            SubscriptionRow.id,
+            SubscriptionRow.ordered,
+            SubscriptionRow.max_in_flight,
+            SubscriptionRow.per_minute,
+            SubscriptionRow.failures,
+            first(0).label("urgent"),
+            first(1).label("oldest"),
+        )
+        .where(
+            SubscriptionRow.status == "active",
+            SubscriptionRow.not_before <= bindparam("now"),
+            proven if require_proof else or_(proven, SubscriptionRow.payload == "thin"),
+        )
+        .subquery()
+    )
+    columns = (active.c.id, active.c.ordered, active.c.max_in_flight, active.c.per_minute, active.c.failures)
+    due = func.coalesce(active.c.urgent, active.c.oldest)
+    return select(*columns).where(due.is_not(None)).order_by(due, active.c.id)
+
+
+_WAITING: Final = {False: _waiting(require_proof=False), True: _waiting(require_proof=True)}
+
+
+def _shares(waiting: Iterable[_Waiting], limit: int, busy: Mapping[str, Busy]) -> dict[str, int]:
+    """How many rows of each endpoint may be claimed, `limit` in all, spread evenly."""
+    suspects_left = max(1, limit // SUSPECTS_SHARE)
+    room: dict[str, int] = {}
+    for one in waiting:
+        mine = busy.get(one.id, Busy())
+        if one.failures:
+            if suspects_left > 0 and mine.held == 0:
+                room[one.id] = 1
+                suspects_left -= 1
+            continue
+        most = 1 if one.ordered else one.max_in_flight
+        free = most + min(2 * mine.quick, AHEAD) - mine.held
+        if one.per_minute is not None:
+            free = min(free, max(1, one.per_minute // 60))
+        if free > 0:
+            room[one.id] = free
+    room = dict(list(room.items())[:limit])
+    shares: dict[str, int] = {}
+    left = limit
+    for n, (id_, free) in enumerate(sorted(room.items(), key=lambda item: item[1])):
+        shares[id_] = min(free, -(-left // (len(room) - n)))  # of what is left, rounded up
+        left -= shares[id_]
+    return {id_: shares[id_] for id_ in room if shares[id_] > 0}
+
+
+# ── claiming ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+_OF_ONE: Final = and_(
+    DeliveryRow.subscription_id == bindparam("subscription"),
+    DeliveryRow.state == PENDING,
+    DeliveryRow.lane == bindparam("lane"),
     DeliveryRow.due_at <= bindparam("now"),
-    DeliveryRow.leased_until <= bindparam("now"),
+)
+_COLUMNS: Final = (DeliveryRow.id, DeliveryRow.attempts, DeliveryRow.event_seq, DeliveryRow.number)
+_IN_TURN: Final = (DeliveryRow.due_at, DeliveryRow.event_seq)
+_DUE: Final = (
+    select(*_COLUMNS)
+    .where(_OF_ONE, DeliveryRow.leased_until <= bindparam("now"))
+    .order_by(*_IN_TURN)
+    .limit(bindparam("share"))
+)
+_HEAD: Final = (
+    select(*_COLUMNS, DeliveryRow.leased_until).where(_OF_ONE).order_by(*_IN_TURN).limit(bindparam("share"))
 )
 
 
@@ -80,67 +209,95 @@ def claim(
     now: int,
     limit: int,
     *,
-    busy: Mapping[str, int] | None = None,
-    per_subscription: int = PER_SUBSCRIPTION,
+    busy: Mapping[str, Busy] | None = None,
     lease_ms: int = LEASE_MS,
+    require_proof: bool = False,
 ) -> list[Claimed]:
     """Lease up to `limit` due deliveries, spread over the endpoints that have any.
 
     Args:
         now: unix ms.
-        busy: deliveries that this worker has in flight, by subscription; they count against `per_subscription`.
+        busy: what this worker has of each endpoint already.
+        require_proof: leave endpoints out that have not been proven; with full bodies they always are.
     """
-    busy = busy or {}
     with db.read() as session:  # most looks find nothing, and must not queue behind the writer
-        waiting = session.scalars(_waiting(), {"now": now}).all()
-    room = {id_: per_subscription - busy.get(id_, 0) for id_ in waiting}
-    room = dict([(id_, free) for id_, free in room.items() if free > 0][:limit])
-    if not room:
+        shares = _look(session, now, limit, busy or {}, require_proof)
+    if not shares:
         return []
-    claimed: list[Claimed] = []
-    due = _due_of_one().with_for_update(**db.skip_locked())
     with db.write() as session:
-        for n, (subscription_id, free) in enumerate(room.items()):
-            share = -(-(limit - len(claimed)) // (len(room) - n))  # of what is left, rounded up
-            rows = session.execute(
-                due, {"now": now, "subscription": subscription_id, "share": min(free, share)}
-            )
-            claimed.extend(
-                Claimed(id_, subscription_id, attempts + 1, now + lease_ms) for id_, attempts in rows
-            )
-        if claimed:
-            session.execute(
-                update(DeliveryRow)
-                .where(DeliveryRow.id.in_([c.id for c in claimed]))
-                .values(leased_until=now + lease_ms, attempts=DeliveryRow.attempts + 1)
-                .execution_options(synchronize_session=False)
-            )
+        return take(db, session, now, shares, lease_ms=lease_ms)
+
+
+def _look(
+    session: Session, now: int, limit: int, busy: Mapping[str, Busy], require_proof: bool
+) -> dict[_Waiting, int]:
+    waiting = [_Waiting(*row) for row in session.execute(_WAITING[require_proof], {"now": now})]
+    by_id = {one.id: one for one in waiting}
+    return {by_id[id_]: share for id_, share in _shares(waiting, limit, busy).items()}
+
+
+def take(
+    db: Database, session: Session, now: int, shares: Mapping[_Waiting, int], *, lease_ms: int = LEASE_MS
+) -> list[Claimed]:
+    """Lease rows in the caller's write transaction."""
+    claimed: list[Claimed] = []
+    # In the order of ids: two workers that lock several endpoints must not wait for each other in a ring.
+    for one, share in sorted(shares.items(), key=lambda item: item[0].id):
+        rows = _in_order(db, session, one, now, share) if one.ordered else _due(db, session, one, now, share)
+        if rows and one.per_minute is not None:
+            rests = now + round(len(rows) * MINUTE_MS / one.per_minute)
+            _values(session, SubscriptionRow.id == one.id, not_before=rests)
+        claimed.extend(
+            Claimed(id_, one.id, attempts + 1, now + lease_ms, seq, number)
+            for id_, attempts, seq, number in rows
+        )
+    if claimed:
+        leased = db.any_of(DeliveryRow.id, [c.id for c in claimed])
+        session.execute(
+            update(DeliveryRow)
+            .where(leased)
+            .values(leased_until=now + lease_ms, attempts=DeliveryRow.attempts + 1)
+            .execution_options(synchronize_session=False)
+        )
     return claimed
 
 
-def _waiting() -> Select[str]:
-    """Active endpoints that have something due, the one that waits longest first: one index probe for each."""
-    oldest = (
-        select(func.min(DeliveryRow.due_at))
-        .where(DeliveryRow.subscription_id == SubscriptionRow.id, _DUE)
-        .correlate(SubscriptionRow)
-        .scalar_subquery()
-    )
-    active = (
-        select(SubscriptionRow.id, oldest.label("oldest"))
-        .where(SubscriptionRow.status == "active", SubscriptionRow.not_before <= bindparam("now"))
-        .subquery()
-    )
-    return select(active.c.id).where(active.c.oldest.is_not(None)).order_by(active.c.oldest)
+def _due(db: Database, session: Session, one: _Waiting, now: int, share: int) -> list[Any]:
+    """The first rows that are due and free: what is urgent before the rest."""
+    due = _DUE.with_for_update(**db.skip_locked())
+    found: list[Any] = []
+    for lane in (0, 1):
+        if share > len(found):
+            values = {"now": now, "subscription": one.id, "lane": lane, "share": share - len(found)}
+            found.extend(session.execute(due, values))
+    return found
 
 
-def _due_of_one() -> Select[str, int]:
-    return (
-        select(DeliveryRow.id, DeliveryRow.attempts)
-        .where(DeliveryRow.subscription_id == bindparam("subscription"), _DUE)
-        .order_by(DeliveryRow.due_at, DeliveryRow.event_seq)
-        .limit(bindparam("share"))
+def _in_order(db: Database, session: Session, one: _Waiting, now: int, share: int) -> list[Any]:
+    """The first rows of all, if nobody holds them. The subscription's row is the lock: one worker at a time decides."""
+    locked = session.scalar(
+        select(SubscriptionRow.not_before)
+        .where(SubscriptionRow.id == one.id)
+        .with_for_update(**db.skip_locked())
     )
+    if locked is None or locked > now:
+        return []
+    rows = session.execute(_HEAD, {"now": now, "subscription": one.id, "lane": 1, "share": share})
+    found = []
+    for *row, leased_until in rows:
+        if leased_until > now:
+            break
+        found.append(row)
+    return found
+
+
+def _values(session: Session, where: Any, **values: Any) -> None:  # noqa: ANN401 - an SQL expression
+    session.execute(
+        update(SubscriptionRow).where(where).values(**values).execution_options(synchronize_session=False)
+    )
+
+
+# ── the gate, and the bodies ──────────────────────────────────────────────────────────────────────────────────────
 
 
 def prepare(
@@ -150,34 +307,66 @@ def prepare(
 
     Deliveries whose subscription was deleted meanwhile are in neither list: they are gone.
     """
-    rows = {row.id: row for row in claimed}
-    withheld: list[Withheld] = []
-    subscribed: dict[str, SubscriptionRow] = {}
-    by_principal: dict[Principal, list[str]] = defaultdict(list)
     with db.read() as session:
-        owners = _owners(session, {row.subscription_id for row in rows.values()})
-        for row in rows.values():
-            if (owner := owners.get(row.subscription_id)) is None:
-                continue
-            subscription, token = owner
-            if (ended := matching.why_token_ended(token, now)) is not None:
-                withheld.append(Withheld(row, ended, ended=True))
-                continue
-            subscribed[row.id] = subscription
-            by_principal[replace(matching.token_principal(token, setup.state), id=None)].append(row.id)
-        bodies: dict[str, bytes] = {}
-        for principal, ids in by_principal.items():  # one statement for all who see alike
-            bodies |= told_bodies(session, principal, setup, ids, now)
+        return pass_gate(session, now, setup, list(claimed))
+
+
+def pass_gate(
+    session: Session, now: int, setup: WebhookSetup, claimed: Sequence[Claimed]
+) -> tuple[list[Ready], list[Withheld]]:
+    """`prepare`, in the caller's snapshot."""
     ready: list[Ready] = []
-    for id_, subscription in subscribed.items():
-        if id_ in bodies:
-            scheme: Scheme = "v1a" if subscription.scheme == "v1a" else "v1"
-            ready.append(Ready(rows[id_], subscription.url, scheme, subscription.secret, bodies[id_]))
-        else:
-            withheld.append(
-                Withheld(rows[id_], "The notice is no longer visible to this subscription's token.")
-            )
+    withheld: list[Withheld] = []
+    alike: dict[tuple[Principal, bool], list[tuple[Claimed, Endpoint]]] = defaultdict(list)
+    owners = _owners(session, {row.subscription_id for row in claimed})
+    ended = {id_: matching.why_token_ended(token, now) for id_, (_, token) in owners.items()}
+    of_endpoint: dict[str, tuple[Endpoint, list[tuple[Claimed, Endpoint]]]] = {}
+    for id_, (subscription, token) in owners.items():
+        principal = matching.token_principal(token, setup.state)
+        full = subscription.payload == "full" and subscription.verified_at is not None
+        of_endpoint[id_] = Endpoint.of(subscription), alike[principal, full]
+    for row in claimed:
+        if row.subscription_id not in owners:
+            continue
+        if (reason := ended[row.subscription_id]) is not None:
+            withheld.append(Withheld(row, reason, ended=True))
+            continue
+        endpoint, those_alike = of_endpoint[row.subscription_id]
+        those_alike.append((row, endpoint))
+    for (principal, full), rows in alike.items():
+        _prepare(session, principal, setup, rows, now, full, ready, withheld)
     return ready, withheld
+
+
+def _prepare(
+    session: Session,
+    principal: Principal,
+    setup: WebhookSetup,
+    rows: Sequence[tuple[Claimed, Endpoint]],
+    now: int,
+    full: bool,
+    ready: list[Ready],
+    withheld: list[Withheld],
+) -> None:
+    """One event has one body for all who see alike, but for the number in their subscription."""
+    if not rows:
+        return
+    bodies = told_bodies(session, principal, setup, {row.event_seq for row, _ in rows}, now, full=full)
+    unclear = [row for row, _ in rows if row.event_seq not in bodies]
+    before = _told_before(session, unclear) if unclear else {}
+    recalls = _recalls(session, setup, {row.event_seq for row in unclear if row.id in before})
+    for row, endpoint in rows:
+        body = bodies.get(row.event_seq)
+        if body is not None:
+            ready.append(Ready(row, endpoint, payload.numbered(body, row.number)))
+            continue
+        event_type, recall = recalls.get(row.event_seq, ("", b""))
+        # Whoever knows that it is gone need not be told twice; an erasure is told all the same: it asks for more.
+        if row.id in before and (event_type == matching.ERASED or not before[row.id]):
+            recalled = event_type != matching.ERASED
+            ready.append(Ready(row, endpoint, payload.numbered(recall, row.number), recalled))
+        else:
+            withheld.append(Withheld(row, "The notice is no longer visible to this subscription's token."))
 
 
 def _owners(session: Session, ids: Iterable[str]) -> dict[str, tuple[SubscriptionRow, ApiTokenRow]]:
@@ -189,50 +378,110 @@ def _owners(session: Session, ids: Iterable[str]) -> dict[str, tuple[Subscriptio
     return {subscription.id: (subscription, token) for subscription, token in rows}
 
 
-def told_bodies(
-    session: Session, principal: Principal, setup: WebhookSetup, ids: Sequence[str], now: int
-) -> dict[str, bytes]:
-    """The bodies of those deliveries that may be sent to `principal` now (unix ms), by delivery id."""
-    told = matching.told_before(DeliveryRow.subscription_id, in_hand=ids)
+def _told_before(session: Session, rows: Sequence[Claimed]) -> dict[str, bool]:
+    """Of these deliveries, those whose subscription was really sent an earlier event of the same notice.
+
+    Returns:
+        By delivery id: whether the newest of those earlier events was sent as a recall. An attempt that is only about to be
+        made is none: what was claimed just now counts from its second attempt on.
+    """
+    event, earlier, sent = aliased(EventRow), aliased(EventRow), aliased(DeliveryRow)
+    in_hand = [row.id for row in rows]
+    found = session.execute(
+        select(DeliveryRow.id, sent.recalled)
+        .join(event, event.seq == DeliveryRow.event_seq)
+        .join(
+            earlier,
+            and_(
+                earlier.live,
+                earlier.log_id == event.log_id,
+                earlier.root_idx == event.root_idx,
+                earlier.seq < event.seq,
+            ),
+        )
+        .join(sent, and_(sent.subscription_id == DeliveryRow.subscription_id, sent.event_seq == earlier.seq))
+        .where(
+            DeliveryRow.id.in_(in_hand),
+            sent.state != "dropped",
+            or_(sent.attempts > 1, and_(sent.attempts > 0, sent.id.not_in(in_hand))),
+        )
+        .order_by(earlier.seq)
+    )
+    return {id_: bool(recalled) for id_, recalled in found}  # the last one of each stays
+
+
+def _recalls(session: Session, setup: WebhookSetup, seqs: set[int]) -> dict[int, tuple[str, bytes]]:
+    """What is said of notices that the caller may not see any more: the type of each event, and the body."""
+    if not seqs:
+        return {}
     rows = session.execute(
-        matching.with_notice(
-            select(
-                DeliveryRow.id.label("delivery"),
-                EventRow.type,
-                EventRow.at,
-                EventRow.idx,
-                LogRow.origin,
-                LogRow.state,
-                Cause.id.label("cause_id"),
-                Cause.version,
-                Cause.leaf_hash,
-                Cause.tlp_rank.label("cause_rank"),
-                Cause.audience.label("cause_audience"),
-                matching.Acked.version.label("acked_version"),
-                NoticeRow.id.label("notice_id"),
-                NoticeRow.issuer,
-                NoticeRow.type.label("notice_type"),
-                NoticeRow.tlp_rank,
-                NoticeRow.status,
-                is_active(now).label("is_active"),
-                NoticeRow.version.label("notice_version"),
-                NoticeRow.content_state,
-                visible(principal).label("seen"),
-                told.label("told"),
-            )
-            .select_from(DeliveryRow)
-            .join(EventRow, EventRow.seq == DeliveryRow.event_seq)
-        ).where(DeliveryRow.id.in_(ids))
+        matching.with_notice(select(*_TOLD).select_from(EventRow)).where(
+            EventRow.seq.in_(seqs), NoticeRow.id.is_not(None)
+        ),
+        {"now": 0},
     )
     return {
-        row.delivery: _told(row).body(setup.public_url)
+        row.seq: (
+            row.type,
+            (_told(row) if row.type == matching.ERASED else _gone(row)).body(setup.public_url),
+        )
         for row in rows
-        if row.notice_id is not None
+    }
+
+
+_TOLD: Final = (
+    EventRow.seq,
+    EventRow.type,
+    EventRow.at,
+    EventRow.idx,
+    EventRow.detail,
+    LogRow.origin,
+    LogRow.state,
+    Cause.id.label("cause_id"),
+    Cause.version,
+    Cause.leaf_hash,
+    Cause.tlp_rank.label("cause_rank"),
+    Cause.audience.label("cause_audience"),
+    matching.Acked.version.label("acked_version"),
+    NoticeRow.id.label("notice_id"),
+    NoticeRow.issuer,
+    NoticeRow.type.label("notice_type"),
+    NoticeRow.tlp_rank,
+    NoticeRow.status,
+    NoticeRow.version.label("notice_version"),
+    NoticeRow.content_state,
+)
+
+
+def told_bodies(
+    session: Session,
+    principal: Principal,
+    setup: WebhookSetup,
+    seqs: Iterable[int],
+    now: int,
+    *,
+    full: bool = False,
+) -> dict[int, bytes]:
+    """The bodies, without their number, of those events that may be told to `principal` now (unix ms), by number.
+
+    Args:
+        full: with the notice's document, unless that would be too long.
+    """
+    columns = (*_TOLD, is_active(now).label("is_active"), visible(principal).label("seen"))
+    document = NoticeRow.document if full else true()
+    rows = session.execute(
+        matching.with_notice(select(*columns, document.label("document")).select_from(EventRow)).where(
+            EventRow.seq.in_(seqs), event_visible(principal)
+        )
+    )
+    return {
+        row.seq: _told(row, row.document if full else None).body(setup.public_url)
+        for row in rows
+        if (row.notice_id is not None or row.type in WITHOUT_NOTICE)
         and matching.may_be_told(
             principal,
             event_type=row.type,
             seen=row.seen,
-            told=row.told,
             content_state=row.content_state,
             log_state=row.state,
             cause_rank=row.cause_rank,
@@ -241,9 +490,10 @@ def told_bodies(
     }
 
 
-def _told(row: Any) -> Told:  # noqa: ANN401 - a row of the statement above
+def _told(row: Any, document: str | None = None) -> Told:  # noqa: ANN401 - a row of the statements above
     acknowledged = row.type == matching.ACKNOWLEDGED
     erased = row.type == matching.ERASED
+    about_notice = row.notice_id is not None
     return Told(
         event_type=row.type,
         at=row.at,
@@ -252,9 +502,30 @@ def _told(row: Any) -> Told:  # noqa: ANN401 - a row of the statement above
         issuer=row.issuer,
         notice_type=None if erased else row.notice_type,
         tlp_rank=None if erased else row.tlp_rank,
-        status="expired" if row.status == "active" and not row.is_active else row.status,
+        status=row.status
+        if erased or not about_notice or row.status != "active" or row.is_active
+        else "expired",
         origin=row.origin,
         index=row.idx,
         leaf_hash=None if row.leaf_hash is None else bytes(row.leaf_hash),
         acknowledgement=(row.cause_id, row.state) if acknowledged else None,
+        detail=row.detail,
+        document=document,
+    )
+
+
+def _gone(row: Any) -> Told:  # noqa: ANN401 - a row of `_TOLD`
+    """A recall that says nothing of the version that may not be seen: not even that there is one."""
+    return Told(
+        event_type=matching.RECALLED,
+        at=row.at,
+        notice_id=row.notice_id,
+        version=None,
+        issuer=row.issuer,
+        notice_type=None,
+        tlp_rank=None,
+        status="recalled",
+        origin=row.origin,
+        index=None,
+        leaf_hash=None,
     )

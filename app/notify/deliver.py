@@ -1,8 +1,9 @@
 """Sending: sign, POST through the guard, and the loop that keeps doing it.
 
 `Sender` makes one attempt and never raises for what a receiver does. `deliver_step` is one whole round, for tests and for
-whoever wants to wait for it. `DeliveryLoop` is the running form: rounds overlap, so that an endpoint that hangs for its
-fifteen seconds holds its own few places and nobody else's.
+whoever wants to wait for it. `DeliveryLoop` is the running form: each endpoint has a queue of its own and its own few
+places, so one that hangs for its fifteen seconds holds these and nobody else's; a place that falls free is taken by the
+endpoint's next delivery at once, and the database is asked in batches meanwhile.
 
 The database is spoken to from one thread, the network from one asyncio loop. Killed at any line, the loop has lost
 nothing: a row it had claimed becomes due again when its lease ends, and goes out under the same `webhook-id`.
@@ -16,7 +17,7 @@ import random
 import ssl
 import threading
 import time
-from collections import Counter
+from collections import defaultdict, deque
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
@@ -24,12 +25,16 @@ import aiohttp
 
 from app.domain.errors import UnsafeKeyFile
 from app.notify import claims, outbox, results, retry, signing
+from app.notify.claims import Busy
+from app.notify.endpoint import Opener
 from app.notify.guard import REFUSED_ADDRESS
-from app.notify.results import Attempt, ErrorClass
+from app.notify.results import Attempt, ErrorClass, Exchange, Unsent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from types import TracebackType
+
+    from aiohttp.abc import AbstractResolver
 
     from app.clock import Clock
     from app.db import Database
@@ -42,13 +47,30 @@ log: Final = logging.getLogger("verbale.notify")
 CONNECT_SECONDS: Final = 5.0
 TOTAL_SECONDS: Final = 15.0
 MAX_ANSWER_BYTES: Final = 20_000
-"""How much of an answer's body is read, so that the connection can be used again; none of it is kept."""
+"""How much of an answer's body is read, so that the connection can be used again."""
 
 DRAIN_SECONDS: Final = 1.0
 """How long an answer's body is waited for. Its status has been read by then, and counts whatever the body does."""
 
+MAX_HEAD: Final = 1_000
+MAX_EXCERPT: Final = 2_000
+"""Characters of an answer that the delivery log keeps: of its header, and of the body of a refusal."""
+
+_SILENT: Final = frozenset({b"set-cookie", b"www-authenticate", b"authorization"})
+"""Headers of an answer that are not kept: they may hold a secret of the receiver."""
+
 CONCURRENCY: Final = 128
+AHEAD_IN_ALL: Final = 1_024
+"""Deliveries that a worker holds in memory, however many wait."""
+
 POLL_SECONDS: Final = 1.0
+GATHER_SECONDS: Final = 0.02
+"""Between two looks at the database: under load results are written and claims made in batches, and a first event is seen
+at once."""
+
+RESOLVER_THREADS: Final = 64
+"""Names are looked up in threads. Names of dead servers take long, and must not keep others from being looked up."""
+
 LONGEST_BACK_OFF_SECONDS: Final = 30.0
 PATIENCE_SECONDS: Final = 120.0
 """Without a turn that went well for so long, the loop is reported as stopped."""
@@ -69,12 +91,15 @@ class Sender:
         *,
         connect_seconds: float = CONNECT_SECONDS,
         total_seconds: float = TOTAL_SECONDS,
+        resolver: AbstractResolver | None = None,
     ) -> None:
-        """Connect to nothing yet."""
-        self._setup, self._clock = setup, clock
+        """Connect to nothing yet. `resolver` looks names up; by default the system does."""
+        self._setup, self._clock, self._resolver = setup, clock, resolver
+        self._opener = Opener(setup.keys)
         self._timeout = aiohttp.ClientTimeout(
             total=total_seconds, sock_connect=connect_seconds, connect=total_seconds
         )
+        self.total_seconds = total_seconds
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
@@ -84,6 +109,7 @@ class Sender:
             ssl=self._setup.tls or True,
             limit=0,  # claims set the concurrency, per endpoint and in all
             ttl_dns_cache=10,
+            resolver=self._resolver,
         )
         self._session = aiohttp.ClientSession(
             connector=connector,
@@ -105,61 +131,85 @@ class Sender:
         if self._session is not None:
             await self._session.close()
 
-    def signed(self, ready: Ready, timestamp: int) -> dict[str, str]:
-        """The headers that carry the signature over exactly `ready.body`. `timestamp` in unix seconds.
+    async def send(self, ready: Ready, *, forged: bool = False) -> Attempt:
+        """Make one attempt. Whatever the receiver does becomes an `Attempt`.
 
-        Raises:
-            UnsafeKeyFile: the subscription's secret does not open.
+        Args:
+            forged: with signatures of nobody, to see that the endpoint refuses them.
         """
-        message_id, keys = ready.claimed.id, self._setup.keys
-        if ready.scheme == "v1a":
-            signature = signing.sign_v1a(keys.signer, message_id, timestamp, ready.body)
-        else:
-            secret = keys.unseal(ready.sealed or b"", ready.claimed.subscription_id)
-            signature = signing.sign_v1(secret, message_id, timestamp, ready.body)
-        return signing.headers(message_id, timestamp, [signature])
-
-    async def send(self, ready: Ready) -> Attempt:
-        """Make one attempt. Whatever the receiver does becomes an `Attempt`."""
         assert self._session is not None  # noqa: S101 - entered
         began = time.monotonic()
+        endpoint, body = ready.endpoint, ready.body
         status: int | None = None
         error: ErrorClass | None = None
         retry_after: int | None = None
+        head = excerpt = None
+        timestamp = self._clock() // 1000
+        signatures: list[str] = []
         try:
-            headers = self.signed(ready, self._clock() // 1000)
+            signatures = self._opener.signatures(endpoint, ready.claimed.id, timestamp, body)
+            if forged:
+                signatures = [signing.forged(one) for one in signatures]
+            headers = self._opener.headers(endpoint)
+            headers |= signing.headers(ready.claimed.id, timestamp, signatures)
+            tls = self._opener.tls(endpoint)
             async with self._session.post(
-                ready.url, data=ready.body, headers=headers, allow_redirects=False
+                endpoint.url,
+                data=body,
+                headers=headers,
+                allow_redirects=False,
+                ssl=True if tls is None else tls,
             ) as answer:
                 status = answer.status
+                head = _head(answer)
                 retry_after = retry.parse_retry_after(answer.headers.get("Retry-After"), self._clock())
-                await _drain(answer)
+                beginning = await _drain(answer)
+                if retry.verdict(status) != "delivered" and beginning:
+                    excerpt = beginning[:MAX_EXCERPT].decode("utf-8", "replace").replace("\0", "\ufffd")
         except UnsafeKeyFile:
             error = "unsealable-secret"
             log.exception(
                 "a webhook secret does not open",
-                extra={"action": "webhook.unsealable", "subscription": ready.claimed.subscription_id},
+                extra={"action": "webhook.unsealable", "subscription": endpoint.subscription_id},
             )
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as failure:
             error = _class_of(failure)
         if status is not None and retry.verdict(status) != "delivered":
             error = "redirect" if 300 <= status < 400 else "status"  # noqa: PLR2004 - the class of redirects
         elapsed = round((time.monotonic() - began) * 1000)
-        return Attempt(ready.claimed, self._clock(), status, error, elapsed, retry_after)
+        exchange = Exchange(endpoint.url, timestamp, len(signatures), len(body), head, excerpt)
+        return Attempt(
+            ready.claimed, self._clock(), status, error, elapsed, retry_after, ready.recalled, exchange
+        )
 
 
-async def _drain(answer: aiohttp.ClientResponse) -> None:
-    """Read a short body, so that the connection can be used again; leave a long, slow or broken one."""
+def _head(answer: aiohttp.ClientResponse) -> str:
+    """The answer's header as it came, cut, without what may be a secret of the receiver."""
+    lines = [name + b": " + value for name, value in answer.raw_headers if name.lower() not in _SILENT]
+    return b"\n".join(lines)[:MAX_HEAD].decode("latin-1").replace("\0", "\ufffd")
+
+
+async def _drain(answer: aiohttp.ClientResponse) -> bytes:
+    """Read a short body, so that the connection can be used again; leave a long, slow or broken one.
+
+    Returns:
+        What was read of it.
+    """
+    if answer.content.at_eof():
+        return b""
+    read = bytearray()
     try:
         async with asyncio.timeout(DRAIN_SECONDS):
-            left = MAX_ANSWER_BYTES
-            while left > 0 and (piece := await answer.content.read(left)):
-                left -= len(piece)
-        if left > 0:
-            return
+            while len(read) < MAX_ANSWER_BYTES and (
+                piece := await answer.content.read(MAX_ANSWER_BYTES - len(read))
+            ):
+                read += piece
+        if len(read) < MAX_ANSWER_BYTES:
+            return bytes(read)
     except (aiohttp.ClientError, OSError, TimeoutError):
         pass  # the status was read, and says all that counts
     answer.close()
+    return bytes(read)
 
 
 def _class_of(failure: Exception) -> ErrorClass:
@@ -186,6 +236,12 @@ async def send_once(setup: WebhookSetup, clock: Clock, ready: Ready) -> Attempt:
         return await sender.send(ready)
 
 
+async def prove(setup: WebhookSetup, clock: Clock, ready: Ready) -> tuple[Attempt, Attempt]:
+    """A delivery with a forged signature, then one that is genuine: an endpoint that is whose it should be tells them apart."""
+    async with Sender(setup, clock) as sender:
+        return await sender.send(ready, forged=True), await sender.send(ready)
+
+
 async def deliver_step(
     db: Database,
     clock: Clock,
@@ -197,11 +253,24 @@ async def deliver_step(
 ) -> int:
     """Fan out, claim, send and record one round; return how many deliveries were dealt with."""
     outbox.fan_out_step(db, clock, setup)
-    claimed = claims.claim(db, clock(), limit)
+    claimed = claims.claim(db, clock(), limit, require_proof=setup.require_proof)
     ready, withheld = claims.prepare(db, clock(), setup, claimed)
     attempts = await asyncio.gather(*(sender.send(r) for r in ready))
-    results.record(db, clock(), attempts, withheld, fraction=fraction)
+    results.record(db, clock(), attempts, withheld, setup=setup, fraction=fraction)
     return len(claimed)
+
+
+class _Lane:
+    """One endpoint in a worker: what waits for a place, what is under way, how quick it is."""
+
+    __slots__ = ("most", "quick", "running", "stopped", "waiting")
+
+    def __init__(self) -> None:
+        self.waiting: deque[Ready] = deque()
+        self.running = 0
+        self.most = 1
+        self.quick = 0
+        self.stopped = False  # an attempt failed: nothing more until the database was asked again
 
 
 class DeliveryLoop:
@@ -229,9 +298,13 @@ class DeliveryLoop:
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._hint: asyncio.Event | None = None
-        self._running: dict[asyncio.Task[Attempt], str] = {}
+        self._sender: Sender | None = None
+        self._lanes: dict[str, _Lane] = defaultdict(_Lane)
+        self._tasks: set[asyncio.Task[Attempt]] = set()
         self._finished: list[Attempt] = []
         self._withheld: list[Withheld] = []
+        self._unsent: list[Unsent] = []
+        self._looked = 0.0  # when the last look at the database began
         self._beat = time.monotonic()
 
     # ── from any thread ───────────────────────────────────────────────────────────────────────────────────────────
@@ -282,12 +355,14 @@ class DeliveryLoop:
     async def _main(self) -> None:
         self._hint = asyncio.Event()
         self._loop = asyncio.get_running_loop()
+        names = ThreadPoolExecutor(max_workers=RESOLVER_THREADS, thread_name_prefix="webhooks-dns")
+        self._loop.set_default_executor(names)
         crashes = 0
         with ThreadPoolExecutor(max_workers=1, thread_name_prefix="webhooks-db") as thread:
-            async with Sender(self._setup, self._clock) as sender:
+            async with Sender(self._setup, self._clock) as self._sender:
                 while not self._stop.is_set():
                     try:
-                        busy = await self._turn(sender, thread)
+                        busy = await self._turn(thread)
                         crashes, self._beat = 0, time.monotonic()
                         pause = 0.0 if busy else self._poll
                     except (
@@ -301,9 +376,11 @@ class DeliveryLoop:
                         )
                     await self._wait(pause)
                 await self._leave(thread)
+        names.shutdown(wait=False, cancel_futures=True)  # a look-up that hangs must not hold up the end
         self._loop = None
 
     async def _wait(self, seconds: float) -> None:
+        """Until something calls for a look. Looks are a moment apart: whoever comes second waits for company."""
         assert self._hint is not None  # noqa: S101 - set before the first turn
         if seconds > 0 and not self._stop.is_set():
             try:
@@ -311,33 +388,73 @@ class DeliveryLoop:
                     await self._hint.wait()
             except TimeoutError:
                 pass
+        early = self._looked + GATHER_SECONDS - time.monotonic()
+        if early > 0 and not self._stop.is_set():
+            await asyncio.sleep(early)
+        self._looked = time.monotonic()
         self._hint.clear()
 
-    async def _turn(self, sender: Sender, thread: ThreadPoolExecutor) -> bool:
+    async def _turn(self, thread: ThreadPoolExecutor) -> bool:
         """Record what is over, fan out, claim and start what there is room for. True: look again at once."""
         await self._record(thread)
         looked_at = await self._in(thread, outbox.fan_out_step, self._db, self._clock, self._setup)
-        room = self._concurrency - len(self._running) - len(self._finished)
+        room = self._room()
         if room <= 0:
-            return False  # an attempt that ends wakes the loop
-        busy = Counter(self._running.values())
-        claimed = await self._in(thread, lambda: claims.claim(self._db, self._clock(), room, busy=busy))
+            return bool(looked_at)  # an attempt that ends wakes the loop
+        busy = {id_: Busy(lane.running + len(lane.waiting), lane.quick) for id_, lane in self._lanes.items()}
+        for id_ in [id_ for id_, one in busy.items() if one.held == 0]:
+            del self._lanes[id_]  # endpoints come and go; nothing is remembered of those that rest
+        for lane in self._lanes.values():
+            lane.quick = 0
+        claimed = await self._in(
+            thread,
+            lambda: claims.claim(
+                self._db, self._clock(), room, busy=busy, require_proof=self._setup.require_proof
+            ),
+        )
         if claimed:
             ready, withheld = await self._in(
                 thread, claims.prepare, self._db, self._clock(), self._setup, claimed
             )
             self._withheld.extend(withheld)
-            self._begin(sender, ready)
-        return bool(looked_at or claimed or self._finished or self._withheld)
+            self._begin(ready)
+        for lane in self._lanes.values():  # places that others held are free now
+            self._fill(lane)
+        return bool(looked_at or claimed or self._finished or self._withheld or self._unsent)
 
-    def _begin(self, sender: Sender, ready: Iterable[Ready]) -> None:
+    def _room(self) -> int:
+        held = (
+            len(self._tasks) + len(self._finished) + sum(len(lane.waiting) for lane in self._lanes.values())
+        )
+        return AHEAD_IN_ALL - held
+
+    def _begin(self, ready: Iterable[Ready]) -> None:
+        """Put what was claimed into the endpoints' queues."""
         for one in ready:
-            task = asyncio.get_running_loop().create_task(sender.send(one))
-            self._running[task] = one.claimed.subscription_id
-            task.add_done_callback(self._done)
+            lane = self._lanes[one.claimed.subscription_id]
+            lane.waiting.append(one)
+            lane.stopped = False
+            lane.most = one.endpoint.places
 
-    def _done(self, task: asyncio.Task[Attempt]) -> None:
-        self._running.pop(task, None)
+    def _fill(self, lane: _Lane) -> None:
+        """Take what waits into the free places of one endpoint. What waited too long, or behind a failure, goes back."""
+        assert self._sender is not None  # noqa: S101 - entered
+        loop = asyncio.get_running_loop()
+        latest = self._clock() + round(self._sender.total_seconds * 1000)
+        while lane.waiting:
+            if lane.stopped or lane.waiting[0].claimed.leased_until < latest:
+                self._unsent.append(Unsent(lane.waiting.popleft().claimed))
+                continue
+            if lane.running >= lane.most or len(self._tasks) >= self._concurrency:
+                return
+            lane.running += 1
+            task = loop.create_task(self._sender.send(lane.waiting.popleft()))
+            self._tasks.add(task)
+            task.add_done_callback(lambda done, lane=lane: self._done(done, lane))  # type: ignore[misc]
+
+    def _done(self, task: asyncio.Task[Attempt], lane: _Lane) -> None:
+        self._tasks.discard(task)
+        lane.running -= 1
         if not task.cancelled():
             if (error := task.exception()) is not None:
                 log.error(
@@ -345,31 +462,50 @@ class DeliveryLoop:
                     extra={"action": "webhook.attempt_failed"},
                     exc_info=error,
                 )
+                lane.stopped = True
             else:
-                self._finished.append(task.result())
+                attempt = task.result()
+                self._finished.append(attempt)
+                if attempt.verdict == "delivered":
+                    lane.quick += 1
+                else:
+                    lane.stopped = True
+        if not self._stop.is_set():
+            self._fill(lane)
         if self._hint is not None:
             self._hint.set()
 
     async def _record(self, thread: ThreadPoolExecutor) -> None:
-        attempts, withheld = self._finished, self._withheld
-        if not attempts and not withheld:
+        attempts, withheld, unsent = self._finished, self._withheld, self._unsent
+        if not attempts and not withheld and not unsent:
             return
-        self._finished, self._withheld = [], []
+        self._finished, self._withheld, self._unsent = [], [], []
         try:
             await self._in(
                 thread,
-                lambda: results.record(self._db, self._clock(), attempts, withheld, fraction=self._fraction),
+                lambda: results.record(
+                    self._db,
+                    self._clock(),
+                    attempts,
+                    withheld,
+                    unsent,
+                    setup=self._setup,
+                    fraction=self._fraction,
+                ),
             )
         except Exception:
             # Kept for the next turn. Were they lost, their leases would end and the deliveries be made again.
-            self._finished[:0], self._withheld[:0] = attempts, withheld
+            self._finished[:0], self._withheld[:0], self._unsent[:0] = attempts, withheld, unsent
             raise
 
     async def _leave(self, thread: ThreadPoolExecutor) -> None:
-        if self._running:
-            await asyncio.wait(list(self._running), timeout=LEAVE_SECONDS)
-        for task in list(self._running):
+        if self._tasks:
+            await asyncio.wait(list(self._tasks), timeout=LEAVE_SECONDS)
+        for task in list(self._tasks):
             task.cancel()
+        for lane in self._lanes.values():
+            self._unsent.extend(Unsent(one.claimed) for one in lane.waiting)
+            lane.waiting.clear()
         try:
             await self._record(thread)
         except Exception:

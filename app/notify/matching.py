@@ -6,33 +6,49 @@ The rules:
 * the gate (`app.gate`) decides on the notice as it stands now, when the event is fanned out and again when it is sent;
 * the filter selects notices by what `GET /v1/notices` calls them, whatever their status unless the filter names one;
 * whoever was told of a notice is told what becomes of it, also when an amendment took it out of the filter;
-* `notice.erased` goes to those who were told before, and to nobody else: nothing is left that a filter could match.
+* `notice.erased` goes to those who were told before, and to nobody else: nothing is left that a filter could match;
+* whoever was told of a notice that they may no longer see is told so once, by a `notice.recalled` that names it and says
+  nothing else (ADR on recalls): `GET` would answer that there is none, and acting on the old copy is the harm.
 """
 
 from __future__ import annotations
 
+import json
+import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from sqlalchemy import and_, exists, func, or_, select, true
+from sqlalchemy import and_, func
 from sqlalchemy.orm import aliased
 
+from app.domain.errors import InvalidFilter
+from app.domain.events import EVENT_TYPES, WITHOUT_NOTICE
 from app.gate import Principal, may_read
-from app.models import DeliveryRow, EntryRow, EventRow, LogRow, NoticeRow
+from app.models import EntryRow, EventRow, LogRow, NoticeRow
 from app.queries.filters import NoticeFilter
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from sqlalchemy import ColumnElement, Select
 
-    from sqlalchemy import ColumnElement, Select, SQLColumnExpression
-
-    from app.models import ApiTokenRow
+    from app.models import ApiTokenRow, SubscriptionRow
 
 Statement = TypeVar("Statement", bound="Select[*tuple[Any, ...]]")
 
 TEST_EVENT: Final = "webhook.test"
+BY_DEFAULT: Final[frozenset[str]] = frozenset(EVENT_TYPES) - WITHOUT_NOTICE
+"""What a subscription that names no types is told: everything about notices. What concerns none has to be named."""
 
-ACKNOWLEDGED: Final = "acknowledgement.received"
+MAX_WATCHLISTS: Final = 20
+_WATCHLIST: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+MATCHED: Final = "watchlist.matched"
+ISSUED: Final = "notice.issued"
+RECALLED: Final = "notice.recalled"
 ERASED: Final = "notice.erased"
+ACKNOWLEDGED: Final = "acknowledgement.received"
+URGENT: Final = frozenset({"notice.withdrawn", "notice.recalled", "notice.erased"})
+"""Told before everything else that waits: somebody may be acting on what is no longer so."""
+
 _AFTERWARDS: Final = frozenset({"notice.withdrawn", "notice.recalled"})
 """Told of a notice whose newest body this State does not hold; the gate then judges the last body it did hold."""
 
@@ -58,16 +74,68 @@ def why_token_ended(token: ApiTokenRow, now: int) -> str | None:
     return None
 
 
-def selects(filters: object, principal: Principal, now: int) -> list[ColumnElement[bool]]:
-    """What a notice must satisfy to be selected by a subscription's stored filter, the gate included.
-
-    Unlike a list, an alert is about notices of any status, unless the filter names one. `now` in unix ms.
+def read_filter(value: object) -> tuple[NoticeFilter, tuple[str, ...]]:
+    """A subscription's filter: parameters over notices, and the watch-lists it names.
 
     Raises:
-        InvalidFilter: this version does not know the filter.
+        InvalidFilter: see `NoticeFilter.from_json`; or a watch-list's id is none.
     """
-    wanted = NoticeFilter.from_json(filters)
-    return wanted.conditions(principal, now, any_status="status" not in wanted.to_json())
+    if not isinstance(value, dict) or "watchlist" not in value:
+        return NoticeFilter.from_json(value), ()
+    named = value["watchlist"]
+    lists = named if isinstance(named, list) else [named]
+    if not 1 <= len(lists) <= MAX_WATCHLISTS or not all(
+        isinstance(one, str) and _WATCHLIST.fullmatch(one) for one in lists
+    ):
+        raise InvalidFilter(f"watchlist: give the ids of 1 to {MAX_WATCHLISTS} watch-lists of this token.")
+    rest = {name: given for name, given in value.items() if name != "watchlist"}
+    return NoticeFilter.from_json(rest), tuple(sorted(set(lists)))
+
+
+def filter_json(filters: NoticeFilter, watchlists: tuple[str, ...]) -> dict[str, list[str]]:
+    """The canonical form that `read_filter` reads."""
+    return filters.to_json() | ({"watchlist": list(watchlists)} if watchlists else {})
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a subscription asks for; equal for all that ask alike.
+
+    Attributes:
+        types: of events; empty is all that are about notices.
+        filters: over notices.
+        watchlists: ids of saved lists. Given, only their matches are told, and what becomes of those notices.
+    """
+
+    types: frozenset[str]
+    filters: NoticeFilter
+    watchlists: frozenset[str] = frozenset()
+
+    @classmethod
+    def of(cls, row: SubscriptionRow) -> Wanted:
+        """Read a subscription.
+
+        Raises:
+            InvalidFilter: this version does not know the filter.
+        """
+        filters, watchlists = read_filter(json.loads(row.filter))
+        return cls(frozenset(json.loads(row.event_types)), filters, frozenset(watchlists))
+
+    def wants_match(self, watchlist: str | None) -> bool:
+        """Whether an event of this list's (None: of no list's) may be selected by its own right."""
+        return not self.watchlists or watchlist in self.watchlists
+
+    def takes(self, event_type: str) -> bool:
+        """Whether events of this type are asked for."""
+        return event_type in (self.types or BY_DEFAULT)
+
+    def conditions(self, principal: Principal, now: int) -> list[ColumnElement[bool]]:
+        """What a notice must satisfy to be selected, the gate included.
+
+        Unlike a list, an alert is about notices of any status, unless the filter names one. `now` in unix ms.
+        """
+        names = {name for name, _ in self.filters.values}
+        return self.filters.conditions(principal, now, any_status="status" not in names)
 
 
 def with_notice(statement: Statement) -> Statement:
@@ -98,58 +166,35 @@ def with_notice(statement: Statement) -> Statement:
     )
 
 
-def told_before(
-    subscription_id: str | SQLColumnExpression[str], *, in_hand: Sequence[str] | None = None
-) -> ColumnElement[bool]:
-    """Whether an earlier event of the same notice went, or is to go, to the subscription.
-
-    Args:
-        subscription_id: its id, or the column of the outer statement's `deliveries` that holds it.
-        in_hand: ids of deliveries claimed just now. Given, only what was really attempted before counts, and the attempt
-            that is about to be made does not.
-    """
-    event, sent = aliased(EventRow, name="earlier"), aliased(DeliveryRow, name="sent")
-    condition = and_(
-        event.live,
-        event.log_id == EventRow.log_id,
-        event.root_idx == EventRow.root_idx,
-        event.seq < EventRow.seq,
-        sent.subscription_id == subscription_id,
-        sent.event_seq == event.seq,
-        sent.state != "dropped",
-    )
-    if in_hand is not None:
-        condition = and_(condition, or_(sent.attempts > 1, and_(sent.attempts > 0, sent.id.not_in(in_hand))))
-    return exists(select(true()).select_from(event).where(condition).correlate(EventRow, DeliveryRow))
-
-
 def may_be_told(
     principal: Principal,
     *,
     event_type: str,
     seen: bool | None,
-    told: bool,
+    told: bool = False,
     content_state: str | None,
-    log_state: str,
+    log_state: str | None,
     cause_rank: int | None,
     cause_audience: str | None,
 ) -> bool:
-    """The gate for one event.
+    """The gate for one event: whether it may be told by its own right. Whose private it is, `gate.event_visible` says.
 
     Args:
         seen: what `gate.visible` says of the notice; None if this node has no such notice.
-        told: see `told_before`.
+        told: whether the caller was told of the notice before; only for an erasure.
         content_state: of the notice.
         log_state: State whose log carries the leaf that caused the event.
         cause_rank: TLP rank of the acknowledgement; only for that event type.
         cause_audience: audience of the acknowledgement, as `entries` stores it.
     """
+    if event_type in WITHOUT_NOTICE:
+        return True
     if event_type == ERASED:
         return told
     if not seen:
         return False
     if event_type == ACKNOWLEDGED:
         return cause_rank is not None and may_read(
-            principal, issuer=log_state, tlp_rank=cause_rank, audience=cause_audience
+            principal, issuer=log_state or "", tlp_rank=cause_rank, audience=cause_audience
         )
     return event_type in _AFTERWARDS or content_state in _SHOWN

@@ -1,45 +1,67 @@
 """Fan-out: rows of `events` become one row of `deliveries` for each subscription that is to be told.
 
-One transaction per subscription and run of events: the new rows and the subscription's place in the outbox move together,
-so a crash repeats nothing and skips nothing. Two workers never fan out one subscription at a time, and if they did the
-unique key on (subscription, event) would keep the rows single.
+One transaction takes every subscription that is behind over one run of events: the new rows and the places in the outbox
+move together, so a crash repeats nothing and skips nothing. Subscriptions that see alike and ask alike are answered by one
+statement. Workers never fan out one subscription at a time (its row is locked), and if they did the unique key on
+(subscription, event) would keep the rows single.
+
+A subscription with so many deliveries waiting that more would only fill the table (`MAX_PENDING`) stays where it is: its
+place in the outbox is its backlog, and costs nothing.
 """
 
 from __future__ import annotations
 
 import json
-import logging
 import secrets
-from typing import TYPE_CHECKING, Final
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import and_, func, or_, select
+from sqlalchemy import and_, func, select, true
+from sqlalchemy.orm import aliased
 
 from app.domain.errors import InvalidFilter
+from app.domain.events import WITHOUT_NOTICE
 from app.gate import event_visible, visible
 from app.models import ApiTokenRow, DeliveryRow, EventRow, LogRow, NoticeRow, SubscriptionRow
-from app.notify import matching
-from app.notify.matching import Cause
+from app.models.service import PENDING
+from app.notify import health, matching
+from app.notify.matching import Cause, Wanted
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
     from sqlalchemy.orm import Session
 
     from app.clock import Clock
     from app.db import Database
+    from app.gate import Principal
     from app.notify.setup import WebhookSetup
 
-log: Final = logging.getLogger("verbale.notify")
-
 EVENTS_PER_RUN: Final = 500
-SUBSCRIPTIONS_PER_STEP: Final = 100
+SUBSCRIPTIONS_PER_STEP: Final = 1_000
+ROWS_PER_STEP: Final = 20_000
+"""Deliveries made in one transaction, about: a run gets shorter when many subscriptions take part in it."""
+
+MAX_PENDING: Final = 100_000
+"""Deliveries that wait for one subscription before its place in the outbox stands still. Nothing is lost by it."""
 
 
 def new_id(at_ms: int) -> str:
     """A UUIDv7 (RFC 9562): ids made later sort later, so that indexes grow at one end. It has no full stop in it."""
-    value = (
-        (at_ms & (1 << 48) - 1) << 80 | 7 << 76 | secrets.randbits(12) << 64 | 2 << 62 | secrets.randbits(62)
-    )
-    text = f"{value:032x}"
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+    (made,) = new_ids(at_ms, 1)
+    return made
+
+
+def new_ids(at_ms: int, count: int) -> list[str]:
+    """Many of them, made at one moment."""
+    time = f"{at_ms & (1 << 48) - 1:012x}"
+    start = f"{time[:8]}-{time[8:]}-7"
+    chance = secrets.token_hex(10 * count)
+    return [
+        f"{start}{chance[n : n + 3]}-{'89ab'[int(chance[n + 3], 16) & 3]}{chance[n + 4 : n + 7]}-{chance[n + 7 : n + 19]}"
+        for n in range(0, 20 * count, 20)
+    ]
 
 
 def newest_event(session: Session) -> int:
@@ -48,139 +70,301 @@ def newest_event(session: Session) -> int:
 
 
 def fan_out_step(
-    db: Database, clock: Clock, setup: WebhookSetup, *, events_per_run: int = EVENTS_PER_RUN
+    db: Database,
+    clock: Clock,
+    setup: WebhookSetup,
+    *,
+    events_per_run: int = EVENTS_PER_RUN,
+    max_pending: int = MAX_PENDING,
 ) -> int:
     """Take every active subscription one run of events further.
 
+    Those close to the newest event go first, together; whoever is far behind (resumed after a month) has a run of its own
+    afterwards and holds nobody up.
+
     Returns:
-        How many events were looked at, over all subscriptions; 0 when all of them are up to date.
+        How many events were looked at; 0 when every subscription is up to date or waits for its endpoint.
     """
-    with db.read() as session:
+    with db.read() as session:  # most looks find nothing, and must not queue behind the writer
         newest = newest_event(session)
-        behind = session.scalars(
-            select(SubscriptionRow.id)
-            .where(SubscriptionRow.status == "active", SubscriptionRow.fanned_seq < newest)
-            .order_by(SubscriptionRow.fanned_seq)
-            .limit(SUBSCRIPTIONS_PER_STEP)
-        ).all()
-    looked_at = 0
-    for subscription_id in behind:
-        try:
-            with db.write() as session:
-                looked_at += _fan_out(db, session, subscription_id, setup, clock(), events_per_run)
-        except InvalidFilter as error:  # an older version took it; it must not hold up the others
-            with db.write() as session:
-                subscription = session.get(SubscriptionRow, subscription_id, with_for_update=True)
-                if subscription is not None:
-                    disable(subscription, f"Its filter is not understood any more: {error}"[:500])
+        behind = sorted(
+            session.scalars(
+                select(SubscriptionRow.fanned_seq)
+                .where(SubscriptionRow.status == "active", SubscriptionRow.fanned_seq < newest)
+                .distinct()
+            )
+        )
+    if not behind:
+        return 0
+    lowest, highest = behind[0], behind[-1]
+    looked_at = _run(db, clock(), setup, max(lowest, highest - events_per_run), events_per_run, max_pending)
+    if lowest < highest - events_per_run:
+        looked_at += _run(db, clock(), setup, lowest, events_per_run, max_pending, far=True)
     return looked_at
 
 
-def _fan_out(
-    db: Database, session: Session, subscription_id: str, setup: WebhookSetup, now: int, events_per_run: int
+def _run(
+    db: Database,
+    now: int,
+    setup: WebhookSetup,
+    after: int,
+    events_per_run: int,
+    max_pending: int,
+    *,
+    far: bool = False,
 ) -> int:
-    row = session.execute(
+    """One transaction: the subscriptions at `after` or beyond (`far`: exactly the one that is furthest behind)."""
+    with db.write() as session:
+        taking = _lock(db, session, after, now, max_pending, far=far)
+        if not taking:
+            return 0
+        after = min(one.row.fanned_seq for one in taking)
+        events = max(1, min(events_per_run, ROWS_PER_STEP // len(taking)))
+        live, last = _next_live(session, after, events)
+        if last == after:
+            return 0
+        taking = [one for one in taking if one.row.fanned_seq < last]
+        if live:
+            _make(db, session, setup, taking, last, now)
+        for one in taking:
+            one.row.fanned_seq = max(one.row.fanned_seq, last)
+        return last - after
+
+
+@dataclass(frozen=True, slots=True)
+class _Taking:
+    """A subscription of this run: its row, locked, and what it wants."""
+
+    row: SubscriptionRow
+    token: ApiTokenRow
+    wanted: Wanted
+
+
+def _lock(
+    db: Database, session: Session, after: int, now: int, max_pending: int, *, far: bool
+) -> list[_Taking]:
+    rows = session.execute(
         select(SubscriptionRow, ApiTokenRow)
         .join(ApiTokenRow, ApiTokenRow.id == SubscriptionRow.token_id)
-        .where(SubscriptionRow.id == subscription_id, SubscriptionRow.status == "active")
+        .where(
+            SubscriptionRow.status == "active",
+            SubscriptionRow.fanned_seq >= after,
+            SubscriptionRow.fanned_seq < select(func.max(EventRow.seq)).scalar_subquery(),
+        )
+        .order_by(SubscriptionRow.fanned_seq, SubscriptionRow.id)
+        .limit(1 if far else SUBSCRIPTIONS_PER_STEP)
         .with_for_update(of=SubscriptionRow, **db.skip_locked())
-    ).one_or_none()
-    if row is None:
-        return 0
-    subscription, token = row
-    ended = matching.why_token_ended(token, now)
-    if ended is not None:
-        disable(subscription, ended)
-        return 0
-    run = (
-        select(EventRow.seq)
-        .where(EventRow.seq > subscription.fanned_seq)
-        .order_by(EventRow.seq)
-        .limit(events_per_run)
+    ).all()
+    taking: list[_Taking] = []
+    for row, token in rows:
+        if (ended := matching.why_token_ended(token, now)) is not None:
+            health.disable(db, session, row, ended, now)
+            continue
+        try:
+            wanted = Wanted.of(row)
+        except InvalidFilter as error:  # an older version took it; it must not hold up the others
+            why = f"Its filter is not understood any more: {error}"[:500]
+            health.disable(db, session, row, why, now)
+            continue
+        if row.failing_since is not None and _pending(session, row.id, max_pending) >= max_pending:
+            continue
+        taking.append(_Taking(row, token, wanted))
+    return taking
+
+
+def _pending(session: Session, subscription_id: str, most: int) -> int:
+    """How many deliveries wait for a subscription; counted no further than `most`."""
+    some = (
+        select(DeliveryRow.id)
+        .where(DeliveryRow.subscription_id == subscription_id, DeliveryRow.state == PENDING)
+        .limit(most)
         .subquery()
     )
-    last, count = session.execute(select(func.max(run.c.seq), func.count())).one()
-    if last is None:
-        return 0
-    selected = _selected(session, subscription, token, setup, last, now)
-    if selected:
-        session.execute(
-            db.insert_ignore(DeliveryRow.__table__),
-            [
-                {
-                    "id": new_id(now),
-                    "subscription_id": subscription_id,
-                    "event_seq": seq,
-                    "state": "pending",
-                    "due_at": now,
-                    "leased_until": 0,
-                    "attempts": 0,
-                    "created_at": now,
-                }
-                for seq in selected
-            ],
-        )
-    subscription.fanned_seq = last
-    return int(count)
+    return session.scalar(select(func.count()).select_from(some)) or 0
 
 
-def _selected(
-    session: Session,
-    subscription: SubscriptionRow,
-    token: ApiTokenRow,
-    setup: WebhookSetup,
-    last: int,
-    now: int,
-) -> list[int]:
-    """The events up to `last` that this subscription is to be told of."""
-    principal = matching.token_principal(token, setup.state)
-    types: list[str] = json.loads(subscription.event_types)
-    filters = matching.selects(json.loads(subscription.filter), principal, now)
-    told = matching.told_before(subscription.id)
+def _next_live(session: Session, after: int, most: int) -> tuple[bool, int]:
+    """Whether live events follow `after`, and the number up to which a run of `most` of them goes.
+
+    History that a first catch-up brought is passed over in one go: nobody is alerted of it.
+    """
+    run = session.scalars(
+        select(EventRow.seq).where(EventRow.seq > after, EventRow.live).order_by(EventRow.seq).limit(most)
+    ).all()
+    if len(run) == most:
+        return True, run[-1]
+    return bool(run), max(newest_event(session), after)
+
+
+# ── one run ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class _Event:
+    """A live event as the callers of one kind see it."""
+
+    seq: int
+    type: str
+    notice: tuple[int, int] | None
+    may: bool  # be told by its own right
+    known: bool  # may be told to whoever was told of the notice before
+    watchlist: str | None = None  # whose match it is
+
+
+def _make(
+    db: Database, session: Session, setup: WebhookSetup, taking: Sequence[_Taking], last: int, now: int
+) -> None:
+    """Insert the deliveries of one run."""
+    after = min(one.row.fanned_seq for one in taking)
+    alike: dict[tuple[Principal, Wanted], list[_Taking]] = defaultdict(list)
+    for one in taking:
+        alike[(matching.token_principal(one.token, setup.state), one.wanted)].append(one)
+    seen: dict[Principal, list[_Event]] = {}
+    told: dict[str, set[tuple[int, int]]] | None = None
+    rows: list[tuple[Any, ...]] = []
+    for (principal, wanted), subscribed in alike.items():
+        if principal not in seen:
+            seen[principal] = _events(session, principal, after, last)
+        events = [e for e in seen[principal] if wanted.takes(e.type)]
+        if not events:
+            continue
+        selected = _selected(session, principal, wanted, after, last, now)
+        if told is None and any(e.known and e.seq not in selected for e in events):
+            told = _told(session, [one.row.id for one in taking], after, last)
+        for one in subscribed:
+            before = (told or {}).get(one.row.id, set())
+            chosen = list(_chosen(events, wanted, selected, before, one.row.fanned_seq))
+            rows.extend(_rows(session, one.row, chosen, now))
+    db.bulk_insert(session, DeliveryRow.__table__, _COLUMNS, rows)
+
+
+def _events(session: Session, principal: Principal, after: int, last: int) -> list[_Event]:
+    """The live events of a run, with what the gate says of each for `principal`."""
     statement = matching.with_notice(
         select(
             EventRow.seq,
             EventRow.type,
+            EventRow.log_id,
+            EventRow.root_idx,
+            EventRow.detail,
             visible(principal).label("seen"),
-            told.label("told"),
             NoticeRow.content_state,
             LogRow.state,
             Cause.tlp_rank,
             Cause.audience,
         ).select_from(EventRow)
-    ).where(
-        EventRow.seq > subscription.fanned_seq,
-        EventRow.seq <= last,
-        EventRow.live,
-        event_visible(principal),
-        or_(and_(*filters), told),
-    )
-    if types:
-        statement = statement.where(EventRow.type.in_(types))
-    return [
-        seq
-        for seq, type_, seen, was_told, content_state, log_state, rank, audience in session.execute(
-            statement.order_by(EventRow.seq)
-        )
-        if matching.may_be_told(
+    ).where(EventRow.seq > after, EventRow.seq <= last, EventRow.live, event_visible(principal))
+    found = []
+    for seq, type_, log_id, root, detail, seen, content_state, log_state, rank, audience in session.execute(
+        statement.order_by(EventRow.seq)
+    ):
+        may = matching.may_be_told(
             principal,
             event_type=type_,
             seen=seen,
-            told=was_told,
             content_state=content_state,
             log_state=log_state,
             cause_rank=rank,
             cause_audience=audience,
         )
-    ]
+        notice = None if root is None or log_id is None else (log_id, root)
+        known = notice is not None and type_ != matching.ISSUED
+        watchlist = json.loads(detail or "{}").get("watchlist") if type_ == matching.MATCHED else None
+        found.append(_Event(seq, type_, notice, may, known, watchlist))
+    return found
 
 
-def disable(subscription: SubscriptionRow, reason: str) -> None:
-    """End an active subscription's deliveries and say why. What is pending stays, for when its owner resumes it."""
-    if subscription.status == "disabled":
-        return
-    subscription.status, subscription.status_reason = "disabled", reason
-    log.warning(
-        "a webhook subscription was disabled",
-        extra={"action": "webhook.disabled", "subscription": subscription.id, "reason": reason},
+def _selected(
+    session: Session, principal: Principal, wanted: Wanted, after: int, last: int, now: int
+) -> set[int]:
+    """Numbers of the live events of a run whose notice the filter selects."""
+    statement = matching.with_notice(select(EventRow.seq).select_from(EventRow)).where(
+        EventRow.seq > after, EventRow.seq <= last, EventRow.live, *wanted.conditions(principal, now)
     )
+    return set(session.scalars(statement))
+
+
+def _told(session: Session, ids: Sequence[str], after: int, last: int) -> dict[str, set[tuple[int, int]]]:
+    """Of the notices that the run concerns, those that each subscription was told of before, or is to be told of."""
+    event, earlier = aliased(EventRow, name="event"), aliased(EventRow, name="earlier")
+    notices = (
+        select(event.log_id, event.root_idx)
+        .where(event.seq > after, event.seq <= last, event.live, event.type != matching.ISSUED)
+        .where(event.root_idx.is_not(None))
+        .distinct()
+        .subquery()
+    )
+    sent = session.execute(
+        select(SubscriptionRow.id, notices.c.log_id, notices.c.root_idx)
+        .select_from(notices)
+        .join(
+            earlier,
+            and_(earlier.live, earlier.log_id == notices.c.log_id, earlier.root_idx == notices.c.root_idx),
+        )
+        .join(SubscriptionRow, true())
+        .join(
+            DeliveryRow,
+            and_(
+                DeliveryRow.subscription_id == SubscriptionRow.id,
+                DeliveryRow.event_seq == earlier.seq,
+                DeliveryRow.state != "dropped",
+            ),
+        )
+        .where(SubscriptionRow.id.in_(ids), earlier.seq <= last)
+    )
+    told: dict[str, set[tuple[int, int]]] = defaultdict(set)
+    for id_, log_id, root in sent:
+        told[id_].add((log_id or 0, root or 0))  # never NULL: they join
+    return told
+
+
+def _chosen(
+    events: Iterable[_Event], wanted: Wanted, selected: set[int], told: set[tuple[int, int]], after: int
+) -> Iterable[_Event]:
+    """What one subscription is to be told, in order. Whoever is told of a notice is told what becomes of it."""
+    told = set(told)  # a copy: within one run the one follows from the other
+    for event in events:
+        if event.seq <= after:
+            continue
+        knows = event.known and event.notice in told
+        chosen = event.seq in selected and wanted.wants_match(event.watchlist)
+        if (event.may and (chosen or event.type in WITHOUT_NOTICE)) or knows:
+            if event.notice is not None:
+                told.add(event.notice)
+            yield event
+
+
+_COLUMNS: Final = (
+    "id", "subscription_id", "event_seq", "number", "lane", "state", "due_at", "leased_until", "attempts", "created_at",
+    "recalled",
+)  # fmt: skip
+
+
+def _rows(
+    session: Session, row: SubscriptionRow, chosen: Sequence[_Event], now: int
+) -> list[tuple[Any, ...]]:
+    """New rows for one subscription, numbered on; events that it has a delivery of already are left out."""
+    if chosen and row.top_seq >= chosen[0].seq:  # its place in the outbox was set back
+        have = set(
+            session.scalars(
+                select(DeliveryRow.event_seq).where(
+                    DeliveryRow.subscription_id == row.id,
+                    DeliveryRow.event_seq >= chosen[0].seq,
+                    DeliveryRow.event_seq <= chosen[-1].seq,
+                )
+            )
+        )
+        chosen = [event for event in chosen if event.seq not in have]
+    if not chosen:
+        return []
+    made = [
+        (
+            id_, row.id, event.seq, row.told + n,
+            0 if event.type in matching.URGENT and not row.ordered else 1,
+            "pending", 0 if row.ordered else now, 0, 0, now, False,
+        )
+        for n, (id_, event) in enumerate(zip(new_ids(now, len(chosen)), chosen, strict=True), 1)
+    ]  # fmt: skip
+    row.told += len(made)
+    row.top_seq = max(row.top_seq, chosen[-1].seq)
+    return made

@@ -15,8 +15,8 @@ import orjson
 from app.domain.encoding import b64u_encode
 from app.domain.handling import Tlp
 
-MAX_PAYLOAD: Final = 20_000
-"""What Standard Webhooks advises at most, bytes. A thin payload has about 600."""
+MAX_PAYLOAD: Final = 64 * 2**10
+"""Bytes of a body, at most; a thin one has about 700. Standard Webhooks advises less than 20 kB."""
 
 
 def rfc3339(at_ms: int) -> str:
@@ -26,31 +26,54 @@ def rfc3339(at_ms: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What one event says. `type`, `tlp_rank` are None for an erased notice: nothing but its id is left.
+    """What one event says. `type`, `tlp_rank` are None for an erased notice: nothing but its id is left. In a recall of a
+    notice that may not be seen any more `version`, `index` and `leaf_hash` are None too.
 
     Attributes:
         at: when this node recorded it, unix ms.
+        notice_id: None: it concerns no notice, and `detail` says it all.
         version: of the notice the event speaks of.
         status: of the notice when the payload was made.
         origin, index, leaf_hash: the leaf that caused the event.
         acknowledgement: id of the acknowledging statement and its State.
+        detail: JSON text of what else the event says.
+        document: JSON text of the notice's document, for those who asked for full bodies.
     """
 
     event_type: str
     at: int
-    notice_id: str
+    notice_id: str | None
     version: int | None
-    issuer: str
+    issuer: str | None
     notice_type: str | None
     tlp_rank: int | None
-    status: str
-    origin: str
-    index: int
+    status: str | None
+    origin: str | None
+    index: int | None
     leaf_hash: bytes | None
     acknowledgement: tuple[str | None, str] | None = None
+    detail: str | None = None
+    document: str | None = None
 
     def body(self, public_url: str) -> bytes:
-        """The exact bytes to sign and send."""
+        """The bytes to send, but for the number that `numbered` puts in."""
+        whole: dict[str, Any] = {
+            "type": self.event_type,
+            "timestamp": rfc3339(self.at),
+            "data": self._data(public_url),
+        }
+        if self.document is not None:
+            whole["data"]["document"] = orjson.Fragment(self.document)
+            full = orjson.dumps(whole)
+            if len(full) <= MAX_PAYLOAD - _NUMBER_BYTES:
+                return full
+            whole["data"]["document"] = None  # too long: it is to be fetched
+        return orjson.dumps(whole)
+
+    def _data(self, public_url: str) -> dict[str, Any]:
+        detail: dict[str, Any] = {} if self.detail is None else orjson.loads(self.detail)
+        if self.notice_id is None:
+            return ({} if self.origin is None else {"origin": self.origin}) | detail
         data: dict[str, Any] = {
             "id": self.notice_id,
             "version": self.version,
@@ -66,7 +89,15 @@ class Told:
         if self.acknowledgement is not None:
             statement_id, state = self.acknowledgement
             data["acknowledgement"] = {"id": statement_id, "state": state}
-        return orjson.dumps({"type": self.event_type, "timestamp": rfc3339(self.at), "data": data})
+        return detail | data
+
+
+_NUMBER_BYTES: Final = 40
+
+
+def numbered(body: bytes, number: int) -> bytes:
+    """The exact bytes to sign and send: `body` with the delivery's place in its subscription, as `data.sequence`."""
+    return b'%b%b"sequence":%d}}' % (body[:-2], b"" if body.endswith(b"{}}") else b",", number)
 
 
 def trial_body(event_type: str, at_ms: int, subscription_id: str) -> bytes:

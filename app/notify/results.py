@@ -6,28 +6,49 @@ only from the worker that still holds the lease, so that a worker that was slow 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import random
+from collections import defaultdict
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from sqlalchemy import bindparam, select, update
+from sqlalchemy import or_, select
 
-from app.models import DeliveryRow, SubscriptionRow
-from app.notify import retry
-from app.notify.outbox import disable
+from app.models import AttemptRow, DeliveryRow, SubscriptionRow
+from app.notify import health, metrics, retry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from sqlalchemy.orm import Session
 
     from app.db import Database
     from app.notify.claims import Claimed, Withheld
+    from app.notify.setup import WebhookSetup
 
 ErrorClass = Literal[
     "status", "redirect", "timeout", "address-refused", "dns", "connect", "tls", "disconnected", "invalid-response",
     "invalid-url", "unsealable-secret",
 ]  # fmt: skip
 """Why an attempt failed, in words that say nothing of what the answer held."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """What went out and came back, for the delivery log: no secret, no body of ours.
+
+    Attributes:
+        timestamp: unix seconds, as signed.
+        signatures: how many stood in the header.
+        head: header of the answer, cut.
+        excerpt: beginning of the body of a refusal.
+    """
+
+    url: str
+    timestamp: int
+    signatures: int
+    body_bytes: int
+    head: str | None = field(default=None, repr=False)
+    excerpt: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +61,7 @@ class Attempt:
         error: None for a success.
         ms: how long it took.
         retry_after_ms: what the receiver asked for.
+        recalled: it was sent as a recall without content.
     """
 
     claimed: Claimed
@@ -48,6 +70,8 @@ class Attempt:
     error: ErrorClass | None
     ms: int
     retry_after_ms: int | None = None
+    recalled: bool = False
+    exchange: Exchange | None = None
 
     @property
     def verdict(self) -> retry.Verdict:
@@ -55,8 +79,11 @@ class Attempt:
         return retry.verdict(self.status)
 
 
-_STILL_PENDING: Final = (DeliveryRow.id == bindparam("row")) & (DeliveryRow.state == "pending")
-_HELD: Final = _STILL_PENDING & (DeliveryRow.leased_until == bindparam("lease"))
+@dataclass(frozen=True, slots=True)
+class Unsent:
+    """A claimed delivery that was not attempted after all: the one before it failed, or it waited too long."""
+
+    claimed: Claimed
 
 
 def record(
@@ -64,126 +91,153 @@ def record(
     now: int,
     attempts: Sequence[Attempt],
     withheld: Sequence[Withheld] = (),
+    unsent: Sequence[Unsent] = (),
     *,
+    setup: WebhookSetup | None = None,
     fraction: Callable[[], float],
 ) -> None:
     """Write results in one transaction.
 
     Args:
         now: unix ms.
+        setup: whose schedule of retries; None for the usual one.
         fraction: random numbers in [0, 1) for the jitter.
     """
-    if not attempts and not withheld:
+    if not attempts and not withheld and not unsent:
         return
+    schedule = retry.SCHEDULE_MS if setup is None else setup.schedule_ms
     with db.write() as session:
         # Subscriptions before deliveries, in every transaction: otherwise two could wait for each other.
-        _health(session, attempts)
-        _end(session, [w for w in withheld if w.ended])
-        delivered = [a for a in attempts if a.verdict == "delivered"]
-        failures = [a for a in attempts if a.verdict != "delivered"]
-        _write(session, _STILL_PENDING, [_final(a, "delivered") | {"row": a.claimed.id} for a in delivered])
-        _write(session, _HELD, [_failed(a, fraction()) | _key(a.claimed) for a in failures])
-        _write(session, _HELD, [_dropped(w, now) | _key(w.claimed) for w in withheld if not w.ended])
-        # Not attempted: the row goes back as it was, for the case that the token is given its scope again.
+        delays = {
+            a.claimed.id: retry.next_delay(
+                a.claimed.attempts, fraction(), a.retry_after_ms, schedule_ms=schedule
+            )
+            for a in attempts
+            if a.verdict == "retry"
+        }
+        ordered = _health(db, session, attempts, delays, fraction)
+        health.end(db, session, {w.claimed.subscription_id: w.reason for w in withheld if w.ended}, now)
+        _write(db, session, [_final(a, "delivered") for a in attempts if a.verdict == "delivered"])
         _write(
+            db,
             session,
-            _HELD,
             [
-                {"leased_until": 0, "attempts": w.claimed.attempts - 1} | _key(w.claimed)
-                for w in withheld
-                if w.ended
+                _failed(a, delays.get(a.claimed.id), ordered=a.claimed.subscription_id in ordered)
+                for a in attempts
+                if a.verdict != "delivered"
             ],
         )
+        _drop(db, session, [w for w in withheld if not w.ended], now)
+        # Not attempted: the row goes back as it was.
+        back = [u.claimed for u in unsent] + [w.claimed for w in withheld if w.ended]
+        db.bulk_update(
+            session,
+            DeliveryRow.__table__,
+            ("_id", "_leased_until", "attempts", "leased_until"),
+            [(c.id, c.leased_until, c.attempts - 1, 0) for c in back],
+            _HELD,
+        )
+        log_attempts(db, session, attempts)
+    for attempt in attempts:
+        metrics.count(attempt)
 
 
-def _key(claimed: Claimed) -> dict[str, Any]:
-    return {"row": claimed.id, "lease": claimed.leased_until}
+_HELD: Final = "old.id = new._id AND old.state = 'pending' AND old.leased_until = new._leased_until"
+_OUTCOME: Final = (
+    "_id", "_leased_until", "state", "leased_until", "due_at", "finished_at", "recalled", "last_status", "last_error", "last_ms",
+)  # fmt: skip
+_ARRIVED: Final = "old.id = new._id AND old.state = 'pending' AND new.state = 'delivered'"
 
 
-def _write(session: Session, where: Any, rows: list[dict[str, Any]]) -> None:  # noqa: ANN401 - an SQL expression
+def _write(db: Database, session: Session, rows: list[tuple[Any, ...]]) -> None:
     if rows:
-        names = [name for name in rows[0] if name not in ("row", "lease")]
-        statement = (
-            update(DeliveryRow).where(where).values({name: bindparam(f"new_{name}") for name in names})
-        )
-        session.connection().execute(
-            statement,
-            [{(n if n in ("row", "lease") else f"new_{n}"): v for n, v in row.items()} for row in rows],
-        )
+        where = _ARRIVED if rows[0][2] == "delivered" else _HELD
+        db.bulk_update(session, DeliveryRow.__table__, _OUTCOME, rows, where)
 
 
-def _final(attempt: Attempt, state: str) -> dict[str, Any]:
-    return {
-        "state": state,
-        "leased_until": 0,
-        "due_at": attempt.at,
-        "finished_at": attempt.at,
-        "last_status": attempt.status,
-        "last_error": attempt.error,
-        "last_ms": attempt.ms,
-    }
+def _final(attempt: Attempt, state: str) -> tuple[Any, ...]:
+    claimed = attempt.claimed
+    return (
+        claimed.id, claimed.leased_until, state, 0, attempt.at, attempt.at, attempt.recalled, attempt.status, attempt.error,
+        attempt.ms,
+    )  # fmt: skip
 
 
-def _failed(attempt: Attempt, fraction: float) -> dict[str, Any]:
-    delay = None
-    if attempt.verdict == "retry":
-        delay = retry.next_delay(attempt.claimed.attempts, fraction, attempt.retry_after_ms)
+def _failed(attempt: Attempt, delay: int | None, *, ordered: bool) -> tuple[Any, ...]:
     if delay is None:
         return _final(attempt, "failed")
-    return _final(attempt, "pending") | {"finished_at": None, "due_at": attempt.at + delay}
+    claimed = attempt.claimed
+    due = 0 if ordered else attempt.at + delay  # in an ordered subscription the endpoint rests instead
+    return (
+        claimed.id, claimed.leased_until, "pending", 0, due, None, attempt.recalled, attempt.status, attempt.error, attempt.ms,
+    )  # fmt: skip
 
 
-def _dropped(withheld: Withheld, now: int) -> dict[str, Any]:
-    return {"state": "dropped", "leased_until": 0, "finished_at": now, "last_error": withheld.reason}
+def _drop(db: Database, session: Session, withheld: Sequence[Withheld], now: int) -> None:
+    db.bulk_update(
+        session,
+        DeliveryRow.__table__,
+        ("_id", "_leased_until", "state", "leased_until", "finished_at", "last_error"),
+        [(w.claimed.id, w.claimed.leased_until, "dropped", 0, now, w.reason) for w in withheld],
+        _HELD,
+    )
 
 
-def _end(session: Session, withheld: Sequence[Withheld]) -> None:
-    for subscription_id, reason in sorted({w.claimed.subscription_id: w.reason for w in withheld}.items()):
-        row = session.get(SubscriptionRow, subscription_id, with_for_update=True)
-        if row is not None:
-            disable(row, reason)
+_ATTEMPT: Final = (
+    "delivery_id", "at", "nonce", "ms", "url", "timestamp", "signatures", "body_bytes", "status", "error", "head", "excerpt",
+)  # fmt: skip
 
 
-def _health(session: Session, attempts: Sequence[Attempt]) -> None:
-    """Move each endpoint's health by its attempts, in the order in which they ended."""
-    well = {a.claimed.subscription_id for a in attempts if a.verdict == "delivered"}
-    ill = {a.claimed.subscription_id for a in attempts if a.verdict != "delivered"}
-    if well - ill:
-        session.execute(
-            update(SubscriptionRow)
-            .where(SubscriptionRow.id.in_(well - ill), SubscriptionRow.failing_since.is_not(None))
-            .values(failing_since=None)
-            .execution_options(synchronize_session=False)
+def log_attempts(db: Database, session: Session, attempts: Sequence[Attempt]) -> None:
+    """Write what went out and came back."""
+    rows = [  # the number only tells apart two that end in one millisecond
+        (
+            a.claimed.id, a.at, random.getrandbits(31), a.ms, a.exchange.url, a.exchange.timestamp, a.exchange.signatures,
+            a.exchange.body_bytes, a.status, a.error, a.exchange.head, a.exchange.excerpt,
+        )
+        for a in attempts
+        if a.exchange is not None
+    ]  # fmt: skip
+    db.bulk_insert(session, AttemptRow.__table__, _ATTEMPT, rows)
+
+
+def _health(
+    db: Database,
+    session: Session,
+    attempts: Sequence[Attempt],
+    delays: Mapping[str, int | None],
+    fraction: Callable[[], float],
+) -> set[str]:
+    """Move each endpoint's health by its attempts, in the order in which they ended.
+
+    Returns:
+        The ordered subscriptions among those with a failure.
+    """
+    by_endpoint: dict[str, list[Attempt]] = defaultdict(list)
+    for attempt in sorted(attempts, key=lambda a: a.at):
+        by_endpoint[attempt.claimed.subscription_id].append(attempt)
+    ill = {id_ for id_, some in by_endpoint.items() if any(a.verdict != "delivered" for a in some)}
+    well = by_endpoint.keys() - ill
+    if well:
+        # Most have nothing to forget; the few that have are read and told.
+        ill |= set(
+            session.scalars(
+                select(SubscriptionRow.id).where(
+                    SubscriptionRow.id.in_(well),
+                    or_(SubscriptionRow.failures > 0, SubscriptionRow.failing_since.is_not(None)),
+                )
+            )
         )
     if not ill:
-        return
-    rows = {
-        row.id: row
-        for row in session.scalars(
-            # In the order of ids: two workers that write about the same endpoints must not wait for each other in a ring.
-            select(SubscriptionRow)
-            .where(SubscriptionRow.id.in_(ill))
-            .order_by(SubscriptionRow.id)
-            .with_for_update()
-        )
-    }
-    for attempt in sorted(attempts, key=lambda a: a.at):
-        row = rows.get(attempt.claimed.subscription_id)
-        if row is None:
-            continue
-        if attempt.verdict == "delivered":
-            row.failing_since = None
-            continue
-        row.failing_since = row.failing_since if row.failing_since is not None else attempt.at
-        row.not_before = max(
-            row.not_before, attempt.at + retry.pause_after(attempt.status, attempt.retry_after_ms)
-        )
-        if attempt.verdict == "gone":
-            disable(
-                row, "The endpoint answered 410 Gone. Resume the subscription when it takes deliveries again."
-            )
-        elif retry.must_disable(row.failing_since, attempt.at):
-            disable(
-                row,
-                "Every delivery of the last five days failed. Resume the subscription when the endpoint works.",
-            )
+        return set()
+    rows = session.scalars(
+        # In the order of ids: two workers that write about the same endpoints must not wait for each other in a ring.
+        select(SubscriptionRow)
+        .where(SubscriptionRow.id.in_(ill))
+        .order_by(SubscriptionRow.id)
+        .with_for_update()
+    ).all()
+    for row in rows:
+        for attempt in by_endpoint[row.id]:
+            health.after(db, session, row, attempt, delays.get(attempt.claimed.id), fraction)
+    return {row.id for row in rows if row.ordered}

@@ -2,14 +2,21 @@
 
 Nine waits from five seconds to a day, 75 hours in all, each stretched or shortened by up to a fifth so that a thousand
 deliveries that failed together do not come back together. A receiver's `Retry-After` counts between the wait and its
-double. An endpoint that fails for five days without one success is disabled.
+double. An endpoint that fails for five days without one success is disabled; its owner is told after one day.
+
+The circuit of an endpoint: after five failures in a row it is open. Then nothing goes there until a rest is over, and
+after the rest one delivery, to try it; each failure doubles the rest, up to ten minutes, and a success closes the circuit.
+Deliveries that wait for a closed circuit use up none of their attempts.
 """
 
 from __future__ import annotations
 
 from datetime import UTC
 from email.utils import parsedate_to_datetime
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 SECOND: Final = 1_000
 MINUTE: Final = 60 * SECOND
@@ -30,6 +37,13 @@ SCHEDULE_MS: Final[tuple[int, ...]] = (
 JITTER: Final = 0.2
 LONGEST_MS: Final = DAY
 DISABLE_AFTER_MS: Final = 5 * DAY
+WARN_AFTER_MS: Final = DAY
+
+OPEN_AFTER: Final = 5
+"""Failures in a row that open an endpoint's circuit."""
+
+REST_SHORTEST_MS: Final = 30 * SECOND
+REST_LONGEST_MS: Final = 10 * MINUTE
 
 PAUSE_SHORTEST_MS: Final = 5 * SECOND
 PAUSE_LONGEST_MS: Final = 5 * MINUTE
@@ -48,17 +62,24 @@ def verdict(status: int | None) -> Verdict:
     return "gone" if status == 410 else "retry"  # noqa: PLR2004 - Gone: the receiver asks never to be called again
 
 
-def next_delay(attempts: int, fraction: float, retry_after_ms: int | None = None) -> int | None:
+def next_delay(
+    attempts: int,
+    fraction: float,
+    retry_after_ms: int | None = None,
+    *,
+    schedule_ms: Sequence[int] = SCHEDULE_MS,
+) -> int | None:
     """Milliseconds to wait after the `attempts`-th attempt failed, or None when it was the last.
 
     Args:
         attempts: attempts made so far, at least 1.
         fraction: a random number in [0, 1).
         retry_after_ms: what the receiver asked for, from `parse_retry_after`.
+        schedule_ms: the waits, one after each attempt but the last.
     """
-    if attempts > len(SCHEDULE_MS):
+    if attempts > len(schedule_ms):
         return None
-    base = SCHEDULE_MS[attempts - 1]
+    base = schedule_ms[attempts - 1]
     jittered = round(base * (1 - JITTER + 2 * JITTER * fraction))
     if retry_after_ms is not None:
         jittered = max(base, min(retry_after_ms, 2 * base))
@@ -70,6 +91,14 @@ def pause_after(status: int | None, retry_after_ms: int | None) -> int:
     if status not in OVERLOADED:
         return 0
     return max(PAUSE_SHORTEST_MS, min(retry_after_ms or 0, PAUSE_LONGEST_MS))
+
+
+def rest_after(failures: int, fraction: float) -> int:
+    """Milliseconds for which nothing goes to an endpoint after so many failures in a row; 0 while its circuit is closed."""
+    if failures < OPEN_AFTER:
+        return 0
+    rest = min(REST_SHORTEST_MS << min(failures - OPEN_AFTER, 10), REST_LONGEST_MS)
+    return round(rest * (1 - JITTER + 2 * JITTER * fraction))
 
 
 def must_disable(failing_since_ms: int | None, now_ms: int) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from app.notify import retry
 from app.notify.guard import UrlPolicy
 from app.notify.keys import WebhookKeys
 
@@ -22,6 +23,9 @@ class WebhookSetup:
         state: the State on whose behalf every subscriber's token asks.
         public_url: base of the links in payloads, without a trailing slash.
         tls: how receivers' certificates are verified; None is the system's authorities.
+        require_proof: send nothing but tests to an endpoint that was not proven.
+        schedule_ms: waits between attempts.
+        keep_ms: how long the delivery log is kept.
     """
 
     state: str
@@ -29,6 +33,9 @@ class WebhookSetup:
     policy: UrlPolicy
     keys: WebhookKeys
     tls: ssl.SSLContext | None = field(default=None, repr=False)
+    require_proof: bool = False
+    schedule_ms: tuple[int, ...] = retry.SCHEDULE_MS
+    keep_ms: int = 30 * retry.DAY
 
     @classmethod
     def of(cls, settings: Settings) -> WebhookSetup:
@@ -38,4 +45,8 @@ class WebhookSetup:
             settings.public_url,
             UrlPolicy.of(settings.webhook_allow_networks, http=settings.webhook_allow_http),
             WebhookKeys.open(settings.keys_dir, settings.state),
+            require_proof=settings.webhook_require_proof,
+            schedule_ms=tuple(int(wait) * retry.SECOND for wait in settings.webhook_retry_s)
+            or retry.SCHEDULE_MS,
+            keep_ms=settings.webhook_log_days * retry.DAY,
         )

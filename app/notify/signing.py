@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import hmac
 import secrets
-from base64 import b64encode
-from hashlib import sha256
+from base64 import b64decode, b64encode
 from typing import TYPE_CHECKING, Final, Literal
 
 if TYPE_CHECKING:
@@ -50,13 +49,19 @@ def signed_bytes(message_id: str, timestamp: int, body: bytes) -> bytes:
 
 def sign_v1(secret: bytes, message_id: str, timestamp: int, body: bytes) -> str:
     """One `v1,…` signature."""
-    digest = hmac.new(secret, signed_bytes(message_id, timestamp, body), sha256).digest()
+    digest = hmac.digest(secret, signed_bytes(message_id, timestamp, body), "sha256")
     return "v1," + b64encode(digest).decode("ascii")
 
 
 def sign_v1a(signer: Signer, message_id: str, timestamp: int, body: bytes) -> str:
     """One `v1a,…` signature. `signer` holds an Ed25519 key."""
     return "v1a," + b64encode(signer.sign(signed_bytes(message_id, timestamp, body))).decode("ascii")
+
+
+def forged(signature: str) -> str:
+    """A signature of the same form that is nobody's."""
+    scheme, _, text = signature.partition(",")
+    return f"{scheme},{b64encode(bytes(byte ^ 0xFF for byte in b64decode(text))).decode('ascii')}"
 
 
 def headers(message_id: str, timestamp: int, signatures: Iterable[str]) -> dict[str, str]:

@@ -16,7 +16,17 @@ from app.domain.encoding import b64u_encode
 from app.domain.errors import InvalidFilter, NotFound
 from app.domain.handling import Tlp
 from app.domain.states import STATES
-from app.models import ConfirmationRow, CosignatureRow, DeliveryRow, EntryRow, EvidenceRow, LogRow, WatchRow
+from app.models import (
+    ConfirmationRow,
+    CosignatureRow,
+    DeliveryRow,
+    EntryRow,
+    EvidenceRow,
+    LogRow,
+    SubscriptionRow,
+    WatchRow,
+)
+from app.models.service import ENDED, PENDING
 from app.queries.filters import day_of, make_cursor, read_cursor
 from app.queries.notices import MAX_LIMIT, rfc3339
 from app.roster.layout import expiry_level
@@ -517,12 +527,50 @@ def _fault(entry: EntryRow, origin: str, of_state: str) -> dict[str, Any]:
 # ── queues ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def pending_deliveries(session: Session) -> tuple[int, int | None]:
-    """Deliveries that wait, and since when the oldest does (unix ms)."""
-    count, oldest = session.execute(
-        select(func.count(), func.min(DeliveryRow.created_at)).where(DeliveryRow.state == "pending")
-    ).one()
-    return count, oldest
+@dataclass(frozen=True, slots=True)
+class DeliveryView:
+    """How webhooks stand. Times in unix ms.
+
+    Attributes:
+        oldest: when the delivery was made that is the first to be sent at its endpoint, over all endpoints.
+        failed: dead letters.
+        subscriptions: how many there are, by status.
+        failing: active subscriptions whose last attempt failed.
+    """
+
+    pending: int
+    oldest: int | None
+    failed: int
+    subscriptions: Mapping[str, int]
+    failing: int
+
+
+def webhooks(session: Session) -> DeliveryView:
+    """Read from indexes alone, whatever waits: a look at the metrics must not cost more the worse things are."""
+    first = (
+        select(DeliveryRow.created_at)
+        .where(DeliveryRow.subscription_id == SubscriptionRow.id, DeliveryRow.state == PENDING)
+        .order_by(DeliveryRow.lane, DeliveryRow.due_at, DeliveryRow.event_seq)
+        .limit(1)
+        .correlate(SubscriptionRow)
+        .scalar_subquery()
+    )
+    count = select(func.count()).select_from(DeliveryRow)
+    return DeliveryView(
+        pending=session.scalar(count.where(DeliveryRow.state == PENDING)) or 0,
+        oldest=session.scalar(select(func.min(select(first.label("at")).subquery().c.at))),
+        failed=session.scalar(count.where(ENDED, DeliveryRow.state == "failed")) or 0,
+        subscriptions={
+            row.status: row.number
+            for row in session.execute(
+                select(SubscriptionRow.status, func.count().label("number")).group_by(SubscriptionRow.status)
+            )
+        },
+        failing=session.scalar(
+            select(func.count()).where(SubscriptionRow.status == "active", SubscriptionRow.failures > 0)
+        )
+        or 0,
+    )
 
 
 def prove_writable(db: Database, session: Session) -> None:

@@ -19,6 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from app import migrations
 from app.deps import CurrentNode, CurrentPrincipal, node_of
 from app.domain.errors import NodeFault, VerbaleError
+from app.notify import metrics as webhook_metrics
 from app.observability import log
 from app.queries import federation as queries
 from app.roster.layout import expiry_level
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
     from app.deps import Node
-    from app.queries.federation import LogView
+    from app.queries.federation import DeliveryView, LogView
 
 router = APIRouter(tags=["health"])
 
@@ -129,6 +130,7 @@ def metrics(request: Request) -> Response:
     registry = CollectorRegistry()
     registry.register(NodeCollector(node_of(request)))
     text = generate_latest(registry) + generate_latest(request.app.state.metrics.registry)
+    text += generate_latest(webhook_metrics.REGISTRY)
     return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
@@ -144,11 +146,9 @@ class NodeCollector:
         now_ms = self._node.clock()
         with self._node.db.read() as session:
             kept = queries.logs(session)
-            pending, oldest = queries.pending_deliveries(session)
+            webhooks = queries.webhooks(session)
         yield from _of_logs(kept, now_ms)
-        yield _gauge("verbale_deliveries_pending", "Webhook deliveries that wait", pending)
-        age = 0.0 if oldest is None else max(0, now_ms - oldest) / 1000
-        yield _gauge("verbale_deliveries_oldest_seconds", "Age of the oldest delivery that waits", age)
+        yield from _of_webhooks(webhooks, now_ms)
         size = self._node.db.size_bytes()
         if size is not None:
             yield _gauge("verbale_database_bytes", "Size of the database on disk", size)
@@ -174,6 +174,22 @@ class NodeCollector:
 
 def _gauge(name: str, text: str, value: float) -> Metric:
     return GaugeMetricFamily(name, text, value=value)
+
+
+def _of_webhooks(found: DeliveryView, now_ms: int) -> Iterator[Metric]:
+    age = 0.0 if found.oldest is None else max(0, now_ms - found.oldest) / 1000
+    yield _gauge("verbale_deliveries_pending", "Webhook deliveries that wait", found.pending)
+    yield _gauge("verbale_deliveries_oldest_seconds", "Age of the delivery that is next at its endpoint", age)
+    yield _gauge(
+        "verbale_deliveries_failed", "Webhook deliveries that were given up: dead letters", found.failed
+    )
+    yield _gauge(
+        "verbale_subscriptions_failing", "Active subscriptions whose last attempt failed", found.failing
+    )
+    by_status = GaugeMetricFamily("verbale_subscriptions", "Webhook subscriptions", labels=("status",))
+    for status in ("active", "paused", "disabled"):
+        by_status.add_metric((status,), found.subscriptions.get(status, 0))
+    yield by_status
 
 
 def _of_logs(kept: list[LogView], now_ms: int) -> Iterator[Metric]:

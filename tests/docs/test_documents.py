@@ -223,7 +223,7 @@ def test_a_command_line_of_the_documents_is_one_that_verbale_takes(line: str) ->
             continue
         command: Any = _load(words[0])
         words = words[1:]
-        while hasattr(command, "commands"):
+        while hasattr(command, "commands") and (words or not command.invoke_without_command):
             command, words = command.commands[words[0]], words[1:]
         # Parses options and arguments as they are, and calls nothing.
         command.make_context("verbale", words)

@@ -146,11 +146,10 @@ def subscribe(
     db: Database, setup: WebhookSetup, token_id: str, url: str, **changes: Any
 ) -> tuple[str, bytes | None]:
     """A subscription made as the route makes it; its id and its secret."""
-    wanted: dict[str, Any] = {
-        "url": url, "description": None, "event_types": [], "filters": {}, "scheme": "v1", "since": None, "now": NOW,
-    }  # fmt: skip
+    wanted: dict[str, Any] = {"url": url, "scheme": "v1"} | changes
+    times = {"since": wanted.pop("since", None), "now": wanted.pop("now", NOW)}
     with db.write() as session:
-        row, secret = subscriptions.create(session, setup, token_id, **(wanted | changes))
+        row, secret = subscriptions.create(session, setup, token_id, wanted, **times)
         return row.id, None if secret is None else b64decode(secret.removeprefix("whsec_"))
 
 

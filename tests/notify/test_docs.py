@@ -18,6 +18,7 @@ from app.clock import system_clock
 from app.domain.events import EVENT_TYPES
 from app.notify import deliver, matching, outbox, results, signing
 from app.notify.claims import Claimed, Ready
+from app.notify.endpoint import Endpoint
 from app.notify.payload import trial_body
 from tests.notify.receivers import Receiver
 
@@ -35,7 +36,7 @@ def blocks(language: str) -> list[str]:
 def send(setup: WebhookSetup, url: str, secret: bytes | None, body: bytes) -> Attempt:
     sealed = None if secret is None else setup.keys.seal(secret, "s")
     claimed = Claimed(outbox.new_id(system_clock()), "s", 1, 0)
-    ready = Ready(claimed, url, "v1" if sealed else "v1a", sealed, body)
+    ready = Ready(claimed, Endpoint("s", url, "v1" if sealed else "v1a", sealed), body)
     return asyncio.run(deliver.send_once(setup, system_clock, ready))
 
 

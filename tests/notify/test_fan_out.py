@@ -34,7 +34,7 @@ def told(db: Database, subscription_id: str) -> list[tuple[str, int]]:
 
 def bodies(db: Database, setup: WebhookSetup, now: int = NOW) -> list[dict[str, Any]]:
     """What would be sent now."""
-    ready, _ = claims.prepare(db, now, setup, claims.claim(db, now, 100, per_subscription=100))
+    ready, _ = claims.prepare(db, now, setup, claims.claim(db, now, 100))
     return [json.loads(r.body) for r in ready]
 
 
@@ -137,8 +137,8 @@ def test_a_private_event_is_for_its_owner_alone_and_only_while_it_may_read_the_n
 
 def test_a_filter_and_event_types_select(db: Database, clock: SettableClock, setup: WebhookSetup) -> None:
     us, jp, token = Log(db, "US"), Log(db, "JP"), add_token(db)
-    by_issuer, _ = subscribe(db, setup, token, URL, filters={"issuer": "JP"})
-    by_type, _ = subscribe(db, setup, token, URL, filters={"type": ["technology_threat"]})
+    by_issuer, _ = subscribe(db, setup, token, URL, filter={"issuer": "JP"})
+    by_type, _ = subscribe(db, setup, token, URL, filter={"type": ["technology_threat"]})
     by_event, _ = subscribe(db, setup, token, URL, event_types=["notice.withdrawn"])
     us.issue()
     jp_idx = jp.issue()
@@ -154,7 +154,7 @@ def test_whoever_was_told_is_told_what_becomes_of_it_though_it_leaves_the_filter
     db: Database, clock: SettableClock, setup: WebhookSetup
 ) -> None:
     log = Log(db)
-    id_, _ = subscribe(db, setup, add_token(db), URL, filters={"type": "denied_end_user"})
+    id_, _ = subscribe(db, setup, add_token(db), URL, filter={"type": "denied_end_user"})
     idx = log.issue()
     outbox.fan_out_step(db, clock, setup)
     amendment = log.follow("amend", idx, "notice.amended", type="technology_threat")
@@ -236,6 +236,7 @@ def test_the_body_is_thin_and_says_where_the_proof_stands(
             "index": idx,
             "leaf_hash": b64u_encode(log.hash(idx)),
             "url": f"https://ee.example/v1/notices/notice-US-{idx}",
+            "sequence": 1,
         },
     }
 
@@ -272,7 +273,9 @@ def test_what_happened_during_a_pause_is_told_after_it(
 
     def change(status: str) -> None:
         with db.write() as session:
-            subscriptions.change(setup, session.get_one(SubscriptionRow, id_), {"status": status})
+            subscriptions.change(
+                db, session, setup, session.get_one(SubscriptionRow, id_), {"status": status}, now=NOW
+            )
 
     change("paused")
     idx = log.issue()

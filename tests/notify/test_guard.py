@@ -10,6 +10,7 @@ import pytest
 
 from app.notify import deliver
 from app.notify.claims import Claimed, Ready
+from app.notify.endpoint import Endpoint
 from app.notify.guard import UnsafeUrl, UrlPolicy, check_url
 from app.notify.setup import WebhookSetup
 from tests.notify.receivers import Receiver, SettableClock, answer, loopback_setup
@@ -151,5 +152,5 @@ def test_a_redirect_is_a_failure_and_is_not_followed(tmp_path: Path) -> None:
 
 
 def attempt_at(url: str, setup: WebhookSetup) -> Any:
-    ready = Ready(Claimed("0190", "s", 1, 0), url, "v1a", None, b"{}")
+    ready = Ready(Claimed("0190", "s", 1, 0), Endpoint("s", url, "v1a", None), b"{}")
     return asyncio.run(deliver.send_once(setup, SettableClock(), ready))

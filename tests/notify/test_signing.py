@@ -16,6 +16,8 @@ from app.domain.errors import UnsafeKeyFile
 from app.domain.keys import Ed25519Signer
 from app.notify import signing
 from app.notify.keys import SEALING_FILE, SIGNING_FILE, WebhookKeys
+from tests.interop.live import flip
+from tests.interop.test_openssl import verifies
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -122,3 +124,23 @@ def test_a_short_sealing_key_is_refused(tmp_path: Path) -> None:
     (tmp_path / SEALING_FILE).write_bytes(b"short")
     with pytest.raises(UnsafeKeyFile, match="32 bytes"):
         WebhookKeys.open(tmp_path, "EE")
+
+
+def test_openssl_verifies_v1a_and_refuses_every_tampering(tmp_path: Path) -> None:
+    signer = Ed25519Signer.generate()
+    made = signing.sign_v1a(signer, "0190-a", 1_800_000_000, BODY)
+    signature = b64decode(made.removeprefix("v1a,"))
+    signed = signing.signed_bytes("0190-a", 1_800_000_000, BODY)
+    assert verifies(signer.public.raw, signed, signature, tmp_path)
+    tampered = [
+        signing.signed_bytes("0190-b", 1_800_000_000, BODY),
+        signing.signed_bytes("0190-a", 1_800_000_001, BODY),
+        signing.signed_bytes("0190-a", 1_800_000_000, BODY + b" "),
+        signing.signed_bytes("0190-a", 1_800_000_000, BODY[:-1]),
+    ]
+    for text in tampered:
+        assert not verifies(signer.public.raw, text, signature, tmp_path)
+    for place in range(0, 64, 9):
+        assert not verifies(signer.public.raw, signed, flip(place)(signature), tmp_path)
+    other = Ed25519Signer.generate().public.raw
+    assert not verifies(other, signed, signature, tmp_path)

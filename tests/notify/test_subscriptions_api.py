@@ -11,16 +11,16 @@ import httpx
 import pytest
 from fastapi import FastAPI
 from sqlalchemy import select, update
-from standardwebhooks import Webhook
+from standardwebhooks import Webhook, WebhookVerificationError
 
 from app import problems, tokens
 from app.clock import system_clock
 from app.domain.handling import Tlp
 from app.models import DeliveryRow, NoticeRow, SubscriptionRow
-from app.notify import outbox, subscriptions
+from app.notify import health, subscriptions
 from app.notify.guard import UrlPolicy
 from app.routers.subscriptions import router
-from tests.notify.receivers import DAY, Log, Receiver, answer
+from tests.notify.receivers import DAY, Log, Received, Receiver, answer
 from tests.notify.test_deliver import delivery, step
 
 if TYPE_CHECKING:
@@ -209,7 +209,8 @@ def test_a_test_event_that_arrives_makes_a_disabled_subscription_active(api: Api
         made = api.ask("POST", "/v1/subscriptions", token, {"url": receiver.url}).json()
         path = f"/v1/subscriptions/{made['id']}"
         with db.write() as session:
-            outbox.disable(session.get_one(SubscriptionRow, made["id"]), "It failed.")
+            row = session.get_one(SubscriptionRow, made["id"])
+            health.disable(db, session, row, "It failed.", system_clock())
         failed = api.ask("POST", f"{path}/test", token).json()
         assert (failed["delivered"], failed["status"], failed["error"]) == (False, 500, "status")
         assert api.ask("GET", path, token).json()["status"] == "disabled"
@@ -240,7 +241,8 @@ def test_the_delivery_log_is_paged_newest_first(api: Api, db: Database, setup: W
         id_ = api.ask("POST", "/v1/subscriptions", token, {"url": receiver.url}).json()["id"]
         for _ in range(5):
             log.issue()
-        step(db, system_clock, setup)
+        while step(db, system_clock, setup):
+            pass
         path = f"/v1/subscriptions/{id_}/deliveries?limit=2"
         seen: list[str] = []
         page = api.ask("GET", path, token).json()
@@ -312,3 +314,104 @@ def test_the_payload_is_valid_json_of_modest_size(api: Api, db: Database, setup:
         step(db, system_clock, setup)
     assert len(receiver.received[0].body) < 1000
     assert json.loads(receiver.received[0].body)["data"]["tlp"] == "TLP:CLEAR"
+
+
+# ── the rest of what a subscriber can ask for ─────────────────────────────────────────────────────────────────────
+
+
+def test_everything_that_can_be_set_is_shown_but_for_secrets(api: Api) -> None:
+    token = api.token("subscribe")
+    wanted = {
+        "url": "https://example.org/", "tags": ["b", "a", "a"], "ordered": True, "max_in_flight": 7, "per_minute": 60,
+        "headers": {"Authorization": "Bearer hidden"}, "signing": "both", "body": "full",
+        "filter": {"watchlist": "w1", "issuer": "US"}, "description": "Licensing",
+    }  # fmt: skip
+    made = api.ask("POST", "/v1/subscriptions", token, wanted)
+    assert made.status_code == 201, made.text
+    shown = api.ask("GET", made.headers["location"], token).json()
+    assert shown | {
+        "tags": ["a", "b"], "ordered": True, "max_in_flight": 7, "per_minute": 60, "header_names": ["Authorization"],
+        "signing": "both", "body": "full", "filter": {"issuer": ["US"], "watchlist": ["w1"]}, "verified_at": None,
+        "has_ca": False, "has_client_cert": False, "failures": 0, "rests_until": None, "old_secrets_until": None,
+    } == shown  # fmt: skip
+    assert "hidden" not in made.text
+    assert [s["id"] for s in api.ask("GET", "/v1/subscriptions?tag=a", token).json()["items"]] == [
+        shown["id"]
+    ]
+    assert api.ask("GET", "/v1/subscriptions?tag=c", token).json() == {"items": []}
+    changed = api.ask(
+        "PATCH", made.headers["location"], token,
+        {"ordered": False, "headers": {}, "per_minute": None, "tags": [], "body": "thin"},
+    ).json()  # fmt: skip
+    assert (changed["ordered"], changed["header_names"], changed["per_minute"], changed["tags"]) == (
+        False, [], None, [],
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({"headers": {"Host": "x"}}, "unsafe-endpoint"),
+        ({"ca": "x"}, "unsafe-endpoint"),
+        ({"client_cert": {"certificate": "hidden", "key": "hidden"}}, "unsafe-endpoint"),
+        ({"max_in_flight": 0}, "malformed-request"),
+        ({"max_in_flight": 65}, "malformed-request"),
+        ({"per_minute": 0}, "malformed-request"),
+        ({"tags": [" "]}, "malformed-request"),
+        ({"filter": {"watchlist": []}}, "invalid-filter"),
+        ({"filter": {"watchlist": "a b"}}, "invalid-filter"),
+        ({"after": "x"}, "invalid-cursor"),
+        ({"body": "fat"}, "malformed-request"),
+    ],
+)
+def test_what_cannot_be_set_is_refused_and_not_repeated(api: Api, changes: dict[str, Any], code: str) -> None:
+    token = api.token("subscribe")
+    refused = api.ask("POST", "/v1/subscriptions", token, {"url": "https://example.org/"} | changes)
+    assert problem(refused)[1] == code
+    assert "hidden" not in refused.text
+    assert api.ask("GET", "/v1/subscriptions", token).json() == {"items": []}
+
+
+def test_an_endpoint_is_proven_rotated_counted_and_replayed_over_http(
+    api: Api, db: Database, setup: WebhookSetup
+) -> None:
+    token = api.token("read", "subscribe")
+    log, secrets = Log(db), [""]
+
+    def verifies(request: Received, *_: object) -> bytes:
+        try:
+            Webhook(secrets[0]).verify(request.body, request.headers)
+        except WebhookVerificationError:
+            return answer("401 Unauthorized")
+        return answer()
+
+    with Receiver(verifies) as receiver:
+        made = api.ask("POST", "/v1/subscriptions", token, {"url": receiver.url}).json()
+        path = f"/v1/subscriptions/{made['id']}"
+        secrets[0] = made["secret"]
+        proof = api.ask("POST", f"{path}/verify", token).json()
+        assert (proof["verified"], proof["forged"]["status"], proof["genuine"]["status"]) == (True, 401, 204)
+        assert api.ask("GET", path, token).json()["verified_at"] is not None
+        rotated = api.ask("POST", f"{path}/rotate", token, {"overlap_hours": 1})
+        assert rotated.headers["cache-control"] == "no-store"
+        assert rotated.json()["secret"] not in (None, made["secret"])
+        assert rotated.json()["old_secrets_until"] is not None
+        for _ in range(3):
+            log.issue()
+        while step(db, system_clock, setup):
+            pass
+        secrets[0] = rotated.json()["secret"]
+        counts = api.ask("GET", f"{path}/counts", token).json()
+        assert (counts["told"], counts["pending"], counts["last"], counts["last_delivered"]) == (3, 0, 3, 3)
+        one = api.ask("GET", f"{path}/deliveries?state=delivered", token).json()["items"][0]
+        detail = api.ask("GET", f"{path}/deliveries/{one['id']}", token).json()
+        assert [a["status"] for a in detail["log"]] == [204]
+        assert detail["log"][0]["signatures"] == 2
+        assert detail["sequence"] == 3
+        since = {"since": "2020-01-01T00:00:00Z"}
+        assert api.ask("POST", f"{path}/replay", token, since).json() == {"count": 3, "more": False}
+        assert problem(api.ask("POST", f"{path}/replay", token, {})) == (422, "malformed-request")
+        while step(db, system_clock, setup):
+            pass
+        assert api.ask("POST", f"{path}/discard", token, {"failed": True}).json()["count"] == 0
+        assert sorted(receiver.ids()[2:5]) == sorted(receiver.ids()[5:])

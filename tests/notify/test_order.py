@@ -1,0 +1,395 @@
+"""Ordered subscriptions, urgent events, circuits, limits: what is claimed when, and by whom."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from sqlalchemy import func, select
+
+from app.models import DeliveryRow, EventRow, SubscriptionRow
+from app.notify import claims, health, outbox, results, retry, subscriptions
+from app.notify.claims import Busy, Claimed
+from app.notify.deliver import DeliveryLoop
+from tests.notify.receivers import (
+    DAY,
+    NOW,
+    Log,
+    Receiver,
+    SettableClock,
+    add_token,
+    answer,
+    subscribe,
+    subscription,
+)
+from tests.notify.test_deliver import hangs, scripted, step
+
+if TYPE_CHECKING:
+    from app.db import Database
+    from app.notify.setup import WebhookSetup
+
+URL = "http://127.0.0.1:9999/hook"
+
+
+def indices(receiver: Receiver) -> list[int]:
+    import json
+
+    return [json.loads(r.body)["data"]["index"] for r in receiver.received]
+
+
+def fail(db: Database, clock: SettableClock, *claimed: Claimed, status: int = 500) -> None:
+    attempts = [results.Attempt(c, clock(), status, "status", 1) for c in claimed]
+    results.record(db, clock(), attempts, fraction=lambda: 0.5)
+
+
+def events_of(db: Database, claimed: list[Claimed]) -> list[int | None]:
+    with db.read() as session:
+        found = dict(
+            session.execute(
+                select(DeliveryRow.id, EventRow.idx).join(EventRow, EventRow.seq == DeliveryRow.event_seq)
+            ).all()
+        )
+    return [found[c.id] for c in claimed]
+
+
+# ── order ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_an_ordered_subscription_stops_at_the_one_that_fails_and_goes_on_with_it(
+    db: Database, clock: SettableClock, setup: WebhookSetup
+) -> None:
+    log = Log(db)
+    with Receiver(scripted(answer(), answer("500 Oops"), answer())) as receiver:
+        id_, _ = subscribe(db, setup, add_token(db), receiver.url, ordered=True)
+        issued = [log.issue() for _ in range(4)]
+        step(db, clock, setup)
+        step(db, clock, setup)
+        assert indices(receiver) == issued[:2]
+        assert step(db, clock, setup) == 0  # the second failed, and the others wait behind it
+        assert subscription(db, id_).not_before == NOW + retry.SCHEDULE_MS[0]
+        clock.now += retry.SCHEDULE_MS[0]
+        while step(db, clock, setup):
+            pass
+        assert indices(receiver) == [issued[0], issued[1], issued[1], issued[2], issued[3]]
+        assert receiver.ids()[1] == receiver.ids()[2]
+
+
+def test_the_loop_keeps_the_order_though_it_claims_ahead(
+    db: Database, clock: SettableClock, setup: WebhookSetup
+) -> None:
+    log = Log(db)
+    with Receiver() as receiver:
+        subscribe(db, setup, add_token(db), receiver.url, ordered=True)
+        issued = [log.issue() for _ in range(40)]
+        loop = DeliveryLoop(db, clock, setup, poll_seconds=0.05)
+        loop.start()
+        try:
+            for n in range(40):
+                assert receiver.arrived.acquire(timeout=20), n
+        finally:
+            loop.stop()
+        assert indices(receiver) == issued
+
+
+def test_of_an_ordered_subscription_two_workers_never_hold_a_part_each(
+    db: Database, clock: SettableClock, setup: WebhookSetup
+) -> None:
+    log = Log(db)
+    subscribe(db, setup, add_token(db), URL, ordered=True)
+    for _ in range(6):
+        log.issue()
+    outbox.fan_out_step(db, clock, setup)
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: claims.claim(db, NOW, 10), range(8)))
+    assert sum(map(len, found)) == 1
+    assert claims.claim(db, NOW + claims.LEASE_MS - 1, 10) == []
+    (again,) = claims.claim(db, NOW + claims.LEASE_MS, 10)
+    assert events_of(db, [again]) == [0]
+
+
+def test_a_subscription_that_becomes_ordered_puts_what_waits_into_order(
+    db: Database, clock: SettableClock, setup: WebhookSetup
+) -> None:
+    log = Log(db)
+    id_, _ = subscribe(db, setup, add_token(db), URL)
+    first = log.issue()
+    second = log.follow("withdraw", first, "notice.withdrawn", status="withdrawn")
+    outbox.fan_out_step(db, clock, setup)
+    with db.write() as session:
+        row = session.get_one(SubscriptionRow, id_)
+        subscriptions.change(db, session, setup, row, {"ordered": True}, now=NOW)
+    third = log.issue()
+    outbox.fan_out_step(db, clock, setup)
+    seen: list[int | None] = []
+    for _ in range(3):
+        claimed = claims.claim(db, clock(), 10)
+        seen += events_of(db, claimed)
+        results.record(
+            db, clock(), [results.Attempt(c, clock(), 204, None, 1) for c in claimed], fraction=lambda: 0.5
+        )
+    assert seen == [first, second, third]
+
+
+def test_sequence_numbers_have_no_gap_and_are_those_of_the_subscription(
+    db: Database, clock: SettableClock, setup: WebhookSetup
+) -> None:
+    log, token = Log(db), add_token(db)
+    one, _ = subscribe(db, setup, token, URL)
+    log.issue(type_="technology_threat")
+    outbox.fan_out_step(db, clock, setup)
+    two, _ = subscribe(db, setup, token, URL)
+    for _ in range(3):
+        log.issue()
+    while outbox.fan_out_step(db, clock, setup, events_per_run=1):
+        pass
+    with db.read() as session:
+        numbers = {
+            id_: session.scalars(
+                select(DeliveryRow.number)
+                .where(DeliveryRow.subscription_id == id_)
+                .order_by(DeliveryRow.event_seq)
+            ).all()
+            for id_ in (one, two)
+        }
+    assert numbers == {one: [1, 2, 3, 4], two: [1, 2, 3]}
+
+
+# ── what goes first ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_withdrawal_goes_before_a_backlog(db: Database, clock: SettableClock, setup: WebhookSetup) -> None:
+    log = Log(db)
+    subscribe(db, setup, add_token(db), URL)
+    issued = [log.issue() for _ in range(20)]
+    outbox.fan_out_step(db, clock, setup)
+    clock.now += 1
+    withdrawal = log.follow("withdraw", issued[0], "notice.withdrawn", status="withdrawn")
+    outbox.fan_out_step(db, clock, setup)
+    assert events_of(db, claims.claim(db, clock(), 4)) == [withdrawal, *issued[:3]]
+
+
+# ── circuits and limits ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_five_failures_open_the_circuit_and_one_success_closes_it(
+    db: Database, clock: SettableClock, setup: WebhookSetup
+) -> None:
+    log = Log(db)
+    id_, _ = subscribe(db, setup, add_token(db), URL)
+    for _ in range(30):
+        log.issue()
+    outbox.fan_out_step(db, clock, setup)
+    fail(db, clock, *claims.claim(db, clock(), 30))
+    for _ in range(retry.OPEN_AFTER - claims.PER_SUBSCRIPTION):
+        (one,) = claims.claim(db, clock(), 30)  # after a failure one at a time
+        fail(db, clock, one)
+    row = subscription(db, id_)
+    assert (row.failures, row.not_before) == (retry.OPEN_AFTER, NOW + retry.REST_SHORTEST_MS)
+    assert claims.claim(db, clock(), 30) == []
+    clock.now += retry.REST_SHORTEST_MS
+    (probe,) = claims.claim(db, clock(), 30)
+    fail(db, clock, probe)
+    assert claims.claim(db, clock() + 2 * retry.REST_SHORTEST_MS - 1, 30) == []
+    clock.now += 2 * retry.REST_SHORTEST_MS
+    (probe,) = claims.claim(db, clock(), 30)
+    results.record(db, clock(), [results.Attempt(probe, clock(), 204, None, 1)], fraction=lambda: 0.5)
+    assert len(claims.claim(db, clock(), 30)) == claims.PER_SUBSCRIPTION
+    with db.read() as session:  # those that waited for the circuit have all their attempts left
+        waited = session.scalar(
+            select(func.count()).where(DeliveryRow.state == "pending", DeliveryRow.attempts == 0)
+        )
+    assert waited == 30 - (4 + 1 + 2) - 4
+
+
+@pytest.mark.parametrize(("failures", "rest"), [(4, 0), (5, 30), (6, 60), (9, 480), (10, 600), (10_000, 600)])
+def test_rests_double_up_to_ten_minutes(failures: int, rest: int) -> None:
+    assert retry.rest_after(failures, 0.5) == rest * 1000
+    assert retry.rest_after(failures, 0.0) == round(rest * 800)
+    assert retry.rest_after(failures, 0.999_999) <= rest * 1200
+
+
+def test_endpoints_that_fail_hold_a_quarter_of_the_places_however_many_they_are(
+    db: Database, clock: SettableClock, setup: WebhookSetup
+) -> None:
+    log, token = Log(db), add_token(db)
+    for _ in range(20):
+        subscribe(db, setup, token, URL)
+    with db.write() as session:
+        for row in session.scalars(select(SubscriptionRow)):
+            row.failures = 1
+    well, _ = subscribe(db, setup, token, URL)
+    for _ in range(8):
+        log.issue()
+    outbox.fan_out_step(db, clock, setup)
+    claimed = claims.claim(db, clock(), 16)
+    owners = [c.subscription_id for c in claimed]
+    assert owners.count(well) == claims.PER_SUBSCRIPTION
+    assert len(owners) - owners.count(well) == 16 // claims.SUSPECTS_SHARE
+    assert len(set(owners)) == 1 + 16 // claims.SUSPECTS_SHARE
+
+
+def test_an_endpoint_has_the_places_its_subscription_says(
+    db: Database, clock: SettableClock, setup: WebhookSetup
+) -> None:
+    log = Log(db)
+    id_, _ = subscribe(db, setup, add_token(db), URL, max_in_flight=2)
+    for _ in range(9):
+        log.issue()
+    outbox.fan_out_step(db, clock, setup)
+    assert len(claims.claim(db, clock(), 100)) == 2
+    assert claims.claim(db, clock(), 100, busy={id_: Busy(held=2)}) == []
+    assert len(claims.claim(db, clock(), 100, busy={id_: Busy(held=1)})) == 1
+    assert len(claims.claim(db, clock(), 100, busy={id_: Busy(held=2, quick=2)})) == 4
+
+
+def test_a_rate_is_kept_by_all_workers_together(
+    db: Database, clock: SettableClock, setup: WebhookSetup
+) -> None:
+    log = Log(db)
+    subscribe(db, setup, add_token(db), URL, per_minute=120)
+    for _ in range(30):
+        log.issue()
+    outbox.fan_out_step(db, clock, setup)
+    claimed = 0
+    for _ in range(100):  # ten seconds, looked at every tenth
+        claimed += len(claims.claim(db, clock(), 10))
+        clock.now += 100
+    assert claimed == 20
+
+
+def test_a_paused_and_a_resting_endpoint_are_not_claimed(
+    db: Database, clock: SettableClock, setup: WebhookSetup
+) -> None:
+    log, token = Log(db), add_token(db)
+    paused, _ = subscribe(db, setup, token, URL)
+    resting, _ = subscribe(db, setup, token, URL)
+    log.issue()
+    outbox.fan_out_step(db, clock, setup)
+    with db.write() as session:
+        session.get_one(SubscriptionRow, paused).status = "paused"
+        session.get_one(SubscriptionRow, resting).not_before = NOW + 1
+    assert claims.claim(db, NOW, 10) == []
+    assert [c.subscription_id for c in claims.claim(db, NOW + 1, 10)] == [resting]
+
+
+def test_a_backlog_of_one_that_fails_stops_growing_and_loses_nothing(
+    db: Database, clock: SettableClock, setup: WebhookSetup
+) -> None:
+    log, token = Log(db), add_token(db)
+    down, _ = subscribe(db, setup, token, URL)
+    well, _ = subscribe(db, setup, token, URL)
+    for _ in range(5):
+        log.issue()
+    outbox.fan_out_step(db, clock, setup, max_pending=5)
+    with db.write() as session:
+        session.get_one(SubscriptionRow, down).failing_since = NOW
+    log.issue()
+
+    def made(id_: str) -> int:
+        with db.read() as session:
+            return session.scalar(select(func.count()).where(DeliveryRow.subscription_id == id_)) or 0
+
+    for _ in range(3):
+        outbox.fan_out_step(db, clock, setup, max_pending=5)
+    assert (made(down), made(well)) == (5, 6)
+    with db.write() as session:
+        health.recover(db, session, session.get_one(SubscriptionRow, down), NOW)
+    outbox.fan_out_step(db, clock, setup, max_pending=5)
+    assert made(down) == 6
+
+
+def test_one_that_is_far_behind_does_not_hold_up_the_others(
+    db: Database, clock: SettableClock, setup: WebhookSetup
+) -> None:
+    log, token = Log(db), add_token(db)
+    far, _ = subscribe(db, setup, token, URL)
+    for _ in range(10):
+        log.issue()
+    near, _ = subscribe(db, setup, token, URL)
+    newest = log.issue()
+    outbox.fan_out_step(db, clock, setup, events_per_run=2)
+    with db.read() as session:
+        told = {
+            id_: session.scalars(
+                select(EventRow.idx)
+                .join(DeliveryRow, DeliveryRow.event_seq == EventRow.seq)
+                .where(DeliveryRow.subscription_id == id_)
+                .order_by(EventRow.seq)
+            ).all()
+            for id_ in (far, near)
+        }
+    assert told[near] == [newest]
+    assert told[far] == [0, 1]
+
+
+# ── health, and who is told of it ─────────────────────────────────────────────────────────────────────────────────
+
+
+def told_types(db: Database) -> list[tuple[str, str | None]]:
+    with db.read() as session:
+        rows = session.execute(
+            select(EventRow.type, EventRow.owner).where(EventRow.idx.is_(None)).order_by(EventRow.seq)
+        )
+        return [(t, o) for t, o in rows]
+
+
+def test_the_owner_is_told_after_a_day_of_failures_at_the_end_and_when_it_works_again(
+    db: Database, clock: SettableClock, setup: WebhookSetup
+) -> None:
+    log, token = Log(db), add_token(db)
+    with Receiver(lambda *_: answer("500 Oops")) as receiver:
+        id_, _ = subscribe(db, setup, token, receiver.url)
+        for day in range(6):
+            clock.now = NOW + day * DAY
+            log.issue()
+            step(db, clock, setup)
+            if day == 1:
+                assert told_types(db) == [("subscription.failing", token)]
+    assert told_types(db)[1:] == [("subscription.disabled", token)]
+    with db.write() as session:
+        health.resume(db, session, session.get_one(SubscriptionRow, id_), clock())
+    assert told_types(db)[2:] == [("subscription.recovered", token)]
+
+
+def test_another_endpoint_of_the_token_carries_the_news_if_it_asks_for_it(
+    db: Database, clock: SettableClock, setup: WebhookSetup, receiver: Receiver
+) -> None:
+    log, token, other = Log(db), add_token(db), add_token(db)
+    with Receiver(lambda *_: answer("410 Gone")) as gone:
+        id_, _ = subscribe(db, setup, token, gone.url)
+        types: dict[str, Any] = {"event_types": ["subscription.disabled"]}
+        subscribe(db, setup, token, receiver.url, **types)
+        subscribe(db, setup, other, receiver.url, **types)
+        subscribe(db, setup, token, f"{receiver.url}/silent")
+        log.issue()
+        step(db, clock, setup)
+        receiver.received.clear()
+        step(db, clock, setup)
+    import json
+
+    (request,) = receiver.received
+    event = json.loads(request.body)
+    assert (event["type"], event["data"]["subscription"]) == ("subscription.disabled", id_)
+    assert event["data"]["reason"] == health.GONE
+
+
+def test_a_dead_endpoint_in_the_loop_holds_only_its_own_places(
+    db: Database, clock: SettableClock, setup: WebhookSetup, receiver: Receiver
+) -> None:
+    log, token = Log(db), add_token(db)
+    with Receiver(hangs) as stuck:
+        for _ in range(3):
+            subscribe(db, setup, token, stuck.url)
+        subscribe(db, setup, token, receiver.url)
+        for _ in range(60):
+            log.issue()
+        loop = DeliveryLoop(db, clock, setup, poll_seconds=0.05)
+        loop.start()
+        try:
+            for n in range(60):
+                assert receiver.arrived.acquire(timeout=20), n
+            assert len(stuck.received) <= 3 * claims.PER_SUBSCRIPTION
+        finally:
+            stuck.closing.set()
+            loop.stop()
