@@ -2,6 +2,7 @@
 
 import json
 import re
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -18,14 +19,24 @@ from app.domain.keys import ALGORITHMS, PublicKey
 from app.domain.lifecycle import NoticeState
 from app.domain.roster import KEY_USES, Roster, RosterLog, RosterState
 from app.domain.signed import read_signed
+from app.domain.times import bracket_from
 from app.gate import Principal
 from app.keyfiles import KID_SEGMENTS, KeyCard, possession_message
 from app.migrations import upgrade
 from app.replication import bodies, signatures
+from app.replication.witness import cosigner_keys, log_keys
 from app.tlog.checkpoint import open_checkpoint
+from app.tlog.confirm import (
+    ConfirmationRefused,
+    Confirmed,
+    decode_history,
+    encode_history,
+    open_confirmation,
+)
 from app.tlog.cosignature import CosignerKey, verify_cosignatures
 from app.tlog.merkle import Frontier, verify_inclusion
 from app.tlog.note import VerifierKey
+from app.tlog.policy import Policy
 from app.tlog.tiles import encode_bundle
 from app.tlog.witness import Submission, judge_submission, parse_cosignatures
 from tests.vectors import generate_protocol as generator
@@ -39,8 +50,8 @@ def vector(name: str) -> Any:
     return json.loads((ROOT / "tests" / "vectors" / name).read_text(encoding="utf-8"))
 
 
-STATEMENT, LOG, REQUEST, CARD = (
-    vector(f"protocol/{name}.json") for name in ("statement", "log", "request", "card")
+STATEMENT, LOG, REQUEST, CARD, TIME = (
+    vector(f"protocol/{name}.json") for name in ("statement", "log", "request", "card", "time")
 )
 SAID = STATEMENT["statements"]
 ROSTER = generator.roster()
@@ -63,7 +74,7 @@ def test_a_block_of_the_page_is_in_the_vectors_as_it_stands(file: str, path: str
 
 def test_the_page_quotes_every_file_of_vectors() -> None:
     assert {file for file, _, _ in QUOTED} == {
-        f"protocol/{n}.json" for n in ("statement", "log", "request", "card")
+        f"protocol/{n}.json" for n in ("statement", "log", "request", "card", "time")
     }
 
 
@@ -321,3 +332,49 @@ def test_the_answer_is_filed_by_its_beginning_and_opens_the_leaf() -> None:
 def test_the_card_proves_possession() -> None:
     card = KeyCard.from_line(CARD["card"].encode())
     assert possession_message(card.kid, card.use, "EE", card.key).hex() == CARD["possession_message_hex"]
+
+
+# ── quorum and time ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def opened(note: str) -> Confirmed:
+    return open_confirmation(
+        note.encode(),
+        keys=log_keys(generator.five(), generator.EE),
+        origin=generator.EE,
+        witnesses=cosigner_keys(generator.five()),
+        quorum_on=partial(generator.five().quorum_for, "EE"),
+    )
+
+
+def test_confirmed_checkpoints_have_the_time_of_the_vectors_and_bracket_leaves_by_it() -> None:
+    points = []
+    for one in TIME["confirmed"]:
+        found = opened(one["note"])
+        assert (found.checkpoint.size, found.at) == (one["size"], one["at"])
+        points.append((found.checkpoint.size, found.at))
+    page = encode_history(one["note"].encode() for one in TIME["confirmed"])
+    assert decode_history(page) == [one["note"].encode() for one in TIME["confirmed"]]
+    assert sha256(page).hexdigest() == TIME["history_0"]["sha256_hex"]
+    for case in TIME["brackets"]:
+        bracket = bracket_from(points, case["index"])
+        assert (bracket.after, bracket.before, bracket.flag(case["iat"])) == (
+            case["after"],
+            case["before"],
+            case["flag"],
+        ), case
+
+
+@pytest.mark.parametrize("name", TIME["refused"])
+def test_what_no_quorum_cosigned_is_not_confirmed(name: str) -> None:
+    with pytest.raises(ConfirmationRefused):
+        opened(TIME["refused"][name])
+
+
+def test_the_policy_of_the_vectors_accepts_what_is_confirmed_and_nothing_less() -> None:
+    policy = Policy.parse(TIME["policy"].encode())
+    notes = [(one["note"], True) for one in TIME["confirmed"]] + [(TIME["refused"]["two of three"], False)]
+    for raw, accepted in notes:
+        _, note = open_checkpoint(raw.encode(), [log.key for log in policy.logs], generator.EE)
+        cosigners = [w.key for w in policy.witnesses if verify_cosignatures(note, [w.key])]
+        assert policy.met_by(cosigners) is accepted

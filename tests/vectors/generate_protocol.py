@@ -28,7 +28,9 @@ from app.domain.roster import Roster, RosterKey, RosterLog, RosterState
 from app.domain.statement import Kind, PartCommitment, Statement, sign
 from app.keyfiles import KeyCard, possession_message
 from app.replication import signatures
+from app.replication.witness import policy_of
 from app.tlog.checkpoint import Checkpoint, sign_checkpoint
+from app.tlog.confirm import encode_history
 from app.tlog.cosignature import CosignerKey, cosign, cosigned_message, with_cosignatures
 from app.tlog.merkle import Frontier, consistency_proof, inclusion_proof
 from app.tlog.note import VerifierKey
@@ -546,6 +548,90 @@ def log() -> dict[str, Any]:
     }
 
 
+# ── quorum and time ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+WITNESSES = ("FI", "JP", "NL", "US")
+"""The other members of a federation of five: three of them are a quorum of EE's log."""
+
+
+def five() -> Roster:
+    """The roster of the vectors of quorum and time. US joined later than the others."""
+    states = {}
+    for code in ("EE", *WITNESSES):
+        origin = f"{code.lower()}.verbale.example/log/1"
+        keys = [RosterKey(f"{code}/witness/1", "witness", ed25519(f"{code}/witness/1").public, AT - 3600)]
+        if code == "EE":
+            keys.append(RosterKey("EE/log/1", "log", LOG.public, AT - 3600))
+        states[code] = RosterState(
+            code,
+            code,
+            joined="2026-09-22" if code == "US" else "2023-03-30",
+            url=f"https://{origin.split('/', maxsplit=1)[0]}",
+            logs=(RosterLog(origin, 1, f"https://{origin}"),),
+            keys=tuple(keys),
+            witness_name=f"{code.lower()}.verbale.example/witness",
+        )
+    return Roster(7, "00" * 32, AT + 86_400, MappingProxyType(states))
+
+
+def cosigned(head: Checkpoint, times: dict[str, int]) -> str:
+    """The checkpoint, cosigned by these States at these times."""
+    lines = [
+        cosign(head, f"{code.lower()}.verbale.example/witness", ed25519(f"{code}/witness/1"), at)
+        for code, at in times.items()
+    ]
+    return with_cosignatures(sign_checkpoint(head, LOG), lines).encode().decode()
+
+
+def time() -> dict[str, Any]:
+    hashed = [said.statement.leaf_hash for name, said in life().items() if name != "acknowledged"]
+    empty, first, last = (Checkpoint(EE, n, Frontier().extend(hashed[:n]).root()) for n in (0, 1, 4))
+    day = 86_400
+    confirmed = [
+        {"size": 0, "at": AT + 20, "note": cosigned(empty, {"JP": AT + 20, "NL": AT + 10, "FI": AT + 900})},
+        {"size": 1, "at": AT + 100, "note": cosigned(first, {"FI": AT + 1, "JP": AT + 100, "NL": AT + 101})},
+        {
+            "size": 1,
+            "at": AT + 700,
+            "note": cosigned(first, {"FI": AT + 700, "JP": AT + 700, "NL": AT + 2**40}),
+        },
+        {
+            "size": 4,
+            "at": AT + day + 800,
+            "note": cosigned(
+                last, {c: AT + day + n for c, n in zip(WITNESSES, (790, 800, 810, 820), strict=True)}
+            ),
+        },
+    ]
+    notes = [str(one["note"]) for one in confirmed]
+    page = encode_history(note.encode() for note in notes)
+    return {
+        "origin": EE,
+        "policy": policy_of(five(), EE).encode().decode(),
+        "confirmed": confirmed,
+        "history_0": {"length": len(page), "sha256_hex": hashlib.sha256(page).hexdigest()},
+        "brackets": [
+            {"index": index, "after": after, "before": before, "iat": iat, "flag": flag}
+            for index, after, before, iat, flag in (
+                (0, AT + 20, AT + 100, AT - 280, None),
+                (0, AT + 20, AT + 100, AT - 281, "back-dated"),
+                (0, AT + 20, AT + 100, AT + 400, None),
+                (0, AT + 20, AT + 100, AT + 401, "post-dated"),
+                (1, AT + 700, AT + day + 800, AT + 400, None),
+                (1, AT + 700, AT + day + 800, AT + 399, "back-dated"),
+                (4, AT + day + 800, None, 1, None),
+            )
+        ],
+        "refused": {
+            "two of three": cosigned(last, {"FI": AT, "JP": AT}),
+            "the log's own witness does not count": cosigned(last, {"FI": AT, "JP": AT, "EE": AT}),
+            "nor one of a State that had not joined": cosigned(last, {"FI": AT, "JP": AT, "US": AT}),
+            "nobody": cosigned(last, {}),
+        },
+    }
+
+
 # ── between nodes ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -598,6 +684,7 @@ def vectors() -> dict[str, str]:
         "log.json": log(),
         "request.json": request(),
         "card.json": card(),
+        "time.json": time(),
     }
     return {name: json.dumps(part, indent=1, ensure_ascii=False) + "\n" for name, part in parts.items()}
 
