@@ -12,7 +12,7 @@ import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 import orjson
 from sqlalchemy import select
@@ -26,7 +26,7 @@ from app.domain.retention import parse_rules
 from app.events import Event, emit
 from app.hsm import open_key
 from app.intake import Intake, Sequencer, merge
-from app.judging import Judges
+from app.judging import Judged, Judges
 from app.keyfiles import load_encryption_key, load_private
 from app.loops import Loop
 from app.models import EventRow, LogRow
@@ -36,21 +36,25 @@ from app.notify.prune import Pruner
 from app.notify.retention import retention_step
 from app.notify.setup import WebhookSetup
 from app.projections.rejudge import rejudge_log
-from app.record import Receipt
+from app.record import Receipt, record_own
 from app.replication import remote, sealed
 from app.replication import witness as witnessing
 from app.replication.bodies import Given
 from app.replication.client import PeerClient, mirror_url
 from app.replication.follow import NEAR, StaleHead, advance, follow_step, read_followed
 from app.replication.forks import CheckpointFork, contradiction, convict, root_here, take_record
+from app.replication.gossip import Vigil
 from app.replication.history import compare_history, fetch_history, tell_confirmed
 from app.replication.signatures import authenticate_peer, fresh_nonce, target
-from app.replication.witness import WitnessEndpoint, WitnessIdentity
+from app.replication.startup import Gate
+from app.replication.witness import WitnessAhead, WitnessEndpoint, WitnessIdentity
 from app.retention import Housekeeper
 from app.roster import RosterClient
 from app.screening.find import Screener
 from app.screening.finder import ScreenerFinder
 from app.screening.watch import Watcher, watch_step
+from app.setup import FIRST_START
+from app.statements import sign_notice
 from app.tlog.checkpoint import open_checkpoint
 from app.tlog.evidence import Sighting
 from app.tlog.merkle import InvalidConsistencyProof
@@ -72,7 +76,6 @@ if TYPE_CHECKING:
     from app.domain.sealing import EncryptionKey
     from app.domain.signed import SignedNotice
     from app.gate import Principal
-    from app.judging import Judged
     from app.settings import Settings
     from app.tlog.checkpoint import Checkpoint
 
@@ -90,6 +93,8 @@ C = TypeVar("C", bound=_HasPublic | None)
 KEY_FILES: Final = {"log": "log.key", "witness": "witness.key", "transport": "transport.key"}
 ENCRYPTION_FILE: Final = "encryption.key"
 PUBLISH_INTERVAL_S: Final = 5.0
+GATE_INTERVAL_S: Final = 2.0
+LOOK_AFTER_INTERVAL_S: Final = 5.0
 OFFER_INTERVAL_S: Final = 10.0
 RETENTION_INTERVAL_S: Final = 10.0
 DEADLINES_INTERVAL_S: Final = 10.0
@@ -256,6 +261,9 @@ class Node:
         self._adopted: str | None = None
         self._watchers: list[Callable[[], None]] = []
         self._has_loops = False
+        self.gate: Gate
+        self.vigil: Vigil
+        self._gossips: dict[str, Loop] = {}
 
     # ── opening ───────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -303,7 +311,35 @@ class Node:
             signer=self._node_key,
         )
         self.intake = Intake(self._sequencer, self.judges, self.origin, self.roster, self.clock)
+        self.gate = Gate(
+            self.db,
+            self.client,
+            log_id=self.log_id,
+            origin=self.origin,
+            state=self.state,
+            clock=self.clock,
+            roster=self.roster,
+            witnesses=self._witnesses,
+            executor=self._machine.ahead,
+            marker=settings.data_dir / FIRST_START,
+            judge=self._judge_all,
+        )
+        self.vigil = Vigil(
+            self.db,
+            self.client,
+            log_id=self.log_id,
+            origin=self.origin,
+            state=self.state,
+            clock=self.clock,
+            roster=self.roster,
+            gate=self.gate,
+            say=self.say,
+            on_growth=self._grew,
+        )
         return self
+
+    def _witnesses(self) -> tuple[WitnessEndpoint, ...]:
+        return witnessing.witness_endpoints(self.roster(), self.state, self.settings.witnesses)
 
     def from_settings(self) -> Parts:
         """Load keys, check the database, read the pinned root.
@@ -403,6 +439,7 @@ class Node:
             if self._has_loops:
                 for endpoint in witnessing.witness_endpoints(roster, self.state, self.settings.witnesses):
                     self._offer_to(endpoint)
+                    self._hear_from(endpoint)
             self._adopted = roster.sha256
         self._rejudge(self.log_id, roster)
         if self._has_loops:
@@ -492,10 +529,13 @@ class Node:
     def start_background(self) -> None:
         """Start the loops: publish, offer, follow, judge, roster, deadlines, events, portfolios, prune, webhooks."""
         self._has_loops = True
+        self.gate.close()  # before anything is signed or taken: the witnesses say how far the own log is
         publisher = Loop("publish", self.publish, interval_s=PUBLISH_INTERVAL_S)
         self._publisher = publisher
         self._loops = [
             publisher,
+            Loop("gate", self.pass_gate, interval_s=GATE_INTERVAL_S),
+            Loop("look after", self.look_after, interval_s=LOOK_AFTER_INTERVAL_S),
             Loop("roster", self.refresh_roster, interval_s=self.settings.roster_refresh_s),
             Loop("deadlines", self.tell_deadlines, interval_s=DEADLINES_INTERVAL_S),
             Loop("retention", self.keep_house, interval_s=RETENTION_INTERVAL_S),
@@ -514,6 +554,8 @@ class Node:
             RosterMissing
         ):  # a first start: without a roster nothing else can begin, so look for it at once
             self.refresh_roster()
+        if self.gate.needs_nobody():
+            self.gate.step()
         for loop in self._loops:
             loop.start()
         self._deliveries.start()
@@ -538,7 +580,7 @@ class Node:
         """Every loop of this process."""
         with self._members_lock:
             followed = [loop for f in self._followed.values() for loop in (f.follower, f.judge) if loop]
-            return [*self._loops, *followed, *self._offerers.values()]
+            return [*self._loops, *followed, *self._offerers.values(), *self._gossips.values()]
 
     def stopped_loops(self) -> list[str]:
         """Names of loops that should run and show no life."""
@@ -649,6 +691,8 @@ class Node:
         checkpoint = publish_step(self.db, self.log_id, self.keys.log, now=self.clock())
         if checkpoint is None:
             return False
+        if checkpoint.size > 0:
+            self.gate.forget_first_start()
         with self._members_lock:
             offerers = list(self._offerers.values())
         for loop in offerers:
@@ -666,12 +710,119 @@ class Node:
             current = next((e for e in endpoints if e.name == endpoint.name), None)
             if current is None:
                 return False
-            return witnessing.offer_step(self.db, self.client, current, self.log_id, roster, now=self.clock())
+            try:
+                return witnessing.offer_step(
+                    self.db, self.client, current, self.log_id, roster, now=self.clock()
+                )
+            except (PeerFault, WitnessAhead):
+                self.gate.look(
+                    current
+                )  # a refusal alone says nothing; what it has cosigned, under our own key, does
+                raise
 
         loop = self._offerers[endpoint.name] = Loop(
             f"offer {endpoint.name}", step, interval_s=OFFER_INTERVAL_S
         )
         loop.start()
+
+    def _hear_from(self, endpoint: WitnessEndpoint) -> None:
+        if endpoint.name in self._gossips:
+            return
+
+        def step() -> bool:
+            current = next((e for e in self._witnesses() if e.name == endpoint.name), None)
+            return current is not None and self.vigil.hear_from(current)
+
+        loop = self._gossips[endpoint.name] = Loop(
+            f"gossip {endpoint.name}", step, interval_s=self.settings.gossip_interval_s
+        )
+        loop.start()
+
+    def pass_gate(self) -> bool:
+        """Ask the witnesses while the gate is closed; once it opens, sign and go on."""
+        before = self.gate.is_open
+        self.gate.step()
+        if not before and self.gate.is_open:
+            self._publisher.wake()
+        return False
+
+    def say(self, kind: str, main: dict[str, Any]) -> int | None:
+        """Log a statement of the node itself, signed with `node.key`; its index, or None if it cannot be said now."""
+        try:
+            signer = load_private(self.settings.keys_dir / "node.key")
+        except UnsafeKeyFile as error:
+            log.warning("the node cannot speak", extra={"action": "node_silent", "why": str(error)[:300]})
+            return None
+        wire = sign_notice(
+            main,
+            signer,
+            self.kid("node", signer),
+            self.origin,
+            kind=kind,  # type: ignore[arg-type]  # one of NODE_KINDS
+            at=self.clock() // 1000,
+        )
+        (judged,) = self.intake.judge([orjson.dumps(wire)])
+        if isinstance(judged, Judged):
+            with self.db.write() as session:
+                (answer,) = record_own(self.db, session, self.log_id, [judged], now=self.clock())
+        else:
+            answer = judged
+        if isinstance(answer, VerbaleError):
+            log.warning("the node cannot speak", extra={"action": "node_silent", "why": str(answer)[:300]})
+            return None
+        if self._has_loops:
+            self._publisher.wake()
+            self.wake_deliveries()
+        return answer.index
+
+    def _grew(self, log_id: int) -> None:
+        """A log grew by what another node showed."""
+        followed = next((f for f in self._followed.values() if f.log_id == log_id), None)
+        if followed is not None:
+            self._after_growth(followed, grew=True)
+
+    def _judge_all(self, log_id: int) -> None:
+        """Judge all that is stored of a log, asking for bodies; for the own log, of every State that may hold them."""
+        followed = next((f for f in self._followed.values() if f.log_id == log_id), None)
+        if followed is not None:
+            while self.judge(followed):
+                pass
+            return
+        while remote.judge_step(
+            self.db,
+            log_id,
+            roster=self.roster(),
+            judges=self.judges,
+            bodies=self._ask_for_own_bodies,
+            clock=self.clock,
+            ahead=self._ahead,
+        ):
+            pass
+
+    def _ask_for_own_bodies(self, indexes: Sequence[int]) -> Given | None:
+        """Bodies of the own log that this node has lost, from whoever was in their audience."""
+        lines: dict[int, bytes] = {}
+        for state in self.roster().nodes():
+            missing = [index for index in indexes if index not in lines]
+            if not missing or state.url is None or state.code == self.state:
+                continue
+            given = remote.ask_node(self.client, state.url, self.origin, missing)
+            if given is not None:
+                lines |= given.lines
+        return Given(lines, frozenset())
+
+    def look_after(self) -> bool:
+        """What has to be done now and then; also ask once more for bodies of the own log that a restore lost."""
+        self.vigil.look_after()
+        remote.fetch_wanted(
+            self.db,
+            self.log_id,
+            roster=self.roster(),
+            judges=self.judges,
+            bodies=self._ask_for_own_bodies,
+            clock=self.clock,
+        )
+        return False
 
     # ── following ─────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -75,6 +75,10 @@ PROBLEMS: Final[Mapping[str, Problem]] = {
         "The header `Allow` names those that are."),
     "busy": Problem(503, "Too busy just now",
         "Nothing was changed. Try again after the time in `Retry-After`; posting the same bytes again is safe."),
+    "node-starting": Problem(503, "The node is starting",
+        "It asks the other States' witnesses how far its log is before it takes anything, so that no place in it is given away twice. Nothing was changed; post the same bytes again."),
+    "log-stopped": Problem(503, "The log is stopped",
+        "What its key has signed contradicts itself or what is stored here. Nothing is taken until the operator has seen to it."),
     "ambiguous-id": Problem(409, "The id stands in more than one log",
         "Two States used one id. Add `?origin=` with the log that is meant; the detail names the candidates."),
     # ── screening ──

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Protocol
 
 from sqlalchemy import select, update
 
-from app.domain.errors import LeafReplayed, NodeFault, VerbaleError
+from app.domain.errors import LeafReplayed, LogStopped, NodeFault, NodeStarting, VerbaleError
 from app.domain.judge import check_key
-from app.models import EntryRow, LogRow
+from app.models import EntryRow, LogRow, WatchRow
 from app.projections.arrival import Arrival
 from app.projections.fold import Fold, fold_all
 from app.tlog.store import append_leaves, lock_log
@@ -88,6 +88,7 @@ def record_own(
     """
     log = lock_log(db, session, log_id)
     current = roster() if roster is not None else None
+    check_open(session, log_id)
     statements = [n.statement for n in notices]
     fold = Fold(db, session, log_id=log.id, issuer=log.state, statements=statements)
     answers: list[Receipt | VerbaleError] = []
@@ -126,6 +127,26 @@ def record_own(
         fold.flush(now=now, live=True)
         session.execute(update(LogRow).where(LogRow.id == log.id).values(judged=log.size))
     return answers
+
+
+def check_open(session: Session, log_id: int) -> None:
+    """Check, in the transaction that appends or signs, that the own log may grow; see `app.replication.startup`.
+
+    Raises:
+        NodeStarting: the start-up gate is closed.
+        LogStopped: the log is frozen.
+    """
+    status, closed = session.execute(
+        select(LogRow.status, WatchRow.closed_at)
+        .outerjoin(WatchRow, WatchRow.log_id == LogRow.id)
+        .where(LogRow.id == log_id)
+    ).one()
+    if status != "ok":
+        raise LogStopped("This log is frozen: its key has signed two histories. Nothing can be added to it.")
+    if closed is not None:
+        raise NodeStarting(
+            "This node has started and is still asking the other States' witnesses how far its log is. Try again soon."
+        )
 
 
 def _existing(

@@ -68,6 +68,10 @@ class Settings:
         default=5.0,
         metadata={"doc": "Seconds between two looks at a peer's log when it offers nothing by itself."},
     )
+    gossip_interval_s: float = field(
+        default=60.0,
+        metadata={"doc": "Seconds between two looks at what a peer's witness shows of every log."},
+    )
     peer_timeout_s: float = field(default=10.0, metadata={"doc": "Seconds to wait for a peer's answer."})
     witnesses: tuple[str, ...] = field(
         default=(),

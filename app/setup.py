@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 NODE_KEYS: Final = ("log", "witness", "transport", "node", "encryption")
 """Uses of the keys that live on the node. The contact point's key is the officer's and is made apart."""
 SETTINGS_FILE: Final = "node.toml"
+FIRST_START: Final = "first-start"
+"""File that says: no leaf of this log was ever signed. The start-up gate (`app.replication.startup`) needs to ask nobody then."""
 
 
 class NodeExists(NodeFault):
@@ -59,6 +61,7 @@ def init_node(directory: Path, values: dict[str, object]) -> Settings:
             else:
                 create_key(key, f"{settings.state}/{use}/1", use)
         begin_log(settings)
+        (directory / FIRST_START).touch(mode=0o600)
         draft.rename(path)
     finally:
         draft.unlink(missing_ok=True)

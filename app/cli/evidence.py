@@ -115,6 +115,8 @@ def _listed(origin: str, root: Path, folder: Path) -> tuple[list[VerifierKey], l
     from app.tlog.cosignature import CosignerKey  # noqa: PLC0415
     from app.tlog.note import VerifierKey  # noqa: PLC0415
 
+    if (folder / "repository").is_dir():  # the roster in a node's folder
+        folder /= "repository"
     listed = roster_from_bundle(export_bundle(folder), read_file(root))
     state = listed.state_of_origin(origin)
     if state is None:

@@ -97,6 +97,44 @@ def init(
         print(line)
 
 
+@app.command()
+def vouch(
+    size: Annotated[
+        int,
+        typer.Option("--size", min=0, help="Leaves of this log that the other States say they hold at most."),
+    ],
+    settings_file: SettingsFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Let the start-up gate open without the witnesses that cannot be reached, once.
+
+    Ask the other States by telephone how many leaves of this node's log they hold. The gate opens only if that is what this
+    node holds, and a witness that answers and has more still keeps it closed.
+    """
+    from sqlalchemy import select  # noqa: PLC0415 - see `app.cli`
+
+    from app.cli.common import open_database  # noqa: PLC0415
+    from app.models import LogRow  # noqa: PLC0415
+    from app.replication.forks import watch_log  # noqa: PLC0415
+
+    with open_database(load_settings(settings_file)) as database, database.write() as session:
+        log_id, origin, held = session.execute(
+            select(LogRow.id, LogRow.origin, LogRow.size).where(LogRow.is_own)
+        ).one()
+        if held != size:
+            raise NodeFault(
+                f"This node holds {held} leaves of {origin}, and {size} were named: nothing is changed. If the others hold more, the "
+                "missing ones have to come from their mirrors first; if they hold fewer, name what is here after asking them again."
+            )
+        watch_log(database, session, log_id, vouched_size=size)
+    if as_json:
+        print_json({"origin": origin, "vouched_size": size})
+    else:
+        print(
+            f"The gate of {origin} opens at size {size} without the witnesses that cannot be reached, once."
+        )
+
+
 def _sources(given: list[str]) -> list[str]:
     """Folders become absolute: the settings file does not remember from where it was written."""
     return [s if s.startswith(("http://", "https://")) else str(Path(s).resolve()) for s in given]

@@ -53,15 +53,31 @@ class Api:
         return self.get(path, params).json()
 
     def alive(self) -> bool:
-        """Whether the node answers and is ready."""
+        """Whether the node answers, is ready and takes notices: a node that starts asks the others' witnesses first."""
         try:
-            return self._client.get("/health/ready", timeout=ALIVE_S).status_code == httpx.codes.OK
+            if self._client.get("/health/ready", timeout=ALIVE_S).status_code != httpx.codes.OK:
+                return False
+            found = self._client.get("/v1/federation", timeout=ALIVE_S)
+            return found.status_code == httpx.codes.OK and bool(found.json()["accepting"])
+        except httpx.TransportError:
+            return False
+
+    def answers(self) -> bool:
+        """Whether the node answers at all."""
+        try:
+            return self._client.get("/health/live", timeout=ALIVE_S).status_code == httpx.codes.OK
         except httpx.TransportError:
             return False
 
     def post(self, path: str, value: Any, expect: int = 201) -> Any:  # noqa: ANN401 - JSON values
         """POST a JSON value."""
         return self._checked(lambda: self._client.post(path, json=value), f"POST {path}", expect).json()
+
+    def post_raw(self, path: str, content: bytes, *, expect: int) -> bytes:
+        """POST bytes as JSON; the answer's bytes."""
+        headers = {"content-type": "application/json"}
+        ask = lambda: self._client.post(path, content=content, headers=headers)  # noqa: E731 - one line
+        return self._checked(ask, f"POST {path}", expect).content
 
     def delete(self, path: str) -> None:
         """DELETE."""

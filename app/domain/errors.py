@@ -283,6 +283,18 @@ class Busy(Refused):
     code = "busy"
 
 
+class NodeStarting(Busy):
+    """The node has started and does not know yet whether its log is as far as the other States' witnesses have it."""
+
+    code = "node-starting"
+
+
+class LogStopped(Busy):
+    """The own log takes and signs nothing any more: it contradicts what its key has signed."""
+
+    code = "log-stopped"
+
+
 # ── the node itself ───────────────────────────────────────────────────────────────────────────────────────────────
 
 

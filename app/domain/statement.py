@@ -31,6 +31,9 @@ KINDS_WITHOUT_PARTS: Final = frozenset({"erase"})
 NOTICE_KINDS: Final = frozenset({"issue", "amend", "withdraw"})
 """Kinds that open or advance a notice."""
 
+NODE_KINDS: Final = frozenset({"roster", "anchor", "evidence"})
+"""Kinds that a node says by itself. Their bodies are public."""
+
 MIN_LEAF_BYTES: Final = 200
 MAX_LEAF_BYTES: Final = 16_384
 """A leaf has a 16-bit length in an entry bundle (C2SP tlog-tiles); a quarter of that keeps bundles under 4 MiB."""

@@ -35,6 +35,10 @@ DRILLS: Final[dict[str, tuple[str, str]]] = {
     ),
     "fork": ("app.drill.fork", "A State shows two histories to two halves of the others."),
     "cut-off": ("app.drill.cut_off", "A State is away while the others say a great deal, and comes back."),
+    "restored-backup": (
+        "app.drill.restored_backup",
+        "A State's node is started from yesterday's copy of its database.",
+    ),
 }
 """Name → the module whose `run(field)` it is, and what goes wrong."""
 

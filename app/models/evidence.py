@@ -71,3 +71,5 @@ class WatchRow(Base):
     restored_at: Mapped[int | None] = mapped_column(
         BigInteger
     )  # from a backup, and not yet level with the others
+    closed_at: Mapped[int | None] = mapped_column(BigInteger)  # own log: nothing is signed or taken
+    vouched_size: Mapped[int | None] = mapped_column(BigInteger)  # own log: its operator says nobody has more

@@ -25,9 +25,10 @@ from app import bodies
 from app.db import SQLITE_VARIABLES, chunks
 from app.domain import events, lifecycle
 from app.domain.errors import VerbaleError
+from app.domain.handling import Tlp
 from app.domain.lifecycle import NoticeState
 from app.domain.notices import Notice, amended, validate_main
-from app.domain.statement import NOTICE_KINDS
+from app.domain.statement import NODE_KINDS, NOTICE_KINDS
 from app.events import Event, emit
 from app.models import CarriedRow, EntryRow, NoticeRow, NoticeTermRow, ScreenedRow
 from app.models.notice import UNKNOWN_TLP
@@ -82,6 +83,15 @@ NO_CONTENT: Final[dict[str, Any]] = {
     "search_text": None,
     "document": None,
 }
+
+
+def _handling(statement: Statement | None, content: Content | None) -> dict[str, Any]:
+    """Who may read a body: as the notice says; what a node says by itself (roster, anchor, evidence) is public."""
+    if statement is not None and statement.kind in NODE_KINDS:
+        return {"tlp_rank": int(Tlp.CLEAR), "audience": "ALL"}
+    if content is None:
+        return {"tlp_rank": UNKNOWN_TLP, "audience": None}
+    return {"tlp_rank": content.tlp_rank, "audience": content.audience}
 
 
 class Fold:
@@ -232,8 +242,7 @@ class Fold:
             "body_type": content.type if content else None,
             "body_fault_code": body_fault.code if body_fault else None,
             "body_fault_detail": str(body_fault)[:1000] if body_fault else None,
-            "tlp_rank": content.tlp_rank if content else UNKNOWN_TLP,
-            "audience": content.audience if content else None,
+            **_handling(statement, content),
         }
 
     def _advance_draft(self, arrival: Arrival, state: NoticeState) -> _Draft:

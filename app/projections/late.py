@@ -17,7 +17,6 @@ from app.domain.errors import VerbaleError
 from app.domain.notices import Notice, amended, parse_main
 from app.events import Event, emit
 from app.models import EntryRow, NoticeRow, NoticeTermRow
-from app.models.notice import UNKNOWN_TLP
 from app.projections.content import Content, content_of
 from app.projections.fold import NO_CONTENT, SCREENED_COUNTER, content_state, forget_terms, update_screened
 
@@ -82,8 +81,7 @@ def _store(db: Database, session: Session, log_id: int, body: LateBody, now: int
             body_type=content.type if content else None,
             body_fault_code=body.fault.code if body.fault else None,
             body_fault_detail=str(body.fault)[:1000] if body.fault else None,
-            tlp_rank=content.tlp_rank if content else UNKNOWN_TLP,
-            audience=content.audience if content else None,
+            **({"tlp_rank": content.tlp_rank, "audience": content.audience} if content else {}),
         )
     )
     if body.state == "held" and body.parts is not None:

@@ -184,6 +184,7 @@ class LogView:
     confirmed_at: int | None
     frozen_size: int | None = None
     withheld: bool = False
+    closed: bool = False
     evidence: tuple[str, ...] = ()
 
     @property
@@ -302,6 +303,7 @@ def logs(session: Session) -> list[LogView]:
             confirmed_size=row.confirmed_size,
             confirmed_at=confirmed_at.get(row.id),
             frozen_size=watched[row.id].frozen_size if row.id in watched else None,
+            closed=row.id in watched and watched[row.id].closed_at is not None,
             withheld=row.id in watched and watched[row.id].withheld_at is not None,
             evidence=tuple(evidence.get(row.origin, ())),
         )
@@ -395,6 +397,7 @@ def federation(
             "expires": rfc3339(roster.expires * 1000),
             "warnings": warnings(roster, kept, now_ms),
         },
+        "accepting": all(log.status == "ok" and not log.closed for log in kept if log.is_own),
         "logs": [log.wire(now_ms, roster.quorum_for(log.state), details=details) for log in kept],
         "not_followed": sorted(missing),
     }

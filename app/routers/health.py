@@ -230,6 +230,13 @@ def _of_logs(kept: list[LogView], now_ms: int) -> Iterator[Metric]:
         "1 while something keeps this node from following",
         lambda v: int(v.error_code is not None),
     )
+    yield family(
+        "verbale_log_frozen",
+        "1 if the log signed two histories, or the own log may not grow",
+        lambda v: int(v.status != "ok" or v.closed),
+    )
+    yield family("verbale_log_withheld", "1 while a head is withheld", lambda v: int(v.withheld))
+    yield family("verbale_evidence_records", "Records of evidence about the log", lambda v: len(v.evidence))
     verdicts = CounterMetricFamily(
         "verbale_leaves_judged", "Leaves by verdict", labels=("state", "origin", "verdict")
     )

@@ -143,6 +143,9 @@ class FederationOut(Shape):
     faulty: int = Field(description="f: how many of them may be dishonest or broken")
     witnesses: int = Field(description="m: States whose witnesses count")
     quorum_rule: str = Field(description="the same in one sentence")
+    accepting: bool = Field(
+        description="whether this node takes notices: not while it asks witnesses how far its log is, nor once that is frozen"
+    )
     roster: RosterOut
     logs: list[LogOut]
     not_followed: list[str] = Field(description="origins in the roster that this node keeps nothing of yet")

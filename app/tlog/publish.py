@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import select, update
 
 from app.domain.errors import LogCorrupt
-from app.models import CosignatureRow, HeadRow, LogRow
+from app.models import CosignatureRow, HeadRow, LogRow, WatchRow
 from app.tlog import note as notes
 from app.tlog.checkpoint import Checkpoint, sign_checkpoint
 from app.tlog.cosignature import with_cosignatures
@@ -33,6 +33,8 @@ def publish_step(db: Database, log_id: int, signer: Signer, *, now: int) -> Chec
     """
     with db.write() as session:
         log = lock_log(db, session, log_id)
+        if not _may_sign(session, log_id):
+            return None
         head_size, head_note = session.execute(
             select(LogRow.head_size, LogRow.head_note).where(LogRow.id == log_id)
         ).one()
@@ -68,6 +70,16 @@ def publish_step(db: Database, log_id: int, signer: Signer, *, now: int) -> Chec
             )
         )
     return checkpoint
+
+
+def _may_sign(session: Session, log_id: int) -> bool:
+    """Whether the log is neither frozen nor behind a closed start-up gate (`app.replication.startup`)."""
+    status, closed = session.execute(
+        select(LogRow.status, WatchRow.closed_at)
+        .outerjoin(WatchRow, WatchRow.log_id == LogRow.id)
+        .where(LogRow.id == log_id)
+    ).one()
+    return status == "ok" and closed is None
 
 
 def head_with_cosignatures(session: Session, log_id: int, size: int | None = None) -> bytes | None:

@@ -18,7 +18,7 @@ COMMAND = [sys.executable, "-m", "app.cli", "drill"]
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", DRILLS)
 def test_the_promise_holds(name: str, tmp_path: Path) -> None:
     environment = os.environ | {"TMPDIR": str(tmp_path)}
@@ -26,7 +26,7 @@ def test_the_promise_holds(name: str, tmp_path: Path) -> None:
         [*COMMAND, name, "--json", "--notices", "1500"],
         capture_output=True,
         text=True,
-        timeout=390,
+        timeout=890,
         env=environment,
         check=False,
     )

@@ -1,0 +1,480 @@
+"""Gossip: what others show of every log is held against what is proven here, and what convicts anybody is passed on.
+
+For each other State one loop (`hear_from`): read what its witness cosigned last of every log, and the `anchor` leaves of its
+own; tell its node of evidence it has not taken yet. For the node itself one loop (`look_after`): the size at which a frozen
+log is frozen, heads that are withheld, bodies of the own log that are missing, the node's own statements.
+
+Guarantees: a log that shows different heads to different States is found out as soon as two honest nodes can reach each
+other. A peer that serves rubbish is logged and accuses nobody. Each peer has its own loop: one that hangs delays no other.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any, Final
+
+from sqlalchemy import and_, func, select, update
+
+from app import bodies as stored_bodies
+from app.domain.encoding import b64u_encode
+from app.domain.errors import MalformedJson, PeerFault, VerbaleError
+from app.domain.json import parse_strict
+from app.events import Event, emit
+from app.models import EntryRow, EvidenceRow, EvidenceToldRow, LogRow, WatchRow
+from app.replication.client import mirror_url
+from app.replication.follow import advance, read_followed
+from app.replication.forks import (
+    CheckpointFork,
+    contradiction,
+    convict,
+    keep,
+    root_here,
+    settle_frozen,
+    watch_log,
+)
+from app.replication.startup import Shown, ask_witness
+from app.replication.witness import WitnessEndpoint, collect_cosignatures, log_keys, set_log_error
+from app.tlog.checkpoint import Checkpoint, open_checkpoint
+from app.tlog.evidence import Evidence, Sighting, verify
+from app.tlog.note import Note
+from app.tlog.note import parse as parse_note
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from sqlalchemy.orm import Session
+
+    from app.clock import Clock
+    from app.db import Database
+    from app.domain.roster import Roster
+    from app.replication.client import PeerClient
+    from app.replication.startup import Gate
+    from app.tlog.note import VerifierKey
+
+log = logging.getLogger(__name__)
+
+WITHHELD_MS: Final = 30 * 60_000
+"""A head that others show and its own log does not serve for so long is reported as withheld."""
+ANCHOR_S: Final = 3600
+MAX_ANCHORS: Final = 48
+"""Anchors of one log read in one round: two days of them."""
+MAX_ANSWER: Final = 16 * 2**10
+TAKEN, REFUSED_FOR_GOOD = (200, 201), (404, 405, 413, 422)
+
+
+class Vigil:
+    """See the module."""
+
+    def __init__(
+        self,
+        db: Database,
+        client: PeerClient,
+        *,
+        log_id: int,
+        origin: str,
+        state: str,
+        clock: Clock,
+        roster: Callable[[], Roster],
+        gate: Gate,
+        say: Callable[[str, dict[str, Any]], int | None],
+        on_growth: Callable[[int], None],
+    ) -> None:
+        """Ask nobody yet.
+
+        Args:
+            say: logs a statement of the node itself (kind, main part); its index, or None if it cannot now.
+            on_growth: called with the row id of a log that grew by what somebody showed.
+        """
+        self._db, self._client, self._clock = db, client, clock
+        self._log_id, self._origin, self._state = log_id, origin, state
+        self._roster, self._gate, self._say, self._on_growth = roster, gate, say, on_growth
+        self._anchored: dict[int, int] = {}
+        self._since = clock()
+
+    # ── one peer ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def hear_from(self, witness: WitnessEndpoint) -> bool:
+        """Read what one State's witness shows of every log, and its anchors; tell it of evidence. Returns False.
+
+        Raises:
+            PeerFault: it does not answer at all.
+        """
+        roster = self._roster()
+        with self._db.read() as session:
+            logs = session.execute(
+                select(LogRow.id, LogRow.origin, LogRow.state, LogRow.is_own, LogRow.status).order_by(
+                    LogRow.id
+                )
+            ).all()
+        last: PeerFault | None = None
+        answered = False
+        for log_id, origin, state, is_own, status in logs:
+            if state == witness.state or roster.log(origin) is None or (status != "ok" and not is_own):
+                continue
+            try:
+                shown = ask_witness(self._client, witness, origin, roster)
+                answered = True
+                if is_own:
+                    self._gate.compare_own(shown, roster)
+                else:
+                    self.take_shown(log_id, shown, roster)
+            except CheckpointFork as fork:
+                set_log_error(self._db, log_id, fork, now=self._clock())
+            except PeerFault as fault:
+                last = fault
+                log.info(
+                    "nothing heard",
+                    extra={"action": "gossip_failed", "origin": origin, "why": str(fault)[:300]},
+                )
+        if witness.state is not None:
+            self._read_anchors(witness.state, roster)
+            self._tell(witness)
+        if last is not None and not answered:
+            raise last
+        return False
+
+    def take_shown(self, log_id: int, shown: Shown, roster: Roster) -> None:
+        """A foreign log's head that a witness shows.
+
+        Raises:
+            PeerFault: see `take_head`.
+        """
+        if shown.head is None or shown.note is None:
+            return
+        peer = roster.states.get(shown.witness.state or "")
+        mirror = () if peer is None or peer.url is None else (mirror_url(peer.url, shown.head.origin),)
+        who = shown.witness.state or shown.witness.name
+        self.take_head(log_id, shown.head, shown.note, roster, where=f"witness {who}"[:100], mirrors=mirror)
+
+    def take_head(
+        self,
+        log_id: int,
+        head: Checkpoint,
+        note: Note,
+        roster: Roster,
+        *,
+        where: str,
+        mirrors: Sequence[str] = (),
+    ) -> None:
+        """Hold a verified head of a foreign log, wherever it was seen, against what is proven here.
+
+        Args:
+            mirrors: where the tree under it can be had besides at its origin.
+
+        Raises:
+            CheckpointFork: it contradicts what the log signed before; the record is kept and the log frozen.
+            PeerFault: nobody gives what is needed to tell; it is asked for again.
+        """
+        with self._db.read() as session:
+            ours = root_here(session, log_id, head.size)
+            mirror = read_followed(session, log_id)
+        if mirror.status != "ok":
+            return
+        listed = roster.log(head.origin)
+        sources = (*mirrors, *((listed.url,) if listed else ()))
+        if ours is None:
+            self._note_shown(log_id, head, note, where)
+            self._grow(log_id, head, note, roster, sources)
+        elif ours != head.root and mirror.head_note is not None:
+            found = contradiction(
+                self._db,
+                self._client,
+                log_id,
+                parse_note(mirror.head_note),
+                note,
+                sources=sources,
+                roster=roster,
+                seen=[Sighting(self._clock() // 1000, self._state, where)],
+            )
+            if found is not None:
+                raise convict(self._db, found, roster=roster, now=self._clock())
+        elif ours == head.root:
+            self._note_shown(log_id, head, note, where)
+            collect_cosignatures(self._db, log_id, head.size, note, roster)
+
+    def _grow(
+        self, log_id: int, head: Checkpoint, note: Note, roster: Roster, sources: Sequence[str]
+    ) -> None:
+        fault: PeerFault | None = None
+        for source in sources:
+            with self._db.read() as session:
+                mirror = read_followed(session, log_id)
+            try:
+                grew = advance(
+                    self._db,
+                    self._client,
+                    mirror,
+                    source,
+                    head,
+                    note,
+                    roster=roster,
+                    clock=self._clock,
+                    state=self._state,
+                )
+            except CheckpointFork:
+                raise
+            except PeerFault as error:
+                fault = error
+                continue
+            if grew:
+                self._on_growth(log_id)
+            return
+        if fault is not None:
+            raise fault
+
+    def _note_shown(self, log_id: int, head: Checkpoint, note: Note, where: str) -> None:
+        """Remember the first time that a head was shown which its own log does not serve."""
+        with self._db.read() as session:
+            row = session.execute(
+                select(WatchRow.served_size, WatchRow.shown_size).where(WatchRow.log_id == log_id)
+            ).one_or_none()
+        served, shown = row if row is not None else (0, 0)
+        if head.size <= served or served < shown <= head.size:
+            return  # it serves it; or an earlier one is missing already, and the time runs since then
+        with self._db.write() as session:
+            watch_log(
+                self._db,
+                session,
+                log_id,
+                shown_size=head.size,
+                shown_note=note.encode(),
+                shown_by=where,
+                shown_at=self._clock(),
+            )
+
+    # ── anchors ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _read_anchors(self, state: str, roster: Roster) -> None:
+        with self._db.read() as session:
+            mine = session.scalars(
+                select(LogRow.id).where(LogRow.state == state, LogRow.is_own.is_(False))
+            ).all()
+            found: dict[int, dict[int, bytes]] = {}
+            for log_id in mine:
+                indexes = session.scalars(
+                    select(EntryRow.idx)
+                    .where(
+                        EntryRow.log_id == log_id,
+                        EntryRow.kind == "anchor",
+                        EntryRow.fault_code.is_(None),
+                        EntryRow.body_state == "held",
+                        EntryRow.idx > self._anchored.get(log_id, -1),
+                    )
+                    .order_by(EntryRow.idx.desc())
+                    .limit(MAX_ANCHORS)
+                ).all()
+                found[log_id] = stored_bodies.main_parts(session, log_id, indexes)
+        for log_id, mains in found.items():
+            for index, main in sorted(mains.items()):
+                self.take_anchor(main, state, roster)
+                self._anchored[log_id] = index
+
+    def take_anchor(self, main: bytes, state: str, roster: Roster) -> None:
+        """Hold every head that a State's anchor names against what is proven here. What cannot be read is passed over."""
+        for origin, raw in anchored_heads(main):
+            with self._db.read() as session:
+                row = session.execute(
+                    select(LogRow.id, LogRow.is_own).where(LogRow.origin == origin)
+                ).one_or_none()
+            if row is None or roster.log(origin) is None:
+                continue
+            try:
+                head, note = open_checkpoint(raw, log_keys(roster, origin), origin)
+                if row.is_own:
+                    shown = Shown(WitnessEndpoint(f"anchor {state}", (), "", state), head, note)
+                    self._gate.compare_own(shown, roster)
+                else:
+                    self.take_head(row.id, head, note, roster, where=f"anchor {state}")
+            except CheckpointFork as fork:
+                set_log_error(self._db, row.id, fork, now=self._clock())
+            except VerbaleError as error:
+                extra = {"action": "gossip_failed", "origin": origin, "why": str(error)[:300]}
+                log.info("an anchored head cannot be used", extra=extra)
+
+    # ── telling ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _tell(self, witness: WitnessEndpoint) -> None:
+        """Bring a State's node every convicting record that it has not taken yet."""
+        state = witness.state
+        with self._db.read() as session:
+            told = and_(EvidenceToldRow.evidence_id == EvidenceRow.id, EvidenceToldRow.state == state)
+            rows = session.execute(
+                select(EvidenceRow.id, EvidenceRow.record)
+                .outerjoin(EvidenceToldRow, told)
+                .where(EvidenceRow.convicts, EvidenceToldRow.state.is_(None))
+                .order_by(EvidenceRow.at, EvidenceRow.id)
+            ).all()
+        base = witness.url.removesuffix("/witness")
+        for record, raw in rows:
+            status, _ = self._client.post(f"{base}/evidence", bytes(raw), limit=MAX_ANSWER)
+            if status in TAKEN or status in REFUSED_FOR_GOOD:
+                with self._db.write() as session:
+                    session.execute(
+                        self._db.insert_ignore(EvidenceToldRow.__table__).values(
+                            evidence_id=record, state=state, at=self._clock()
+                        )
+                    )
+            extra = {"action": "evidence_told", "evidence": record, "to": state, "status": status}
+            log.info("evidence told", extra=extra)
+
+    # ── this node ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def look_after(self) -> bool:
+        """What has to be done now and then, whoever the peers are. Returns False."""
+        roster = self._roster()
+        self._settle(roster)
+        self._look_for_withheld(roster)
+        if self._gate.is_open:
+            self._log_evidence()
+            self._anchor(roster)
+        return False
+
+    def _settle(self, roster: Roster) -> None:
+        with self._db.read() as session:
+            open_ones = session.execute(
+                select(LogRow.id, LogRow.origin)
+                .join(WatchRow, WatchRow.log_id == LogRow.id)
+                .where(WatchRow.frozen_at.is_not(None), WatchRow.frozen_size.is_(None))
+            ).all()
+        for log_id, origin in open_ones:
+            listed = roster.log(origin)
+            sources = [mirror_url(s.url, origin) for s in roster.nodes() if s.url and s.code != self._state]
+            settle_frozen(
+                self._db, self._client, log_id, sources=[*([listed.url] if listed else []), *sources]
+            )
+
+    def _look_for_withheld(self, roster: Roster) -> None:
+        now = self._clock()
+        with self._db.read() as session:
+            rows = session.execute(
+                select(WatchRow, LogRow.origin)
+                .join(LogRow, LogRow.id == WatchRow.log_id)
+                .where(WatchRow.shown_size > 0)
+            ).all()
+            late = [(row.log_id, origin, row) for row, origin in rows]
+            session.expunge_all()
+        for log_id, origin, row in late:
+            if row.shown_size <= row.served_size:
+                with self._db.write() as session:
+                    watch_log(
+                        self._db,
+                        session,
+                        log_id,
+                        shown_size=0,
+                        shown_note=None,
+                        shown_at=None,
+                        withheld_at=None,
+                    )
+            elif row.withheld_at is None and now - (row.shown_at or now) >= WITHHELD_MS:
+                self._report_withheld(log_id, origin, row, roster)
+
+    def _report_withheld(self, log_id: int, origin: str, row: WatchRow, roster: Roster) -> None:
+        now = self._clock()
+        keys = log_keys(roster, origin)
+        seen = [Sighting((row.shown_at or now) // 1000, self._state, row.shown_by or "unknown")]
+        with self._db.write() as session:
+            watch_log(self._db, session, log_id, withheld_at=now)
+            if row.served_note is not None and row.shown_note is not None:
+                made = Evidence(
+                    "withheld",
+                    origin,
+                    _own_lines(row.served_note, origin),
+                    _own_lines(row.shown_note, origin),
+                    None,
+                    (),
+                    tuple(seen),
+                )
+                _keep_report(session, made, keys, now)
+            detail = {
+                "code": "checkpoint-withheld",
+                "origin": origin,
+                "shown_by": row.shown_by,
+                "size": row.shown_size,
+            }
+            emit(self._db, session, [Event("log.fault", log_id=log_id, detail=detail)], now=now)
+        log.error(
+            "a head is withheld",
+            extra={
+                "action": "checkpoint_withheld",
+                "origin": origin,
+                "size": row.shown_size,
+                "shown_by": row.shown_by,
+            },
+        )
+
+    def _log_evidence(self) -> None:
+        """Say in the own log, once for each record, that it exists: it can be hidden from nobody any more."""
+        with self._db.read() as session:
+            rows = session.execute(
+                select(EvidenceRow.id, EvidenceRow.type, EvidenceRow.origin, EvidenceRow.accused)
+                .where(EvidenceRow.convicts, EvidenceRow.leaf_idx.is_(None))
+                .order_by(EvidenceRow.at, EvidenceRow.id)
+            ).all()
+        for record, kind, origin, accused in rows:
+            if origin == self._origin:
+                continue
+            index = self._say(
+                "evidence", {"accused": accused, "evidence": record, "origin": origin, "type": kind, "v": 1}
+            )
+            if index is None:
+                return
+            with self._db.write() as session:
+                session.execute(update(EvidenceRow).where(EvidenceRow.id == record).values(leaf_idx=index))
+
+    def _anchor(self, roster: Roster) -> None:
+        """Once an hour, name the newest head of every other log in the own log."""
+        with self._db.read() as session:
+            last = session.execute(
+                select(func.max(EntryRow.iat)).where(
+                    EntryRow.log_id == self._log_id, EntryRow.kind == "anchor"
+                )
+            ).scalar_one()
+            if self._clock() - max(self._since, (last or 0) * 1000) < ANCHOR_S * 1000:
+                return
+            heads = session.execute(
+                select(LogRow.origin, LogRow.head_size, LogRow.head_root, LogRow.head_note)
+                .where(LogRow.is_own.is_(False), LogRow.head_note.is_not(None), LogRow.status == "ok")
+                .order_by(LogRow.origin)
+            ).all()
+        named = [(o, s, bytes(r), bytes(n)) for o, s, r, n in heads if r and n and roster.log(o) is not None]
+        if named:
+            self._say("anchor", anchor(named))
+
+
+def anchor(heads: Sequence[tuple[str, int, bytes, bytes]]) -> dict[str, Any]:
+    """The main part of an `anchor`: (origin, size, root, checkpoint) of each log."""
+    return {
+        "v": 1,
+        "logs": [
+            {"origin": origin, "size": size, "root": b64u_encode(root), "checkpoint": note.decode()}
+            for origin, size, root, note in heads
+        ],
+    }
+
+
+def anchored_heads(main: bytes) -> list[tuple[str, bytes]]:
+    """(origin, checkpoint) of each log that an anchor names; what cannot be read is left out."""
+    try:
+        value = parse_strict(main)
+    except MalformedJson:
+        return []
+    logs = value.get("logs") if isinstance(value, dict) else None
+    return [
+        (one["origin"], one["checkpoint"].encode())
+        for one in (logs if isinstance(logs, list) else [])
+        if isinstance(one, dict)
+        and isinstance(one.get("origin"), str)
+        and isinstance(one.get("checkpoint"), str)
+    ]
+
+
+def _own_lines(raw: bytes, origin: str) -> bytes:
+    note = parse_note(raw)
+    return Note(note.text, tuple(s for s in note.signatures if s.name == origin)).encode()
+
+
+def _keep_report(session: Session, made: Evidence, keys: Sequence[VerifierKey], now: int) -> None:
+    try:
+        keep(session, verify(made, keys), source=None, now=now)
+    except VerbaleError as error:  # a key has changed since: the alarm is given all the same
+        log.info("no record of the withheld head", extra={"action": "gossip_failed", "why": str(error)[:300]})

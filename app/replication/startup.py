@@ -1,0 +1,422 @@
+"""The start-up gate: before the first signature after a start, ask the witnesses how far the own log is.
+
+The commonest fork is no malice: a node goes on from an old copy of its database and gives indexes away twice. So a node
+that starts signs nothing and takes nothing until
+
+    1. a quorum of witnesses has answered what they cosigned last (after a restore: all of them),
+    2. every head they show is one that the own tree has, or extends what is here; what is missing came from mirrors,
+       leaves and the bodies they still hold, and gave the signed root;
+    3. nothing they show contradicts the own tree. If something does, nothing is ever signed here again.
+
+While it is closed posts are answered 503 (`node-starting`); reading, mirroring and witnessing go on. The gate's state is in
+the database (`log_watch.closed_at`), and both the sequencer and the publisher look at it in their own transactions, so it
+holds for all processes of a node. What a crash leaves behind is a closed gate.
+
+After a restore the same is done for every other State's log (`restored_at`): until this node is level with what the others
+show, it cosigns nothing of that log and shows nothing to anybody, since an erasure may have come after the backup.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sqlalchemy import select, update
+
+from app.domain.errors import PeerFault, RosterMissing, VerbaleError
+from app.events import Event, emit
+from app.models import LogRow, WatchRow
+from app.replication.client import MAX_CHECKPOINT_BYTES, mirror_url
+from app.replication.follow import advance, read_followed
+from app.replication.forks import CheckpointFork, contradiction, convict, root_here, watch_log
+from app.replication.witness import log_keys
+from app.tlog.checkpoint import Checkpoint, open_checkpoint
+from app.tlog.cosignature import verify_cosignatures
+from app.tlog.evidence import Sighting
+from app.tlog.note import Note
+from app.tlog.note import parse as parse_note
+from app.tlog.witness import origin_hash
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from concurrent.futures import Executor
+    from pathlib import Path
+
+    from app.clock import Clock
+    from app.db import Database
+    from app.domain.roster import Roster
+    from app.replication.client import PeerClient
+    from app.replication.witness import WitnessEndpoint
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What one witness says it cosigned last of a log.
+
+    Attributes:
+        head: None if it cosigned nothing.
+        note: the checkpoint with all its lines.
+    """
+
+    witness: WitnessEndpoint
+    head: Checkpoint | None
+    note: Note | None
+
+
+def ask_witness(client: PeerClient, witness: WitnessEndpoint, origin: str, roster: Roster) -> Shown:
+    """Ask one witness for its last checkpoint of a log.
+
+    Raises:
+        PeerFault: no answer, or one without the log's signature and the witness's own: that says nothing.
+    """
+    raw = client.get(f"{witness.url}/{origin_hash(origin)}/checkpoint", limit=MAX_CHECKPOINT_BYTES)
+    if raw is None:
+        return Shown(witness, None, None)
+    try:
+        head, note = open_checkpoint(raw, log_keys(roster, origin), origin)
+        cosigned = verify_cosignatures(note, witness.keys)
+    except VerbaleError as error:
+        raise PeerFault(
+            f"{witness.name} shows a checkpoint of {origin} that does not verify: {error}"
+        ) from error
+    if not cosigned:
+        raise PeerFault(f"{witness.name} shows a checkpoint of {origin} that it has not cosigned.")
+    return Shown(witness, head, note)
+
+
+class Gate:
+    """See the module. One for each process that publishes; the other processes only read what it writes."""
+
+    def __init__(
+        self,
+        db: Database,
+        client: PeerClient,
+        *,
+        log_id: int,
+        origin: str,
+        state: str,
+        clock: Clock,
+        roster: Callable[[], Roster],
+        witnesses: Callable[[], Sequence[WitnessEndpoint]],
+        executor: Callable[[], Executor],
+        marker: Path,
+        judge: Callable[[int], None],
+    ) -> None:
+        """Ask nobody yet.
+
+        Args:
+            executor: makes the threads in which witnesses are asked side by side.
+            marker: file that `node init` leaves: no leaf was ever signed. It goes with the first, and no backup of the database
+                brings it back.
+            judge: judges and projects all that is stored of a log, fetching bodies; by the log's row id.
+        """
+        self._db, self._client, self._clock = db, client, clock
+        self._log_id, self._origin, self._state = log_id, origin, state
+        self._roster, self._witnesses, self._executor = roster, witnesses, executor
+        self._marker, self._judge = marker, judge
+        self._stopped = False
+        self.why = ""
+        """What it waits for, for people; empty while it is open."""
+
+    def close(self) -> None:
+        """Close it: at every start, before anything is signed or taken."""
+        with self._db.write() as session:
+            watch_log(self._db, session, self._log_id, closed_at=self._clock())
+        self.why = "It asks the other States' witnesses how far its log is."
+
+    def stop(self, code: str, why: str) -> None:
+        """Close it for as long as this process lives: somebody else signs with this log's key. A new start asks again."""
+        if self._stopped:
+            return
+        self._stopped, self.why = True, why
+        now = self._clock()
+        with self._db.write() as session:
+            watch_log(self._db, session, self._log_id, closed_at=now)
+            session.execute(
+                update(LogRow)
+                .where(LogRow.id == self._log_id)
+                .values(error_code=code, error_detail=why[:1000], error_at=now)
+            )
+            detail = {"code": code, "origin": self._origin}
+            emit(self._db, session, [Event("log.fault", log_id=self._log_id, detail=detail)], now=now)
+        log.error("the own log is stopped", extra={"action": "log_stopped", "code": code, "why": why[:500]})
+
+    @property
+    def is_open(self) -> bool:
+        """Whether this process may sign and take notices, as the database has it now."""
+        with self._db.read() as session:
+            status, closed = session.execute(
+                select(LogRow.status, WatchRow.closed_at)
+                .outerjoin(WatchRow, WatchRow.log_id == LogRow.id)
+                .where(LogRow.id == self._log_id)
+            ).one()
+        return status == "ok" and closed is None
+
+    def needs_nobody(self) -> bool:
+        """Whether it can open without asking: this log was never signed, or it has no witness."""
+        with self._db.read() as session:
+            size = session.execute(select(LogRow.size).where(LogRow.id == self._log_id)).scalar_one()
+        try:
+            alone = not self._roster().quorum_for(self._state).witnesses and not self._witnesses()
+        except RosterMissing:
+            alone = False
+        return alone or (size == 0 and self._marker.exists())
+
+    # ── the rule ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def step(self) -> bool:
+        """Ask, recover, and open if all is well. Returns False: whoever calls it waits before the next try.
+
+        Raises:
+            CheckpointFork: the own key has signed two histories; the log is frozen here and the record kept.
+        """
+        with self._db.read() as session:
+            size, status, closed, vouched, restored = session.execute(
+                select(
+                    LogRow.size,
+                    LogRow.status,
+                    WatchRow.closed_at,
+                    WatchRow.vouched_size,
+                    WatchRow.restored_at,
+                )
+                .outerjoin(WatchRow, WatchRow.log_id == LogRow.id)
+                .where(LogRow.id == self._log_id)
+            ).one()
+        if self._stopped or status != "ok":
+            return False
+        if closed is not None:
+            if size == 0 and restored is None and self._marker.exists():
+                self._open("first start: nothing was ever signed")
+            else:
+                try:
+                    self._try_to_open(vouched, is_restored=restored is not None)
+                except CheckpointFork as fork:
+                    self.stop(fork.code, str(fork))
+                    raise
+        self._level_restored()
+        return False
+
+    def _try_to_open(self, vouched: int | None, *, is_restored: bool) -> None:
+        try:
+            roster = self._roster()
+        except RosterMissing as error:
+            self.why = str(error)
+            return
+        shown = self._ask(self._origin, roster)
+        for one in sorted(shown, key=lambda s: s.head.size if s.head else 0):
+            if not self._is_level(one, roster):
+                return
+        needed = roster.quorum_for(self._state)
+        wanted = len(needed.witnesses) if is_restored else needed.needed
+        answered = {one.witness.state for one in shown} & needed.witnesses
+        with self._db.read() as session:
+            size = session.execute(select(LogRow.size).where(LogRow.id == self._log_id)).scalar_one()
+        if len(answered) < wanted and vouched != size:
+            missing = ", ".join(sorted(needed.witnesses - answered))
+            self.why = (
+                f"{len(answered)} of the {wanted} States' witnesses it needs have answered; {missing} have not. If they cannot be "
+                "reached, ask them by telephone: see docs/operations.md."
+            )
+            log.warning("waiting for witnesses", extra={"action": "gate_waits", "why": self.why})
+            return
+        self._open(
+            f"{len(answered)} witnesses agree" if vouched != size else "the operator vouches for the size"
+        )
+
+    def _ask(self, origin: str, roster: Roster) -> list[Shown]:
+        def ask(witness: WitnessEndpoint) -> Shown | None:
+            try:
+                return ask_witness(self._client, witness, origin, roster)
+            except PeerFault:
+                return None
+
+        listed = roster.state_of_origin(origin)
+        others = [w for w in self._witnesses() if listed is None or w.state != listed.code]
+        with self._executor() as pool:
+            return [one for one in pool.map(ask, others) if one is not None]
+
+    def _is_level(self, shown: Shown, roster: Roster) -> bool:
+        """Hold what a witness shows against the own tree, and fetch what is missing. False: not level, and `why` says so."""
+        if shown.head is None or shown.note is None:
+            return True
+        with self._db.read() as session:
+            ours = root_here(session, self._log_id, shown.head.size)
+        if ours is None:
+            self._recover(shown.head, shown.note, roster)
+            with self._db.read() as session:
+                ours = root_here(session, self._log_id, shown.head.size)
+        if ours is None:
+            self.why = (
+                f"{shown.witness.name} holds {shown.head.size} leaves of this log, and no mirror gives the missing ones now. It is "
+                "tried again."
+            )
+            return False
+        if ours == shown.head.root:
+            return True
+        self.compare_own(shown, roster)
+        return False
+
+    def _recover(self, head: Checkpoint, note: Note, roster: Roster) -> None:
+        """Fetch the missing leaves of the own log from any mirror; what is stored is proven against the signed head."""
+        log.warning(
+            "the own log is behind",
+            extra={"action": "log_recovering", "origin": self._origin, "size": head.size},
+        )
+        for state in roster.nodes():
+            if state.code == self._state or state.url is None:
+                continue
+            with self._db.read() as session:
+                own = read_followed(session, self._log_id)
+            if own.head_size >= head.size:
+                break
+            try:
+                advance(
+                    self._db,
+                    self._client,
+                    own,
+                    mirror_url(state.url, self._origin),
+                    head,
+                    note,
+                    roster=roster,
+                    clock=self._clock,
+                    state=self._state,
+                )
+            except CheckpointFork:
+                raise
+            except PeerFault:
+                continue
+        self._judge(self._log_id)
+
+    def _open(self, because: str) -> None:
+        with self._db.write() as session:
+            watch_log(self._db, session, self._log_id, closed_at=None, vouched_size=None, restored_at=None)
+        self.why = ""
+        log.info("the own log is open", extra={"action": "gate_opened", "why": because})
+
+    # ── while running ─────────────────────────────────────────────────────────────────────────────────────────────
+
+    def forget_first_start(self) -> None:
+        """A leaf was signed: from now on every start asks."""
+        self._marker.unlink(missing_ok=True)
+
+    def look(self, witness: WitnessEndpoint) -> None:
+        """Ask one witness whether it knows more of the own log than this node, or something else.
+
+        Raises:
+            PeerFault: it says nothing that verifies; CheckpointFork: it shows another history, and this log is frozen.
+        """
+        roster = self._roster()
+        shown = ask_witness(self._client, witness, self._origin, roster)
+        self.compare_own(shown, roster)
+
+    def compare_own(self, shown: Shown, roster: Roster) -> None:
+        """Hold a head of the own log that somebody shows against the own tree; stop at once if it is not in it.
+
+        Raises:
+            CheckpointFork: the own key signed two histories.
+        """
+        head, note = shown.head, shown.note
+        if head is None or note is None:
+            return
+        with self._db.read() as session:
+            ours = root_here(session, self._log_id, head.size)
+            own = read_followed(session, self._log_id)
+        if ours == head.root or own.status != "ok":
+            return
+        if ours is None:
+            self.stop(
+                "witness-ahead",
+                f"{shown.witness.name} shows size {head.size} of {self._origin}, signed with its key, and this node holds {own.size}: "
+                "another process signs for it, or the database was replaced by an older one. Nothing is signed or taken here until "
+                "the next start. See docs/operations.md.",
+            )
+            return
+        seen = [Sighting(self._clock() // 1000, self._state, f"witness {shown.witness.name}"[:200])]
+        found = None
+        if own.head_note is not None:
+            sources = [
+                mirror_url(s.url, self._origin) for s in roster.nodes() if s.url and s.code != self._state
+            ]
+            found = contradiction(
+                self._db,
+                self._client,
+                own.id,
+                parse_note(own.head_note),
+                note,
+                sources=sources,
+                roster=roster,
+                seen=seen,
+            )
+        if found is not None:
+            fork = convict(self._db, found, roster=roster, now=self._clock())
+            self.stop(fork.code, str(fork))
+            raise fork
+        self.stop(
+            "own-log-differs",
+            f"{shown.witness.name} shows a head of {self._origin}, signed with its key, that the leaves stored here do not give. "
+            "Nothing is signed or taken here. See docs/operations.md.",
+        )
+
+    # ── after a restore: the other logs ───────────────────────────────────────────────────────────────────────────
+
+    def _level_restored(self) -> None:
+        """Bring each other log that came from a backup up to what the others show."""
+        with self._db.read() as session:
+            logs = session.execute(
+                select(LogRow.id, LogRow.origin)
+                .join(WatchRow, WatchRow.log_id == LogRow.id)
+                .where(WatchRow.restored_at.is_not(None), LogRow.id != self._log_id)
+            ).all()
+        for log_id, origin in logs:
+            try:
+                self._level(log_id, origin)
+            except VerbaleError as error:
+                log.warning(
+                    "not level yet", extra={"action": "gate_waits", "origin": origin, "why": str(error)[:300]}
+                )
+
+    def _level(self, log_id: int, origin: str) -> None:
+        roster = self._roster()
+        listed = roster.state_of_origin(origin)
+        shown = self._ask(origin, roster)
+        sources = [mirror_url(s.url, origin) for s in roster.nodes() if s.url and s.code != self._state]
+        for one in sorted(shown, key=lambda s: s.head.size if s.head else 0):
+            if one.head is None or one.note is None:
+                continue
+            for source in sources:
+                with self._db.read() as session:
+                    mirror = read_followed(session, log_id)
+                if mirror.size >= one.head.size:
+                    break
+                try:
+                    advance(
+                        self._db,
+                        self._client,
+                        mirror,
+                        source,
+                        one.head,
+                        one.note,
+                        roster=roster,
+                        clock=self._clock,
+                        state=self._state,
+                    )
+                except CheckpointFork:
+                    raise
+                except PeerFault:
+                    continue
+        self._judge(log_id)
+        reached = max((one.head.size for one in shown if one.head is not None), default=0)
+        needed = roster.quorum_for(listed.code if listed else self._state)
+        # This node is one of that log's witnesses and does not ask itself.
+        answered = {one.witness.state for one in shown} & needed.witnesses
+        with self._db.read() as session:
+            size, judged = session.execute(
+                select(LogRow.size, LogRow.judged).where(LogRow.id == log_id)
+            ).one()
+        if size >= reached and judged >= reached and len(answered) >= needed.needed - 1:
+            with self._db.write() as session:
+                watch_log(self._db, session, log_id, restored_at=None)
+            log.info("a restored log is level", extra={"action": "log_level", "origin": origin, "size": size})

@@ -1,0 +1,279 @@
+"""The start-up gate: a node that lost part of its log, or is not alone with its key, never signs two roots for a size."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+
+from app.domain.errors import PeerFault
+from app.models import HeadRow, LogRow, WatchRow
+from app.replication import witness as witnessing
+from app.replication.forks import CheckpointFork, watch_log
+from app.replication.witness import WitnessAhead
+from tests.federation.test_evidence import offer, post
+from tests.federation.world import Peer, World, dump, origin_of, url_of
+
+
+def heads(peer: Peer, of: str = "US") -> dict[int, bytes]:
+    """Size → root of every head this node has signed or proven of a log."""
+    with peer.db.read() as session:
+        rows = session.execute(
+            select(HeadRow.size, HeadRow.root)
+            .join(LogRow, LogRow.id == HeadRow.log_id)
+            .where(LogRow.origin == origin_of(of), HeadRow.note.is_not(None))
+        )
+        return {size: bytes(root) for size, root in rows}
+
+
+def endpoint(world: World, state: str, of: str = "US") -> Any:
+    return next(e for e in witnessing.witness_endpoints(world.roster, of) if e.state == state)
+
+
+def is_open(peer: Peer) -> bool:
+    return peer.node.gate.is_open
+
+
+def start_gate(peer: Peer) -> bool:
+    """What a start does, without the loops."""
+    peer.node.gate.close()
+    (peer.settings.data_dir / "first-start").unlink(missing_ok=True)
+    peer.node.gate.step()
+    return peer.node.gate.is_open
+
+
+def behind(world: World, title: str = "two") -> tuple[Peer, Peer, Peer, Peer]:
+    """US restored from before its second notice, which the others have; with EE and NL, and the node it was before."""
+    us, ee, nl = world.make("US"), world.make("EE"), world.make("NL")
+    post(us, "one")
+    for peer in (ee, nl):
+        peer.sync(us)
+    restore = world.back_up("US")
+    post(us, title)
+    main = {"tlp": "TLP:RED", "audience": ["EE"]}
+    from tests import examples
+
+    us.must_post(us.officer.sign(examples.denied_end_user(issuer="US", title="for EE alone", **main)))
+    for peer in (ee, nl):
+        peer.sync(us)
+    return us, restore(), ee, nl
+
+
+def test_a_restored_node_gets_its_leaves_and_bodies_back_and_signs_the_same_roots(world: World) -> None:
+    before, us, ee, nl = behind(world)
+    assert us.log().size == 1
+    us.node.gate.close()
+    assert us.post(us.officer.sign(_main("too early"))).json()["type"].endswith("#node-starting")
+    assert us.get("/v1/federation")["accepting"] is False
+
+    assert start_gate(us)
+    assert us.get("/v1/federation")["accepting"] is True
+    assert (us.log().size, us.log().judged, us.log().head_size) == (3, 3, 3)
+    assert us.titles() == ["for EE alone", "two", "one"]
+    assert dump(us.db, log_id=us.log().id) == dump(before.db, log_id=before.log().id)
+
+    post(us, "four")
+    us.publish()
+    for peer in (ee, nl):
+        peer.sync(us)
+        assert peer.titles(issuer="US")[0] == "four"
+        assert peer.log(us).status == "ok"
+    assert us.request("GET", "/log/1/checkpoint").status_code == 200
+    both = heads(us).items() & heads(before).items()
+    assert {size for size, _ in both} == heads(us).keys() & heads(before).keys()
+
+
+def _main(title: str) -> dict[str, Any]:
+    from tests import examples
+
+    return examples.denied_end_user(issuer="US", title=title)
+
+
+def test_without_a_quorum_of_answers_nothing_is_taken_or_signed(world: World) -> None:
+    _, us, _, nl = behind(world)
+    nl.close()
+    assert not start_gate(us)
+    assert "NL" in us.node.gate.why
+    assert us.post(us.officer.sign(_main("too early"))).status_code == 503
+    signed = heads(us)
+    us.publish()
+    assert heads(us) == signed
+    nl.open()
+    us.node.gate.step()
+    assert is_open(us)
+
+
+def test_the_operator_may_vouch_for_witnesses_that_cannot_be_reached(world: World) -> None:
+    us, ee, nl = world.make("US"), world.make("EE"), world.make("NL")
+    post(us, "one")
+    ee.sync(us)
+    nl.close()
+    assert not start_gate(us)
+    with us.db.write() as session:
+        watch_log(us.db, session, us.log().id, vouched_size=2)
+    us.node.gate.step()
+    assert not is_open(us)  # he was told of another size
+    with us.db.write() as session:
+        watch_log(us.db, session, us.log().id, vouched_size=1)
+    us.node.gate.step()
+    assert is_open(us)
+    with us.db.read() as session:  # once: the next start asks again
+        row = session.execute(select(WatchRow.vouched_size)).scalar_one()
+    assert row is None
+
+
+def test_vouching_does_not_outweigh_a_witness_that_has_more(world: World) -> None:
+    _, us, ee, nl = behind(world)
+    nl.close()
+    world.network.apps.pop(url_of("EE").removeprefix("http://"))
+    us.node.gate.close()
+    (us.settings.data_dir / "first-start").unlink(missing_ok=True)
+    with us.db.write() as session:
+        watch_log(us.db, session, us.log().id, vouched_size=1)
+    ee.line.rules = []
+    _serve(ee)
+    us.line.rules = [_no_mirror]
+    us.node.gate.step()
+    assert not is_open(us)
+    assert "no mirror" in us.node.gate.why
+    us.line.rules = []
+    us.node.gate.step()
+    assert us.log().size == 3
+
+
+def _serve(peer: Peer) -> None:
+    from app.main import create_app
+
+    peer.world.network.apps[peer.settings.public_url.removeprefix("http://")] = create_app(peer.node)
+
+
+def _no_mirror(request: Any) -> Any:
+    from tests.federation.world import answer
+
+    return answer(404) if "/mirror/" in str(request.url) else None
+
+
+def test_a_first_start_needs_nobody_and_a_second_one_asks(world: World) -> None:
+    us = world.make("US")
+    us.node.gate.close()
+    us.node.gate.step()
+    assert is_open(us)
+    post(us, "one")
+    us.node._publisher = _Wakes()  # type: ignore[assignment]
+    us.node.publish()
+    us.node.gate.close()
+    us.node.gate.step()
+    assert not is_open(us)
+
+
+class _Wakes:
+    def wake(self) -> None:
+        """Nothing waits here."""
+
+
+def test_a_node_whose_signed_leaves_differ_never_signs_again(world: World) -> None:
+    """It went on from an old copy without asking: now its key has signed two histories, and it says so itself."""
+    _, us, _, _ = behind(world)
+    post(us, "another second")
+    us.publish()
+    us.node.gate.close()
+    with pytest.raises(CheckpointFork):
+        us.node.gate.step()
+    assert us.log().status == "frozen"
+    assert [r["type"] for r in us.records()] == ["fork"]
+    answer = us.post(us.officer.sign(_main("never")))
+    assert (answer.status_code, answer.json()["type"].split("#")[1]) == (503, "log-stopped")
+    signed = heads(us)
+    us.publish()
+    assert heads(us) == signed
+    with us.db.read() as session:
+        faults = session.execute(select(LogRow.error_code).where(LogRow.is_own)).scalar_one()
+    assert faults == "checkpoint-fork"
+
+
+def test_a_witness_that_lies_cannot_stop_a_node(world: World) -> None:
+    us, ee, nl = world.make("US"), world.make("EE"), world.make("NL")
+    post(us, "one")
+    for peer in (ee, nl):
+        peer.sync(us)
+    from tests.federation.world import answer
+
+    us.line.rules = [
+        lambda request: (
+            answer(409, b"99\n", content_type="text/x.tlog.size")
+            if "add-checkpoint" in str(request.url)
+            else None
+        )
+    ]
+    post(us, "two")
+    us.publish()
+    with pytest.raises(WitnessAhead):
+        offer(us, nl)
+    us.node.gate.look(endpoint(world, "NL"))
+    assert is_open(us)
+    us.line.rules = [
+        lambda request: answer(200, b"x\n1\nAAAA\n\n") if str(request.url).endswith("/checkpoint") else None
+    ]
+    with pytest.raises(PeerFault):
+        us.node.gate.look(endpoint(world, "NL"))
+    assert is_open(us)
+
+
+@pytest.mark.parametrize("order", [("EE", "NL"), ("NL", "EE")])
+def test_twins_on_one_key_never_get_two_roots_for_a_size_confirmed_and_both_stop(
+    world: World, order: tuple[str, str]
+) -> None:
+    """The same log key, two databases, both past the gate: each takes a notice for the same place."""
+    us, ee, nl = world.make("US"), world.make("EE"), world.make("NL")
+    post(us, "one")
+    for peer in (ee, nl):
+        peer.sync(us)
+    restore = world.back_up("US")
+    twin = restore()
+    assert start_gate(us)
+    assert start_gate(twin)
+    peers = {"EE": ee, "NL": nl}
+    _serve(us)
+    post(us, "two of the first")
+    us.publish()
+    offer(us, peers[order[0]])
+    _serve(twin)
+    post(twin, "two of the second")
+    twin.publish()
+    offer(twin, peers[order[1]])
+
+    confirmed = [peer.log(us).confirmed_size for peer in (us, twin)]
+    assert confirmed == [1, 1] or max(confirmed) < 2
+    for one, other in ((us, order[1]), (twin, order[0])):
+        _serve(one)
+        with pytest.raises((PeerFault, WitnessAhead)):
+            offer(one, peers[other])
+        with pytest.raises(CheckpointFork):
+            one.node.gate.look(endpoint(world, other))
+        assert not is_open(one)
+        assert one.post(one.officer.sign(_main("three"))).status_code == 503
+        signed = heads(one)
+        one.publish()
+        assert heads(one) == signed
+
+
+def test_a_twin_that_is_ahead_stops_the_one_that_is_behind(world: World) -> None:
+    us, ee, nl = world.make("US"), world.make("EE"), world.make("NL")
+    post(us, "one")
+    for peer in (ee, nl):
+        peer.sync(us)
+    twin = world.back_up("US")()
+    post(twin, "two")
+    for peer in (ee, nl):
+        peer.sync(twin)
+    us.node.gate.look(endpoint(world, "NL"))
+    assert not is_open(us)
+    assert us.log().error_code == "witness-ahead"
+    us.node.gate.step()  # not by itself: somebody has to look whose process the other is
+    assert not is_open(us)
+    us.close()
+    us.open()
+    _serve(twin)
+    assert start_gate(us)
+    assert us.log().size == 2
