@@ -12,6 +12,7 @@ from app import __version__, problems
 from app.edge import Edge
 from app.notify.hub import FeedHub
 from app.observability import RequestMetrics
+from app.restored import Restored
 from app.routers import (
     federation,
     feed,
@@ -80,6 +81,7 @@ def create_app(node: Node) -> FastAPI:
     ):
         app.include_router(module.router)
     webhooks.install(app)
+    app.add_middleware(Restored, node=node)
     app.add_middleware(
         Edge,
         metrics=app.state.metrics,

@@ -53,6 +53,11 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     ),
     "fsck": ("app.cli.store:fsck", "Derive every hash of the stored logs again and name what differs."),
     "rebuild": ("app.cli.store:rebuild", "Drop every table that is a view of the logs and fold it again."),
+    "backup": (
+        "app.cli.backup:backup",
+        "Write an encrypted copy of what a node cannot get back from others.",
+    ),
+    "restore": ("app.cli.backup:restore", "Restore such a copy into an empty database."),
     "db": ("app.cli.store:db", "The database's schema."),
     "demo": ("app.demo.command:demo", "A federation of four States on this machine."),
     "drill": ("app.drill.command:drill", "Rehearse a disaster with five nodes on this machine."),

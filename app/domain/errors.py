@@ -289,6 +289,12 @@ class NodeStarting(Busy):
     code = "node-starting"
 
 
+class NodeRestored(Busy):
+    """The node was restored from a backup and is not level with the others yet: something may have been erased since."""
+
+    code = "node-restored"
+
+
 class LogStopped(Busy):
     """The own log takes and signs nothing any more: it contradicts what its key has signed."""
 

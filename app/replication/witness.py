@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from sqlalchemy import func, select, update
 
 from app.domain.errors import NodeFault, NotFound, PeerFault, VerbaleError
-from app.models import CosignatureRow, HeadRow, LogRow
+from app.models import CosignatureRow, HeadRow, LogRow, WatchRow
 from app.tlog.checkpoint import Checkpoint
 from app.tlog.confirm import REFRESH_S, confirm
 from app.tlog.cosignature import Cosignature, CosignerKey, cosign, verify_cosignatures
@@ -192,11 +192,20 @@ def cosign_head(
     """
     with db.write() as session:
         row = session.execute(
-            select(LogRow.origin, LogRow.size, LogRow.head_size, LogRow.head_root, LogRow.status).where(
-                LogRow.id == log_id
+            select(
+                LogRow.origin,
+                LogRow.size,
+                LogRow.head_size,
+                LogRow.head_root,
+                LogRow.status,
+                WatchRow.restored_at,
             )
+            .outerjoin(WatchRow, WatchRow.log_id == LogRow.id)
+            .where(LogRow.id == log_id)
         ).one()
         if row.status != "ok" or row.head_root is None or row.size < row.head_size:
+            return None
+        if row.restored_at is not None:  # what it cosigned after the backup it does not know yet
             return None
         checkpoint = Checkpoint(row.origin, row.head_size, bytes(row.head_root))
         line = cosign(checkpoint, identity.name, identity.signer, now // 1000)
