@@ -16,7 +16,7 @@ from app.models import ScreeningRow
 from app.schemas.screenings import EXAMPLE_ANSWER, EXAMPLE_APPLICATION
 from app.screening.application import read_application
 from tests import examples
-from tests.db.test_rebuild import withdrawal
+from tests.db.test_rebuild import amendment, withdrawal
 from tests.federation import world as worlds
 from tests.federation.world import DAY, Peer, World
 from tests.screening.asking import ACME, application, batch, denial, screen, token
@@ -325,6 +325,17 @@ def test_a_record_holds_nothing_of_a_notice_and_is_forgotten_in_time(ee: Peer) -
     ee.world.clock.tick(31 * DAY)
     answered(ee, {"party": "Somebody Else"}, headers)
     assert ee.request("GET", path, headers=headers).status_code == 404
+
+
+def test_a_record_shows_nothing_of_a_notice_that_was_narrowed_since(ee: Peer) -> None:
+    keeping(ee, "outcome")
+    issued = ee.must_post(ee.officer.sign(denial("Borealis Signals Ltd")))
+    headers = token(ee, Tlp.GREEN)
+    path = f"/v1/screenings/{answered(ee, {'party': ACME}, headers)['record']}"
+    assert len(ee.get(path, headers=headers)["found"]) == 1
+    narrower = amendment(issued, denial("Borealis Signals Ltd", tlp="TLP:RED", audience=["NL"]))
+    ee.must_post(ee.officer.sign(narrower, "amend", ref=issued.hash))
+    assert ee.get(path, headers=headers)["found"] == []
 
 
 # ── who may ───────────────────────────────────────────────────────────────────────────────────────────────────────
