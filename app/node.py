@@ -843,6 +843,10 @@ class Node:
         followed.follower.start()
         followed.judge.start()
 
+    def followed(self, origin: str) -> Followed | None:
+        """What this node keeps of a foreign log that the roster adopted lists, or None."""
+        return self._followed.get(origin)
+
     def _mirror(self, origin: str, epoch: int, state: str) -> int:
         with self.db.write() as session:
             session.execute(

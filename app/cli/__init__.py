@@ -51,6 +51,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
         "app.cli.evidence:app",
         "Evidence against logs and witnesses: look at it, check it offline.",
     ),
+    "pouch": ("app.cli.pouch:app", "Carry notices in a file to a State that no wire reaches."),
     "fsck": ("app.cli.store:fsck", "Derive every hash of the stored logs again and name what differs."),
     "rebuild": ("app.cli.store:rebuild", "Drop every table that is a view of the logs and fold it again."),
     "backup": (

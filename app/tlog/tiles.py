@@ -227,12 +227,12 @@ def extend_tiles(old_size: int, partials: Mapping[int, bytes], leaf_hashes: Sequ
             tile = Tile(level, first + begin // TILE_SIZE, data[begin : begin + TILE_SIZE])
             tiles.append(tile)
             if len(tile.data) == TILE_SIZE:
-                full_roots.append(_full_tile_root(tile.data))
+                full_roots.append(full_tile_root(tile.data))
         level, count, hashes = level + 1, first, b"".join(full_roots)
     return tiles
 
 
-def _full_tile_root(data: bytes) -> bytes:
+def full_tile_root(data: bytes) -> bytes:
     """The hash that stands for a full tile in the level above."""
     hashes = _hashes(data)
     while len(hashes) > 1:
