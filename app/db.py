@@ -18,13 +18,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from sqlalchemy import String, any_, bindparam, create_engine, event, func, make_url, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session, sessionmaker
-from sqlalchemy.pool import StaticPool
 
 from app.models import CounterRow
 
 if TYPE_CHECKING:
-    import sqlite3
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from sqlalchemy import ColumnElement, Engine, FromClause
     from sqlalchemy.engine import URL
@@ -50,31 +48,24 @@ class Database:
         url: SQLAlchemy URL: `sqlite:///path` or `postgresql+psycopg://…` (several hosts allowed, libpq syntax).
     """
 
-    def __init__(
-        self, url: str, *, pool_size: int = 20, connect: Callable[[], sqlite3.Connection] | None = None
-    ) -> None:
+    def __init__(self, url: str, *, pool_size: int = 20, engine: Engine | None = None) -> None:
         """Open nothing yet; the first session connects.
 
         Args:
             url: see the class.
             pool_size: connections kept open.
-            connect: gives the one connection that everybody shares: a database in memory lives in its connection. Then
-                no two transactions may be open at once, and whoever calls sees to that.
+            engine: brought along, for a database in memory, which lives in its one connection: then no two transactions
+                may be open at once, and whoever calls sees to that.
         """
         self.url: URL = make_url(url)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         self._writer = threading.Lock() if self.is_sqlite else None
-        pool: dict[str, Any] = {
-            "pool_size": pool_size,
-            "max_overflow": 40,
-            "pool_pre_ping": not self.is_sqlite,
-        }
-        if connect is not None:
-            pool = {"poolclass": StaticPool, "creator": connect}
-        self.engine: Engine = create_engine(
+        self.engine: Engine = engine or create_engine(
             self.url,
+            pool_size=pool_size,
+            max_overflow=40,
+            pool_pre_ping=not self.is_sqlite,
             hide_parameters=True,  # an error's message must not carry a body or a party's name into a log
-            **pool,
         )
         if self.is_sqlite:
             event.listen(self.engine, "connect", _configure_sqlite)

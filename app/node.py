@@ -69,6 +69,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     import httpx
+    from sqlalchemy.orm import Session
     from starlette.requests import Request
 
     from app.domain.keys import PublicKey, Signer
@@ -109,6 +110,8 @@ CARRY_INTERVAL_S: Final = 30.0
 COMPARE_INTERVAL_MS: Final = 600_000
 """Between two comparisons of a log's history with another node's mirror of it, a different one each time."""
 JOIN_S: Final = 10.0
+MAX_OTHER_MIRRORS: Final = 3
+"""Mirrors tried in one look when the origin does not serve its log."""
 MAX_OTHER_HOLDERS: Final = 3
 """Nodes asked for a body when its issuer does not answer: a storm of requests would help nobody."""
 
@@ -180,6 +183,7 @@ class Parts:
     keys: NodeKeys
     db: Database
     roster_client: RosterClient
+    webhooks: WebhookSetup
 
 
 class Lock(Protocol):
@@ -217,6 +221,7 @@ class Followed:
     wanted_after: int = -1
     compared: int = 0  # histories of this log that were compared with another mirror's
     compare_at: int = 0  # unix ms
+    looks: int = 0
 
 
 class Node:
@@ -256,8 +261,8 @@ class Node:
         self._offerers: dict[str, Loop] = {}
         self._members_lock = self._machine.lock()
         self._deliveries: DeliveryLoop | None = None
-        self._sequencer: Sequencer | None = None
         self._keys_from_files = False
+        self.sequencer: Sequencer
         self._adopted: str | None = None
         self._watchers: list[Callable[[], None]] = []
         self._has_loops = False
@@ -280,12 +285,12 @@ class Node:
         from_files = parts is None
         parts = parts or self.from_settings()
         self._keys_from_files = from_files
-        self.keys, self.db, self.roster_client = parts.keys, parts.db, parts.roster_client
+        self.keys, self.db = parts.keys, parts.db
+        self.roster_client, self.webhooks = parts.roster_client, parts.webhooks
         self.screener = Screener(self.db)
         self.finder = ScreenerFinder(self.screener)
         self.watcher = Watcher(self.db)
         self.log_id = self._own_log()
-        self.webhooks = WebhookSetup.of(settings)
         try:
             self.roster_client.load_local(self.clock() // 1000)
         except RosterMissing as error:
@@ -298,7 +303,7 @@ class Node:
             transport=self._transport,
             nonce=self._machine.nonce,
         )
-        self._sequencer = Sequencer(
+        self.sequencer = Sequencer(
             self.db, self.log_id, self.clock, self._on_commit, self.roster, self.watcher
         )
         self.housekeeper = Housekeeper(
@@ -310,7 +315,7 @@ class Node:
             rules=parse_rules(settings.retention),
             signer=self._node_key,
         )
-        self.intake = Intake(self._sequencer, self.judges, self.origin, self.roster, self.clock)
+        self.intake = Intake(self.sequencer, self.judges, self.origin, self.roster, self.clock)
         self.gate = Gate(
             self.db,
             self.client,
@@ -358,7 +363,8 @@ class Node:
                 f"The pinned roster root {settings.pinned_root} cannot be read: {error.strerror}. Obtain it from the federation "
                 "out of band and place it there."
             ) from error
-        return Parts(keys, db, RosterClient(settings.roster_dir, self._roster_sources(), pinned))
+        roster_client = RosterClient(settings.roster_dir, self._roster_sources(), pinned)
+        return Parts(keys, db, roster_client, WebhookSetup.of(settings))
 
     def _roster_sources(self) -> tuple[str | Path, ...]:
         from pathlib import Path  # noqa: PLC0415 - a type at run time only here
@@ -432,10 +438,15 @@ class Node:
         if roster.sha256 == self._adopted:
             return
         with self._members_lock:
-            for state in roster.nodes():
-                for listed in state.logs:
-                    if listed.origin != self.origin:
-                        self._follow(listed.origin, listed.epoch, state.code)
+            others = [
+                (listed.origin, listed.epoch, state.code)
+                for state in roster.nodes()
+                for listed in state.logs
+                if listed.origin != self.origin and listed.origin not in self._followed
+            ]
+            ids = self._mirrors(others)
+            for origin, _, code in others:
+                self._follow(ids[origin], origin, code)
             if self._has_loops:
                 for endpoint in witnessing.witness_endpoints(roster, self.state, self.settings.witnesses):
                     self._offer_to(endpoint)
@@ -517,8 +528,7 @@ class Node:
 
     def start(self) -> None:
         """Start the local door, and the loops unless a worker runs them."""
-        assert self._sequencer is not None  # noqa: S101 - `open` comes first
-        self._sequencer.start()
+        self.sequencer.start()
         if self.settings.background:
             self.start_background()
             return
@@ -562,8 +572,7 @@ class Node:
 
     def stop(self) -> None:
         """End everything in order: no new notices, what is queued is committed, loops end after their step."""
-        if self._sequencer is not None:
-            self._sequencer.stop()
+        self.sequencer.stop()
         loops = self.all_loops()
         for loop in loops:
             loop.stop()
@@ -703,27 +712,25 @@ class Node:
         if endpoint.name in self._offerers:
             return
 
-        def step() -> bool:
-            # Read afresh: a rotated key or a new address comes with a new roster.
-            roster = self.roster()
-            endpoints = witnessing.witness_endpoints(roster, self.state, self.settings.witnesses)
-            current = next((e for e in endpoints if e.name == endpoint.name), None)
-            if current is None:
-                return False
-            try:
-                return witnessing.offer_step(
-                    self.db, self.client, current, self.log_id, roster, now=self.clock()
-                )
-            except (PeerFault, WitnessAhead):
-                self.gate.look(
-                    current
-                )  # a refusal alone says nothing; what it has cosigned, under our own key, does
-                raise
-
         loop = self._offerers[endpoint.name] = Loop(
-            f"offer {endpoint.name}", step, interval_s=OFFER_INTERVAL_S
+            f"offer {endpoint.name}", lambda: self.offer(endpoint.name), interval_s=OFFER_INTERVAL_S
         )
         loop.start()
+
+    def offer(self, witness: str) -> bool:
+        """Offer the newest head to the witness of that name. True if there was something to offer."""
+        # Read afresh: a rotated key or a new address comes with a new roster.
+        roster = self.roster()
+        current = next((e for e in self._witnesses() if e.name == witness), None)
+        if current is None:
+            return False
+        try:
+            return witnessing.offer_step(self.db, self.client, current, self.log_id, roster, now=self.clock())
+        except (PeerFault, WitnessAhead):
+            self.gate.look(
+                current
+            )  # a refusal alone says nothing; what it has cosigned, under our own key, does
+            raise
 
     def _hear_from(self, endpoint: WitnessEndpoint) -> None:
         if endpoint.name in self._gossips:
@@ -826,12 +833,8 @@ class Node:
 
     # ── following ─────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _follow(self, origin: str, epoch: int, state: str) -> None:
-        if origin in self._followed:
-            return
-        followed = self._followed[origin] = Followed(
-            self._mirror(origin, epoch, state), origin, state, self._machine.lock()
-        )
+    def _follow(self, log_id: int, origin: str, state: str) -> None:
+        followed = self._followed[origin] = Followed(log_id, origin, state, self._machine.lock())
         if not self._has_loops:
             return
         followed.follower = Loop(
@@ -848,26 +851,40 @@ class Node:
         return self._followed.get(origin)
 
     def _mirror(self, origin: str, epoch: int, state: str) -> int:
+        return self._mirrors([(origin, epoch, state)])[origin]
+
+    def _mirrors(self, others: Sequence[tuple[str, int, str]]) -> dict[str, int]:
+        """Origin → row id of every log this node keeps, those of `others` (origin, epoch, State) begun if they are new."""
+        with self.db.read() as session:
+            ids = _ids(session)
+        new = [
+            {
+                "origin": origin,
+                "epoch": epoch,
+                "state": state,
+                "is_own": False,
+                "status": "ok",
+                "size": 0,
+                "frontier": b"",
+                "judged": 0,
+                "head_size": 0,
+                "claimed_size": 0,
+                "backfilled": False,
+            }
+            for origin, epoch, state in others
+            if origin not in ids
+        ]
+        if not new:
+            return ids
         with self.db.write() as session:
-            session.execute(
-                self.db.insert_ignore(LogRow.__table__).values(
-                    origin=origin,
-                    epoch=epoch,
-                    state=state,
-                    is_own=False,
-                    status="ok",
-                    size=0,
-                    frontier=b"",
-                    judged=0,
-                    head_size=0,
-                    claimed_size=0,
-                    backfilled=False,
-                )
-            )
-            return session.execute(select(LogRow.id).where(LogRow.origin == origin)).scalar_one()
+            session.execute(self.db.insert_ignore(LogRow.__table__), new)
+            return _ids(session)
 
     def sources(self, followed: Followed) -> tuple[str, ...]:
-        """Where a log can be had: its origin, then every other node's mirror of it."""
+        """Where to look for a log now: its origin, then a few other nodes' mirrors of it, other ones each time.
+
+        A few: while a State of 200 is down, everybody asking everybody for it would be 40,000 requests a look.
+        """
         roster = self.roster()
         listed = roster.log(followed.origin)
         others = [
@@ -875,6 +892,9 @@ class Node:
             for s in roster.nodes()
             if s.url and s.code not in (self.state, followed.state) and s.status == "member"
         ]
+        if len(others) > MAX_OTHER_MIRRORS:
+            first = followed.looks * MAX_OTHER_MIRRORS % len(others)
+            others = (others[first:] + others[:first])[:MAX_OTHER_MIRRORS]
         return ((listed.url,) if listed else ()) + tuple(others)
 
     def follow(self, followed: Followed) -> bool:
@@ -884,6 +904,7 @@ class Node:
             if read_followed(session, followed.log_id).status == "frozen":
                 return False
         first: PeerFault | None = None
+        followed.looks += 1
         for source in self.sources(followed):
             try:
                 with followed.lock:
@@ -1158,3 +1179,8 @@ class Node:
             followed.lock.release()
         self._after_growth(followed, grew=grew, asked=True)
         return checkpoint, witnessing.cosignature_line(self.db, log_id, checkpoint.size, identity.name)
+
+
+def _ids(session: Session) -> dict[str, int]:
+    """Origin → row id of every log."""
+    return {row.origin: row.id for row in session.execute(select(LogRow.origin, LogRow.id))}

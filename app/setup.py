@@ -77,28 +77,35 @@ def begin_log(settings: Settings) -> None:
     db = Database(settings.database)
     try:
         migrations.upgrade(db)
-        with db.write() as session:
-            if session.execute(select(LogRow.id).where(LogRow.is_own)).first() is not None:
-                raise NodeExists(
-                    "The database holds an own log already. A node has one; use another database."
-                )
-            session.add(
-                LogRow(
-                    origin=settings.origin,
-                    epoch=settings.epoch,
-                    state=settings.state,
-                    is_own=True,
-                    size=0,
-                    frontier=b"",
-                    judged=0,
-                    head_size=0,
-                    claimed_size=0,
-                    status="ok",
-                    backfilled=True,
-                )
-            )
+        begin_own_log(db, settings)
     finally:
         db.dispose()
+
+
+def begin_own_log(db: Database, settings: Settings) -> None:
+    """Begin the own log, of size zero, in a database with the current schema.
+
+    Raises:
+        NodeExists: the database holds an own log already.
+    """
+    with db.write() as session:
+        if session.execute(select(LogRow.id).where(LogRow.is_own)).first() is not None:
+            raise NodeExists("The database holds an own log already. A node has one; use another database.")
+        session.add(
+            LogRow(
+                origin=settings.origin,
+                epoch=settings.epoch,
+                state=settings.state,
+                is_own=True,
+                size=0,
+                frontier=b"",
+                judged=0,
+                head_size=0,
+                claimed_size=0,
+                status="ok",
+                backfilled=True,
+            )
+        )
 
 
 def node_cards(settings: Settings) -> tuple[KeyCard, ...]:

@@ -62,6 +62,10 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "db": ("app.cli.store:db", "The database's schema."),
     "demo": ("app.demo.command:demo", "A federation of four States on this machine."),
     "drill": ("app.drill.command:drill", "Rehearse a disaster with five nodes on this machine."),
+    "simulate": (
+        "app.simulation.command:simulate",
+        "Play whole federations out in virtual time, with faults and malice drawn from a seed.",
+    ),
     "bench": ("app.bench.command:bench", "Measure this machine: the federation, or `bench webhooks`."),
 }
 """Name → where it is and its line in the help. A command whose module is not installed is not offered."""

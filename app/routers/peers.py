@@ -132,20 +132,22 @@ def answer_bodies(node: Node, principal: Principal, raw: bytes) -> Response:
 @router.post("/bodies/sealed", response_class=Response)
 async def sealed_bodies(request: Request, node: CurrentNode, principal: CurrentPrincipal) -> Response:
     """Sealed bodies of this node's log, for any member's node to carry; see `app.replication.sealed` for the form."""
+    raw = await request.body()  # see `bodies`
+    return await run_in_threadpool(answer_sealed_bodies, node, principal, raw)
+
+
+def answer_sealed_bodies(node: Node, principal: Principal, raw: bytes) -> Response:
+    """The answer to a request for sealed bodies by `principal`."""
     if principal.kind != "peer":
         raise NotAllowed(
             "Sealed bodies are given to nodes that sign their request with a transport key the roster lists."
         )
-    raw = await request.body()  # see `bodies`
     if len(raw) > MAX_BODIES_REQUEST:
         raise too_large(MAX_BODIES_REQUEST)
     origin, start = parse_carry_request(raw)
-
-    def answer() -> bytes:
-        with node.db.read() as session:
-            return b"".join(hand_on(session, origin, start))
-
-    return Response(await run_in_threadpool(answer), media_type="application/x-ndjson")
+    with node.db.read() as session:
+        body = b"".join(hand_on(session, origin, start))
+    return Response(body, media_type="application/x-ndjson")
 
 
 @router.get("/roster/{path:path}", response_class=Response)
@@ -172,7 +174,12 @@ async def take_evidence(request: Request, node: CurrentNode) -> Response:
     No credential is needed, since a record proves itself or is dropped: nobody can accuse a State by saying so.
     """
     raw = await read_body(request.scope, request.receive, MAX_RECORD)
-    record, is_new = await run_in_threadpool(node.take_evidence, raw)
+    return await run_in_threadpool(answer_evidence, node, raw)
+
+
+def answer_evidence(node: Node, raw: bytes) -> Response:
+    """The answer to a record of evidence."""
+    record, is_new = node.take_evidence(raw)
     return Response(
         orjson.dumps({"id": record}),
         201 if is_new else 200,

@@ -65,8 +65,8 @@ class State:
             for title in titles
         ]
         node = self.opened()
-        assert node._sequencer is not None
-        node._sequencer.start()
+        assert node.sequencer is not None
+        node.sequencer.start()
         try:
             answers = asyncio.run(node.submit_many(lines))
             assert not [a for a in answers if isinstance(a, VerbaleError)]

@@ -1,0 +1,194 @@
+"""What a seed may do to a federation: work and accidents, drawn one step at a time. Malice is `app.simulation.malice`'s."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from app.domain.states import STATES
+from app.simulation import malice
+from app.simulation.network import Weather
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Callable, Mapping
+
+    from app.simulation.site import Site
+    from app.simulation.world import World
+
+HOUR_MS: Final = 3_600_000
+MAX_ROTATIONS: Final = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What the seed decided before anything began.
+
+    Attributes:
+        posters: States whose officers write.
+        dishonest: States whose nodes may do anything, with what each does; at most f of them.
+        rough: whether the network is bad.
+    """
+
+    posters: tuple[str, ...]
+    dishonest: Mapping[str, frozenset[str]]
+    rough: bool
+
+    @classmethod
+    def draw(cls, rng: random.Random, codes: tuple[str, ...], *, faultless: bool = False) -> Plan:
+        """Draw one."""
+        issuers = [code for code in codes if code in STATES]
+        posters = tuple(rng.sample(issuers, rng.randrange(2, min(5, len(issuers)) + 1)))
+        faulty = (len(codes) - 2) // 3  # f of m = n - 1 witnesses
+        bad = [] if faultless else rng.sample(codes, rng.randrange(min(faulty, 3) + 1))
+        if bad and rng.randrange(2):
+            bad[0] = posters[-1]  # a log that nobody writes to has little to lie about
+        return cls(posters, {code: malice.draw(rng) for code in bad}, rng.randrange(3) > 0)
+
+    def weather(self, rng: random.Random) -> Weather:
+        """How the network is at first."""
+        if not self.rough:
+            return Weather()
+        return Weather(
+            lost=rng.choice((0, 20, 100)),
+            answer_lost=rng.choice((0, 20, 100)),
+            doubled=rng.choice((0, 20, 100)),
+            slowest_ms=rng.choice((20, 200, 2000)),
+        )
+
+
+def step(world: World) -> None:
+    """One step of the run."""
+    steps, weights = zip(*_STEPS, strict=True)
+    chosen: Callable[[World], None] = world.rng.choices(steps, weights)[0]
+    chosen(world)
+
+
+def _site(world: World) -> Site:
+    return world.sites[world.rng.choice(world.codes)]
+
+
+def _poster(world: World) -> Site:
+    return world.sites[world.rng.choice(world.plan.posters)]
+
+
+def _work_post(world: World) -> None:
+    site = _poster(world)
+    if site.power.alive:
+        world.do(site, lambda: world.post(site))
+
+
+def _work_publish(world: World) -> None:
+    site = _poster(world)
+    world.do(site, lambda: _publish_and_offer(world, site))
+
+
+def _publish_and_offer(world: World, site: Site) -> None:
+    site.publish()
+    others = [code for code in world.codes if code != site.state]
+    for code in world.rng.sample(others, min(len(others), world.rng.randrange(0, 5))):
+        world.do(site, lambda code=code: site.offer(code))  # type: ignore[misc]  # bound at once
+
+
+def _work_follow(world: World) -> None:
+    site = _site(world)
+    for origin in _some_origins(world, site, 3):
+        world.do(site, lambda origin=origin: site.look(origin))  # type: ignore[misc]  # bound at once
+
+
+def _some_origins(world: World, site: Site, count: int) -> list[str]:
+    """Logs to look at: mostly those in which something is written."""
+    rng = world.rng
+    codes = world.plan.posters if rng.randrange(8) else world.codes
+    others = [code for code in codes if code != site.state]
+    return [world.sites[code].origin for code in rng.sample(others, min(len(others), count))]
+
+
+def _work_judge(world: World) -> None:
+    site = _site(world)
+    for origin in _some_origins(world, site, 1):
+        world.do(site, lambda origin=origin: site.judge(origin))  # type: ignore[misc]
+
+
+def _fault_crash(world: World) -> None:
+    """A process dies: at once, or at one of its next storage steps."""
+    site = _poster(world) if world.rng.randrange(2) else _site(world)
+    if not site.power.alive:
+        return
+    count = world.rng.randrange(0, 25)
+    if count == 0:
+        world.note(f"{site.name} killed")
+        site.kill()
+    else:
+        world.note(f"{site.name} to die at storage step {count}")
+        site.power.steps_left = count
+    power = site.power
+
+    def restart() -> None:
+        if site.power is power:
+            site.kill()
+            world.note(f"{site.name} starts again")
+            site.start()
+
+    world.do(site, restart, after=world.rng.randrange(200, 20_000))
+
+
+def _fault_partition(world: World) -> None:
+    """The States fall apart into two groups, or one is cut off; or everything is one again."""
+    rng, cut = world.rng, world.network.cut
+    if cut and rng.randrange(2):
+        cut.clear()
+        world.note("wires mended")
+        return
+    size = 1 if rng.randrange(2) else rng.randrange(1, len(world.codes))
+    inside = set(rng.sample(world.codes, size))
+    cut |= {frozenset((a, b)) for a in sorted(inside) for b in world.codes if b not in inside}
+    world.note(f"cut off: {' '.join(sorted(inside))}")
+
+
+def _fault_weather(world: World) -> None:
+    world.network.weather = world.plan.weather(world.rng)
+
+
+def _fault_clock(world: World) -> None:
+    """A clock is set wrong, by seconds or by hours; or right again."""
+    site = _site(world)
+    rng = world.rng
+    largest = rng.choice((0, 2000, 200_000, 6 * HOUR_MS))
+    site.skew_ms = rng.randrange(-largest, largest + 1)
+    world.note(f"{site.name}'s clock is off by {site.skew_ms} ms")
+
+
+def _fault_rotate(world: World) -> None:
+    """A State gives its contact point a new key and revokes the old one, at the index its log has reached."""
+    site = _poster(world)
+    if not site.honest or not site.power.alive or site.officer.rotations >= MAX_ROTATIONS:
+        return
+    world.do(site, lambda: world.rotate(site))
+
+
+def _fault_adopt(world: World) -> None:
+    """A node looks for the roster."""
+    site = _site(world)
+    if site.power.alive:
+        site.roster_client.newest = world.roster
+        world.do(site, lambda: site.run("roster", lambda node: node.refresh_roster()))
+
+
+def _malice(world: World) -> None:
+    malice.step(world)
+
+
+_STEPS: Final[tuple[tuple[Callable[[World], None], int], ...]] = (
+    (_work_post, 20),
+    (_work_publish, 18),
+    (_work_follow, 40),
+    (_work_judge, 10),
+    (_fault_crash, 6),
+    (_fault_partition, 2),
+    (_fault_weather, 1),
+    (_fault_clock, 3),
+    (_fault_rotate, 1),
+    (_fault_adopt, 6),
+    (_malice, 8),
+)

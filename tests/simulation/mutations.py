@@ -1,0 +1,177 @@
+"""Bugs planted on purpose, to see that a seed finds each: the seam is a copy of the tree, never the code that ships.
+
+    .venv/bin/python -m tests.simulation.mutations          plant each in turn, print the table
+    .venv/bin/python -m tests.simulation.mutations --search  look for seeds again, after the simulator changed
+
+A mutation names a file, the exact text it replaces and by what. A text that is no longer there fails the run: whoever
+changes that line decides what the same bug would be now.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+SEARCHED = 40
+"""Seeds tried for one bug before the search gives up."""
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """One planted bug, and the run that finds it."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    invariant: str
+    seed: int
+    states: int = 5
+    steps: int = 40
+
+
+MUTATIONS = (
+    Mutation(
+        "cosign before store",
+        "app/node.py",
+        "            grew = advance(\n                self.db,\n                self.client,\n                mirror,",
+        "            from app.tlog.cosignature import cosign\n"
+        "            cosign(checkpoint, identity.name, identity.signer, self.clock() // 1000)\n"
+        "            grew = advance(\n                self.db,\n                self.client,\n                mirror,",
+        "stored before cosigned",
+        1,
+        states=6,
+        steps=60,
+    ),
+    Mutation(
+        "sign before commit",
+        "app/tlog/publish.py",
+        "            session.add(HeadRow(log_id=log_id, size=log.size, root=root, note=None, at=now))\n",
+        "            session.add(HeadRow(log_id=log_id, size=log.size, root=root, note=None, at=now))\n"
+        "            sign_checkpoint(Checkpoint(log.origin, log.size, root), signer)\n",
+        "one root for a size",
+        1,
+    ),
+    Mutation(
+        "skip the past-size check",
+        "app/replication/follow.py",
+        "        if ours is not None and ours != checkpoint.root:\n",
+        "        if ours is not None and ours != checkpoint.root and checkpoint.size == mirror.head_size:\n",
+        "a fork that was shown is found",
+        95,
+        steps=120,
+    ),
+    Mutation(
+        "trust iat",
+        "app/domain/judge.py",
+        "    key.check_active(at=statement.iat, index=index)\n",
+        "    if index is None or key.suspect_from is None or statement.iat > key.suspect_from:\n"
+        "        key.check_active(at=statement.iat, index=index)\n",
+        "both doors agree",
+        118,
+        steps=150,
+    ),
+    Mutation(
+        "serve a body without the gate",
+        "app/replication/bodies.py",
+        "        if may_read(principal, issuer=log.state, tlp_rank=row.tlp_rank, audience=row.audience)\n",
+        "        if True or may_read(principal, issuer=log.state, tlp_rank=row.tlp_rank, audience=row.audience)\n",
+        "one gate",
+        1,
+    ),
+    Mutation(
+        "reuse an index after restart",
+        "app/node.py",
+        "        self.log_id = self._own_log()\n",
+        "        self.log_id = self._own_log()\n"
+        "        from app.tlog.mutant import forget_unsigned\n"
+        "        forget_unsigned(self.db, self.log_id)\n",
+        "acknowledged is durable",
+        2,
+    ),
+)
+
+FORGET_UNSIGNED = '''"""A start that tidies up: leaves that no head covers yet go, and their indexes are given again."""
+
+from sqlalchemy import delete, select, update
+
+from app.models import EntryRow, LeafRow, LogRow
+from app.tlog.merkle import Frontier
+
+
+def forget_unsigned(db, log_id):
+    with db.write() as session:
+        size = session.execute(select(LogRow.head_size).where(LogRow.id == log_id)).scalar_one()
+        hashes = session.scalars(
+            select(LeafRow.leaf_hash).where(LeafRow.log_id == log_id, LeafRow.idx < size).order_by(LeafRow.idx)
+        ).all()
+        for table in (EntryRow, LeafRow):
+            session.execute(delete(table).where(table.log_id == log_id, table.idx >= size))
+        frontier = Frontier().extend([bytes(h) for h in hashes])
+        session.execute(
+            update(LogRow)
+            .where(LogRow.id == log_id)
+            .values(size=size, judged=size, frontier=frontier.to_bytes() if size else b"")
+        )
+'''
+
+
+def plant(mutation: Mutation, folder: Path) -> None:
+    """A copy of what ships, with the bug in it."""
+    for part in ("app", "migrations"):
+        shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
+    path = folder / mutation.file
+    text = path.read_text("utf-8")
+    if text.count(mutation.old) != 1:
+        raise AssertionError(f"{mutation.name}: {mutation.file} no longer has, once: {mutation.old!r}")
+    path.write_text(text.replace(mutation.old, mutation.new), "utf-8")
+    (folder / "app/tlog/mutant.py").write_text(FORGET_UNSIGNED, "utf-8")
+
+
+def run(folder: Path, seed: int, states: int, steps: int, seeds: int = 1) -> list[dict[str, Any]]:
+    """Play seeds in the copy; what became of each."""
+    command = [sys.executable, "-m", "app.cli", "simulate", "--json"]
+    numbers = {"--seed": seed, "--states": states, "--steps": steps, "--seeds": seeds}
+    arguments = [text for name, value in numbers.items() for text in (name, str(value))]
+    done = subprocess.run(
+        [*command, *arguments], cwd=folder, capture_output=True, text=True, check=False, timeout=3600
+    )
+    if done.returncode not in (0, 1):
+        raise AssertionError(done.stderr)
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def find(mutation: Mutation, *, search: bool = False) -> dict[str, Any] | None:
+    """Play the mutation's own seed, or search; the outcome that breaks its invariant, or None."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        plant(mutation, folder)
+        for seed in range(1, SEARCHED + 1) if search else (mutation.seed,):
+            (outcome,) = run(folder, seed, mutation.states, mutation.steps)
+            if outcome["broken"] is not None:
+                return outcome
+    return None
+
+
+def main() -> None:
+    """Print the table of docs/simulation.md."""
+    print("| planted | seed | invariant named | in step | what was seen |")
+    print("| --- | --- | --- | --- | --- |")
+    for mutation in MUTATIONS:
+        found = find(mutation, search="--search" in sys.argv)
+        if found is None:
+            print(f"| {mutation.name} | none | | | |", flush=True)
+        else:
+            cells = (mutation.name, found["seed"], found["broken"], found["at"], found["what"])
+            print("| " + " | ".join(map(str, cells)) + " |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

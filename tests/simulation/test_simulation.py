@@ -1,0 +1,99 @@
+"""The simulator itself: seeds replay, no seed breaks an invariant, and every planted bug is found by one."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from app.simulation.command import play
+from app.simulation.world import World
+from tests.simulation.mutations import MUTATIONS, ROOT, Mutation, find
+
+STATES, STEPS = 5, 30
+"""Few, so that fifty seeds cost little; the nightly command plays 25 States and 200 steps."""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("tenth", range(5))
+def test_no_seed_breaks_an_invariant(tenth: int) -> None:
+    for seed in range(10 * tenth + 1, 10 * tenth + 11):
+        outcome = play(seed, STATES, STEPS)
+        assert outcome.broken is None, f"seed {seed} in step {outcome.at}: {outcome.broken}: {outcome.what}"
+
+
+def _trace(hash_seed: str) -> str:
+    command = [
+        sys.executable,
+        "-m",
+        "app.cli",
+        "simulate",
+        "--seed",
+        "7",
+        "--states",
+        "4",
+        "--steps",
+        "20",
+        "--trace",
+    ]
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        env=os.environ | {"PYTHONHASHSEED": hash_seed},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr
+    return done.stdout
+
+
+@pytest.mark.timeout(600)
+def test_a_seed_replays_to_the_last_byte_in_another_process() -> None:
+    first, second = _trace("1"), _trace("2")
+    assert "trace " in first
+    assert first == second
+
+
+def test_another_seed_is_another_run() -> None:
+    assert play(8, 4, 10).trace != play(9, 4, 10).trace
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda m: m.name)
+def test_a_planted_bug_is_found_by_its_seed(mutation: Mutation) -> None:
+    found = find(mutation)
+    assert found is not None, f"seed {mutation.seed} does not notice: {mutation.name}"
+    assert found["broken"] == mutation.invariant, found["what"]
+
+
+@pytest.mark.timeout(600)
+def test_nothing_of_a_run_stays_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    play(1, 4, 5)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.timeout(600)
+def test_a_log_that_is_down_is_looked_for_at_a_few_mirrors_in_turn() -> None:
+    world = World(1, 12, 0)
+    try:
+        world.begin()
+        site, other = (world.sites[code] for code in world.codes[:2])
+        followed = site.node.followed(other.origin)
+        assert followed is not None
+        asked: set[str] = set()
+        for look in range(4):
+            followed.looks = look
+            origin, *mirrors = site.node.sources(followed)
+            assert origin.startswith("https://" + other.origin.split("/")[0])
+            assert len(mirrors) == 3
+            asked |= set(mirrors)
+        assert len(asked) == 10
+    finally:
+        world.close()
