@@ -32,6 +32,7 @@ from app.loops import Loop
 from app.models import EventRow, LogRow
 from app.notify.deadlines import deadlines_step
 from app.notify.deliver import DeliveryLoop
+from app.notify.digest import Recipient, Smtp, digest_step
 from app.notify.prune import Pruner
 from app.notify.retention import retention_step
 from app.notify.setup import WebhookSetup
@@ -102,6 +103,7 @@ DEADLINES_INTERVAL_S: Final = 10.0
 WATCH_INTERVAL_S: Final = 30.0
 EVENTS_INTERVAL_S: Final = 600.0
 PRUNE_INTERVAL_S: Final = 3600.0
+DIGESTS_INTERVAL_S: Final = 60.0
 COSIGN_AGAIN_S: Final = 60
 """An unchanged head that is offered again is cosigned with a new time once the last one is so old."""
 SEAL_INTERVAL_S: Final = 5.0
@@ -557,6 +559,8 @@ class Node:
             Loop("carry", self.carry, interval_s=CARRY_INTERVAL_S),
             Loop("portfolios", self.look_after_portfolios, interval_s=WATCH_INTERVAL_S),
         ]
+        if self.settings.mail_digests:
+            self._loops.append(self._digests())
         self._deliveries = DeliveryLoop(self.db, self.clock, self.webhooks)
         try:
             self.adopt(self.roster())
@@ -645,6 +649,16 @@ class Node:
     def forget_events(self) -> bool:
         """Forget events that are past their time."""
         return retention_step(self.db, self.clock, self.settings.event_retention_days)
+
+    def _digests(self) -> Loop:
+        """The loop that writes to people. Raises UnsafeSettings."""
+        recipients = [Recipient.parse(text) for text in self.settings.mail_digests]
+        smtp, sender = Smtp.of(self.settings), self.settings.mail_from
+        return Loop(
+            "digests",
+            lambda: digest_step(self.db, self.clock, self.webhooks, recipients, sender, smtp),
+            interval_s=DIGESTS_INTERVAL_S,
+        )
 
     def tell_deadlines(self) -> bool:
         """Emit what the clock has made happen."""

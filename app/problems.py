@@ -230,6 +230,7 @@ PROBLEMS: Final[Mapping[str, Problem]] = {
     "demo-failed": Problem(500, "The demo failed", "Something that it shows did not happen."),
     "bench-failed": Problem(500, "The benchmark failed", "A node did not do what is measured; the message says what."),
     "body-unreadable": Problem(500, "A stored body is damaged", "The operator has to run `verbale fsck`."),
+    "mail-refused": Problem(500, "The mail server took nothing", "The operator has to look at the settings `mail_*` and at that server."),
     "log-corrupt": Problem(500, "The stored log is damaged", "The operator has to run `verbale fsck`."),
     "log-not-initialised": Problem(500, "There is no log", "The operator has to run `verbale node init`, or to restore the right database."),
     "node-exists": Problem(500, "There is a node already", "Choose another folder."),

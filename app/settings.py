@@ -139,6 +139,29 @@ class Settings:
     webhook_log_days: int = field(
         default=30, metadata={"doc": "Days for which finished deliveries and their attempts are kept."}
     )
+    mail_host: str = field(default="", metadata={"doc": "Mail server for digests; empty: none are sent."})
+    mail_port: int = field(default=587, metadata={"doc": "Its port."})
+    mail_security: str = field(
+        default="starttls",
+        metadata={"doc": "starttls, tls (from the first byte), or none: only to this machine."},
+    )
+    mail_username: str = field(default="", metadata={"doc": "Name to log in with; empty: no login."})
+    mail_password_file: Path = field(
+        default=Path("keys/mail-password"), metadata={"doc": "File of its password; relative to data_dir."}
+    )
+    mail_ca: str = field(
+        default="",
+        metadata={
+            "doc": "PEM file of the only authorities trusted for the mail server, relative to data_dir; empty: the system's."
+        },
+    )
+    mail_from: str = field(default="", metadata={"doc": "Address that digests come from."})
+    mail_digests: tuple[str, ...] = field(
+        default=(),
+        metadata={
+            "doc": "Who is written to: `address LABEL HOURS` each, for instance `desk@ee.example TLP:GREEN 24`."
+        },
+    )
     background: bool = field(
         default=True,
         metadata={"doc": "Run the background loops in the server; false when `verbale worker` runs them."},
@@ -304,8 +327,26 @@ def _check(settings: Settings) -> None:
         )
     if not 1 <= settings.webhook_log_days <= MAX_LOG_DAYS:
         raise UnsafeSettings(f"webhook_log_days must be between 1 and {MAX_LOG_DAYS}.")
+    _check_mail(settings)
     if settings.log_level not in ("DEBUG", "INFO", "WARNING", "ERROR"):
         raise UnsafeSettings("log_level must be DEBUG, INFO, WARNING or ERROR.")
+
+
+def _check_mail(settings: Settings) -> None:
+    if settings.mail_digests and not settings.mail_host:
+        raise UnsafeSettings("mail_digests needs mail_host.")
+    if settings.mail_host and "@" not in settings.mail_from:
+        raise UnsafeSettings("mail_from must be an address, as in verbale@ee.example.")
+    if settings.mail_security not in ("starttls", "tls", "none"):
+        raise UnsafeSettings("mail_security must be starttls, tls or none.")
+    if (
+        settings.mail_host
+        and settings.mail_security == "none"
+        and settings.mail_host not in ("localhost", "127.0.0.1", "::1")
+    ):
+        raise UnsafeSettings("mail_security none sends mail in the clear: only to a server on this machine.")
+    if not 0 < settings.mail_port < 65536:  # noqa: PLR2004 - TCP
+        raise UnsafeSettings("mail_port must be between 1 and 65535.")
 
 
 def to_toml(values: Mapping[str, object]) -> str:

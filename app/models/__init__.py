@@ -7,7 +7,7 @@ Four families, and the difference matters:
   `heads` is ever changed;
 * projections (`entries`, `notices`, `notice_terms`, `screened_notices`): a fold of the log that `verbale rebuild` drops and makes anew;
 * evidence (`evidence`, `evidence_told`, `branch_leaves`, `log_watch`): what was found out about the logs;
-* the node's own (`events`, `subscriptions`, `deliveries`, `delivery_attempts`, `deadlines`, `api_tokens`, `nonces`, `counters`,
+* the node's own (`events`, `subscriptions`, `deliveries`, `delivery_attempts`, `deadlines`, `digests`, `api_tokens`, `nonces`, `counters`,
   `screenings`, `watchlists`, `watch_entries`, `watch_hits`): local business.
 
 Times are unix milliseconds when this node measured them (`*_at`), unix seconds when a statement claims them (`iat`, `exp`),
@@ -35,6 +35,7 @@ from app.models.service import (
     CounterRow,
     DeadlineRow,
     DeliveryRow,
+    DigestRow,
     EventRow,
     NonceRow,
     SubscriptionRow,
@@ -53,6 +54,7 @@ __all__ = [
     "CounterRow",
     "DeadlineRow",
     "DeliveryRow",
+    "DigestRow",
     "EntryRow",
     "EventRow",
     "EvidenceRow",

@@ -70,6 +70,20 @@ class EventRow(Base):
     audience: Mapped[str | None] = mapped_column(Text)  # as in `entries`
 
 
+class DigestRow(Base):
+    """How far a person's mail has come; see app/notify/digest.py."""
+
+    __tablename__ = "digests"
+
+    address: Mapped[str] = mapped_column(String(320), primary_key=True)
+    seq: Mapped[int] = mapped_column(BigInteger)  # told up to this event
+    check: Mapped[int] = mapped_column(BigInteger)  # and that it is still this one
+    upto_seq: Mapped[int | None] = mapped_column(BigInteger)  # the mail under way ends here
+    upto_check: Mapped[int | None] = mapped_column(BigInteger)
+    sent_at: Mapped[int] = mapped_column(BigInteger)
+    leased_until: Mapped[int] = mapped_column(BigInteger, default=0)
+
+
 class DeadlineRow(Base):
     """How far time was looked at for one kind of deadline; see app/notify/deadlines.py."""
 
