@@ -66,6 +66,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
         "app.simulation.command:simulate",
         "Play whole federations out in virtual time, with faults and malice drawn from a seed.",
     ),
+    "soak": ("app.bench.soak_command:soak", "Run for minutes under random kills, then count everything."),
     "bench": ("app.bench.command:bench", "Measure this machine: the federation, or `bench webhooks`."),
 }
 """Name → where it is and its line in the help. A command whose module is not installed is not offered."""
