@@ -121,6 +121,7 @@ _HOW = {
     "abbreviation": "an abbreviation",
     "same word": "the same word in another form or language",
     "joined": "written together or apart",
+    "acronym": "first letters of the other",
 }
 
 

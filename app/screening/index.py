@@ -10,19 +10,20 @@ arrays; what was added since, in dictionaries beside them, until it is worth sor
 
 from __future__ import annotations
 
+from array import array
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from app.screening.features import CONFLICT, OTHER_LEFT, QUERY_LEFT, name_score, sharpened
-from app.screening.keys import identifier_key, joined_key, joined_keys, token_keys
+from app.screening.keys import identifier_key, joined_by, joined_keys, token_keys
 from app.screening.normalise import Name
 from app.screening.score import Comparer, similarity
 from app.screening.words import token
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Sequence
+    from collections.abc import Collection, Container, Sequence
 
     from numpy.typing import NDArray
 
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 CANDIDATES: Final = 48
 """Names that are compared word by word for one name of a query."""
+PRUNED: Final = 0.4
+"""Names whose estimate is below this part of the best one's are not compared."""
 FRESH: Final = 4096
 """Names added to a loaded index before it is sorted again: some tens of milliseconds, seldom."""
 MAX_WORDS: Final = 400
@@ -70,57 +73,57 @@ class _Pairs:
     """A map of many numbers to many numbers: sorted arrays, and a dictionary of what came after."""
 
     def __init__(self) -> None:
-        self._keys = _Column(np.uint32)
-        self._values = _Column(np.uint32)
-        self._sorted = 0
+        self._keys: NDArray[np.uint32] = np.zeros(0, np.uint32)
+        self._values: NDArray[np.uint32] = np.zeros(0, np.uint32)
+        self._new_keys, self._new_values = array("I"), array("I")
         self._fresh: dict[int, list[int]] = {}
 
-    def add(self, keys: Sequence[int], values: Sequence[int], *, live: bool) -> None:
-        self._keys.extend(keys)
-        self._values.extend(values)
+    def add(self, keys: Collection[int], value: int, *, live: bool) -> None:
+        self._new_keys.extend(keys)
+        self._new_values.extend([value] * len(keys))
         if live:
-            for key, value in zip(keys, values, strict=True):
+            for key in keys:
                 self._fresh.setdefault(key, []).append(value)
 
     def sort(self) -> None:
         """Sort what came since in with the rest."""
-        keys, values = self._keys.array, self._values.array
+        keys = np.concatenate((self._keys, np.frombuffer(self._new_keys, np.uint32)))
+        values = np.concatenate((self._values, np.frombuffer(self._new_values, np.uint32)))
         order = np.argsort(keys, kind="stable")
-        keys[:] = keys[order]
-        values[:] = values[order]
-        self._sorted = len(keys)
+        self._keys, self._values = keys[order], values[order]
+        self._new_keys, self._new_values = array("I"), array("I")
         self._fresh = {}
 
     def find(self, keys: NDArray[np.uint32]) -> NDArray[np.uint32]:
         """All values of any of the keys, in no order, possibly twice."""
-        held, values = self._keys.array[: self._sorted], self._values.array
-        left, right = held.searchsorted(keys, "left"), held.searchsorted(keys, "right")
-        found = [values[a:b] for a, b in zip(left.tolist(), right.tolist(), strict=True) if b > a]
-        if self._fresh:
-            found += [np.array(v, np.uint32) for key in keys.tolist() if (v := self._fresh.get(key))]
-        return np.concatenate(found) if found else np.zeros(0, np.uint32)
+        return self.find_each(keys)[0]
 
     def find_each(self, keys: NDArray[np.uint32]) -> tuple[NDArray[np.uint32], NDArray[np.intp]]:
         """All values, and for each the place of its key in `keys`."""
-        held, values = self._keys.array[: self._sorted], self._values.array
-        left, right = held.searchsorted(keys, "left"), held.searchsorted(keys, "right")
-        found = [values[a:b] for a, b in zip(left.tolist(), right.tolist(), strict=True)]
-        counts = right - left
+        left = self._keys.searchsorted(keys, "left")
+        counts = self._keys.searchsorted(keys, "right") - left
         places = np.repeat(np.arange(len(keys)), counts)
+        within = np.arange(len(places)) - np.repeat(np.cumsum(counts) - counts, counts)
+        found = self._values[np.repeat(left, counts) + within]
         if self._fresh:
             extra = [(i, v) for i, key in enumerate(keys.tolist()) for v in self._fresh.get(key, ())]
             if extra:
-                found.append(np.array([v for _, v in extra], np.uint32))
+                found = np.concatenate((found, np.array([v for _, v in extra], np.uint32)))
                 places = np.concatenate((places, np.array([i for i, _ in extra], np.intp)))
-        return (np.concatenate(found) if found else np.zeros(0, np.uint32)), places
+        return found, places
 
-    @property
-    def arrays(self) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
-        return self._keys.array, self._values.array
+    def since(self, start: int) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
+        """Keys and values from the `start`-th on, in the order they were added; after a `sort` only `start` 0 is meant."""
+        keys = np.concatenate((self._keys, np.array(self._new_keys, np.uint32)))
+        values = np.concatenate((self._values, np.array(self._new_values, np.uint32)))
+        return keys[start:], values[start:]
+
+    def __len__(self) -> int:
+        return len(self._keys) + len(self._new_keys)
 
     @property
     def nbytes(self) -> int:
-        return int(self._keys.array.nbytes + self._values.array.nbytes)
+        return 8 * len(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,8 +166,8 @@ class Index:
         self._postings = _Pairs()  # word -> name
         self._joined = _Pairs()  # key of joined neighbours -> name
         self._identifiers = _Pairs()  # key -> party
-        self._name_starts = _Column(np.uint32)
-        self._name_words = _Column(np.uint32)
+        self._name_starts = array("I")
+        self._name_words = array("I")
         self._name_party = _Column(np.uint32)
         self._name_weight = _Column(np.float32)
         self._name_forms = _Column(np.uint16)
@@ -205,8 +208,7 @@ class Index:
         for name in party.names:
             self._add_name(number, name, live=live)
         if party.identifiers:
-            keys = [identifier_key(value) for value in party.identifiers]
-            self._identifiers.add(keys, [number] * len(keys), live=live)
+            self._identifiers.add([identifier_key(v) for v in party.identifiers], number, live=live)
 
     def _add_name(self, party: int, name: Name, *, live: bool) -> None:
         if not name.tokens:
@@ -217,16 +219,13 @@ class Index:
         if forms is None:
             forms = self._form_ids[name.forms] = len(self._forms)
             self._forms.append(name.forms)
-        self._name_starts.append(self._name_words.size)
+        self._name_starts.append(len(self._name_words))
         self._name_words.extend(words)
         self._name_party.append(party)
         self._name_weight.append(name.weight)
         self._name_forms.append(forms)
-        distinct = list(dict.fromkeys(words))
-        self._postings.add(distinct, [number] * len(distinct), live=live)
-        joined = list(joined_keys(tuple(t.latin for t in name.tokens)))
-        if joined:
-            self._joined.add(joined, [number] * len(joined), live=live)
+        self._postings.add(dict.fromkeys(words), number, live=live)
+        self._joined.add(joined_keys(name), number, live=live)
         if live:
             self._fresh_names += 1
             if self._fresh_names > FRESH:
@@ -237,8 +236,7 @@ class Index:
         if number is None:
             number = self._word_ids[text] = len(self._words)
             self._words.append(text)
-            keys = list(token_keys(token(text)))
-            self._word_keys.add(keys, [number] * len(keys), live=live)
+            self._word_keys.add(token_keys(token(text)), number, live=live)
         return number
 
     def remove(self, log_id: int, idx: int) -> None:
@@ -306,24 +304,24 @@ class Index:
         if all(gates):
             return None
         opened = frozenset(i for i, is_open in enumerate(gates) if is_open)
-        tokens, names = self._postings.arrays
         done, known = self._visible_words.get(opened, (0, np.zeros(0, np.bool_)))
         if len(known) < len(self._words):
             known = np.concatenate((known, np.zeros(len(self._words) - len(known), np.bool_)))
-        if done < len(tokens):
+        if done < len(self._postings):
+            tokens, names = self._postings.since(done)
             behind = np.array([*gates, False], np.bool_)[
-                self._party_gate.array[self._name_party.array[names[done:]]]
+                self._party_gate.array[self._name_party.array[names]]
             ]
-            known[tokens[done:][behind]] = True
+            known[tokens[behind]] = True
         if len(self._visible_words) > 64:
             self._visible_words.clear()
-        self._visible_words[opened] = (len(tokens), known)
+        self._visible_words[opened] = (len(self._postings), known)
         return known
 
     def _name(self, number: int) -> Name:
-        starts = self._name_starts.array
-        end = starts[number + 1] if number + 1 < len(starts) else self._name_words.size
-        words = self._name_words.array[starts[number] : end].tolist()
+        starts = self._name_starts
+        end = starts[number + 1] if number + 1 < len(starts) else len(self._name_words)
+        words = self._name_words[starts[number] : end]
         person = bool(self._party_person.array[self._name_party.array[number]])
         forms = self._forms[self._name_forms.array[number]]
         return Name("", tuple(token(self._words[w]) for w in words), forms, person)
@@ -360,11 +358,10 @@ class Index:
             + OTHER_LEFT * (other - conflict)
             + 1e-6
         )
-        if len(numbers) > CANDIDATES:
-            # Ties fall by number, oldest first, so that the same index answers the same.
-            chosen = np.argsort(-estimate, kind="stable")[:CANDIDATES]
-            numbers = numbers[chosen]
-        return [int(n) for n in numbers]
+        # Ties fall by number, oldest first, so that the same index answers the same.
+        order = np.argsort(-estimate, kind="stable")[:CANDIDATES]
+        worth_it = estimate[order] >= PRUNED * estimate[order[0]]
+        return [int(n) for n in numbers[order[worth_it]]]
 
     def _meetings(
         self, name: Name, words: NDArray[np.bool_] | None
@@ -386,9 +383,7 @@ class Index:
             worth = np.array([sharpened(v) * own.weight for v, _ in alike], np.float32)
             numbers, places = self._postings.find_each(met)
             values = worth[places] if len(places) else np.zeros(0, np.float32)
-            joined = (
-                self._joined.find(np.array([joined_key(own.latin)], np.uint32)) if len(own.latin) > 3 else ()
-            )
+            joined = self._joined.find(np.fromiter(joined_by(own), np.uint32))
             if len(joined):
                 numbers = np.concatenate((numbers, joined))
                 values = np.concatenate(

@@ -10,9 +10,11 @@ import zlib
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from app.screening.spelling import skeleton
+from app.screening.words import PARTICLES, groups_of
 
+if TYPE_CHECKING:
+    from app.screening.normalise import Name
     from app.screening.words import Token
 
 PREFIX: Final = 8
@@ -25,6 +27,12 @@ _BONES: Final = 3
 _CLASS: Final = 4
 _JOINED: Final = 5
 _IDENTIFIER: Final = 6
+_JOINED_BONES: Final = 7
+_JOINED_GROUP: Final = 8
+_ACRONYM: Final = 9
+
+MAX_JOINED_GROUPS: Final = 4
+MAX_ACRONYM: Final = 9
 
 
 def spelling_keys(word: str) -> set[int]:
@@ -55,19 +63,49 @@ def token_keys(token: Token) -> set[int]:
     return found
 
 
-def joined_keys(words: tuple[str, ...]) -> Iterator[int]:
-    """Keys of neighbours written as one word, and of the whole name so."""
+def joined_keys(name: Name) -> set[int]:
+    """Keys of neighbours written as one word, of the whole name so, and of its first letters."""
+    words = [t.latin for t in name.tokens]
+    found: set[int] = set()
     if len(words) < 2:
-        return
+        return found
     for a, b in pairwise(words):
-        yield zlib.crc32((a + b).encode(), _JOINED)
+        found |= _one_word(a + b)
     if len(words) > 2:
-        yield zlib.crc32("".join(words).encode(), _JOINED)
+        found.add(zlib.crc32("".join(words).encode(), _JOINED))
+        if not name.is_person:
+            found.update(zlib.crc32(letters.encode(), _ACRONYM) for letters in acronyms(name))
+    return found
 
 
-def joined_key(word: str) -> int:
-    """The key under which a word finds neighbours of an index that it may be written together of."""
-    return zlib.crc32(word.encode(), _JOINED)
+def _one_word(joined: str) -> set[int]:
+    found = {zlib.crc32(joined.encode(), _JOINED)}
+    bones = skeleton(joined)
+    if len(bones) > 3:
+        found.add(zlib.crc32(bones.encode(), _JOINED_BONES))
+    found.update(zlib.crc32(b"%d" % group, _JOINED_GROUP) for group in groups_of(joined)[:MAX_JOINED_GROUPS])
+    return found
+
+
+def joined_by(token: Token) -> set[int]:
+    """The keys under which a word finds neighbours of an index that it may be written together of."""
+    if len(token.latin) < 3:
+        return set()
+    found = {zlib.crc32(token.latin.encode(), _ACRONYM)} if len(token.latin) < MAX_ACRONYM else set()
+    if len(token.latin) > 3:
+        found.add(zlib.crc32(token.latin.encode(), _JOINED))
+        if token.native:
+            if len(token.bones) > 3:
+                found.add(zlib.crc32(token.bones.encode(), _JOINED_BONES))
+            found.update(zlib.crc32(b"%d" % group, _JOINED_GROUP) for group in token.groups)
+    return found
+
+
+def acronyms(name: Name) -> set[str]:
+    """The first letters of an organisation's words, with and without particles, if there are three to eight."""
+    every = "".join(t.latin[:1] for t in name.tokens)
+    weighty = "".join(t.latin[:1] for t in name.tokens if t.text not in PARTICLES)
+    return {letters for letters in (every, weighty) if 3 <= len(letters) < MAX_ACRONYM}
 
 
 def identifier_key(value: str) -> int:

@@ -13,24 +13,20 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from rapidfuzz.distance import OSA, JaroWinkler
 
+from app.screening.keys import acronyms
 from app.screening.spelling import skeleton
-from app.screening.words import PARTICLES
+from app.screening.words import PARTICLES, groups_of
 
 if TYPE_CHECKING:
     from app.screening.normalise import Name
     from app.screening.words import Token
 
 Kind = Literal[
-    "equal",
-    "transliteration",
-    "same name",
-    "spelling",
-    "consonants",
-    "initial",
-    "abbreviation",
-    "same word",
-    "joined",
-]
+    "equal", "transliteration", "same name", "spelling", "consonants", "initial", "abbreviation", "same word", "joined", "acronym"
+]  # fmt: skip
+
+ACRONYM: Final = 0.75
+"""First letters say who it is less surely than words do: many share them."""
 
 LEAST: Final = 0.5
 """Below this two words do not meet at all."""
@@ -90,7 +86,7 @@ def similarity(a: Token, b: Token, *, person: bool) -> tuple[float, Kind, int]:
     if a.groups and b.groups and not set(a.groups).isdisjoint(b.groups):
         best = (0.93, "same name", 0)
     if not person and a.classes and b.classes and not set(a.classes).isdisjoint(b.classes):
-        best = (0.93, "same word", 0)
+        best = (0.85, "same word", 0)
     spelled = _spelling(x, y)
     if spelled[0] > best[0]:
         best = spelled
@@ -202,8 +198,8 @@ class Comparer:
                 continue
             weight = ours[i].weight + ours[i + 1].weight
             for j, other in enumerate(theirs):
-                if j not in strong_n and abs(len(joined) - len(other.latin)) <= 2:
-                    value, edits = _join_value(joined, other.latin)
+                if j not in strong_n and abs(len(joined) - len(other.latin)) <= 3:
+                    value, edits = _join_value(joined, other.latin, other)
                     if value:
                         found.append(
                             (value * value * min(weight, 1.0), Met((i, i + 1), (j,), value, "joined", edits))
@@ -214,18 +210,22 @@ class Comparer:
             joined = theirs[j].latin + theirs[j + 1].latin
             weight = theirs[j].weight + theirs[j + 1].weight
             for i, own in enumerate(ours):
-                if i not in strong_q and abs(len(joined) - len(own.latin)) <= 2:
-                    value, edits = _join_value(joined, own.latin)
+                if i not in strong_q and abs(len(joined) - len(own.latin)) <= 3:
+                    value, edits = _join_value(joined, own.latin, own)
                     if value:
                         found.append(
                             (value * value * min(weight, 1.0), Met((i,), (j, j + 1), value, "joined", edits))
                         )
         if (len(ours) == 1) != (len(theirs) == 1) and max(len(ours), len(theirs)) > 2:
             value, edits = _join_value("".join(t.latin for t in ours), "".join(t.latin for t in theirs))
+            kind: Kind = "joined"
+            if not value and not self._person:
+                one, many = (ours[0], notice) if len(ours) == 1 else (theirs[0], self.query)
+                if one.latin in acronyms(many):
+                    value, kind = ACRONYM, "acronym"
             if value:
-                found.append(
-                    (9.0, Met(tuple(range(len(ours))), tuple(range(len(theirs))), value, "joined", edits))
-                )
+                whole = Met(tuple(range(len(ours))), tuple(range(len(theirs))), value, kind, edits)
+                found.append((9.0, whole))
         return found
 
 
@@ -233,12 +233,18 @@ def _gain(item: tuple[float, Met]) -> float:
     return -item[0]
 
 
-def _join_value(x: str, y: str) -> tuple[float, int]:
+def _join_value(x: str, y: str, written: Token | None = None) -> tuple[float, int]:
+    """How alike two words put together are to one word; `written` is that one, if it is not itself put together."""
     longer = max(len(x), len(y))
     if longer < 4:
         return 0.0, 0
     if x == y:
         return 0.96, 0
+    if written is not None and written.native:
+        if written.groups and not set(groups_of(x)).isdisjoint(written.groups):
+            return 0.93, 0
+        if written.semitic and len(written.bones) > 3 and written.bones == skeleton(x):
+            return 0.88, 0
     allowed = 1 if longer < 8 else 2
     edits = OSA.distance(x, y, score_cutoff=allowed)
     if edits > allowed:
