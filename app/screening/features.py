@@ -7,8 +7,11 @@ can be told alone, and the score without it is the same sum without one addend.
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import dataclass
+from functools import cache
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from rapidfuzz import fuzz
@@ -17,6 +20,7 @@ from app.domain.names import fold
 from app.domain.party import COUNTRY_PROPERTIES
 from app.projections.screened import IDENTIFIER_PROPERTIES
 from app.screening.keys import plain_identifier
+from app.screening.words import DATA
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -38,36 +42,94 @@ def sharpened(value: float) -> float:
     return value if value >= 0.9 else value * (value / 0.9) ** 2
 
 
-def name_score(agreement: Agreement) -> float:
-    """How well two names agree, 0 to 1, by one formula."""
+NAME_FEATURES: Final = (
+    "one", "agreement", "evidence", "conflict", "only_in_query", "only_in_notice", "worst_word", "equal_words", "order",
+    "common_words_only", "initials", "consonants", "forms_of_a_name", "legal_form", "numbers",
+)  # fmt: skip
+"""What the model of names sees, in the order of its weights; `name_features` says what each is."""
+
+
+def name_features(agreement: Agreement) -> tuple[float, ...]:
+    """The numbers of NAME_FEATURES.
+
+    `one` is always 1. `agreement`: the share of all words' weight that met, conflicts counted twice. `evidence`: how much
+    met, as a logarithm: two long names that agree say more than two short ones. `conflict`: the share of what both sides
+    have alone; `only_in_query`, `only_in_notice`: what one side has beyond that. `worst_word`: the least similarity of a
+    word that says something. `equal_words`, `consonants`, `forms_of_a_name`: the share met in that way. `order`: how often the words
+    change their order. `common_words_only`: no word met that says much. `initials`: the share of pairs that are one.
+    `legal_form`: 1 equal, -1 unequal, 0 unknown. `numbers`: 1 if one side has a number that the other has not.
+    """
     ours, theirs = agreement.query.tokens, agreement.notice.tokens
-    matched = 0.0
-    total = 0.0
+    total = matched = equal = bones = forms = strongest = 0.0
+    initials, worst = 0, 1.0
     for met in agreement.met:
-        a, b = sum(ours[i].weight for i in met.query), sum(theirs[j].weight for j in met.notice)
-        weight = 1.5 * min(a, b) if met.kind == "initial" else max(a, b)
-        matched += weight * sharpened(met.similarity)
+        a, b = 0.0, 0.0
+        for place in met.query:
+            a += ours[place].weight
+        for place in met.notice:
+            b += theirs[place].weight
+        kind, alike = met.kind, met.similarity
+        weight = 1.5 * min(a, b) if kind == "initial" else max(a, b)
         total += weight
-    query_left = sum(ours[i].weight for i in agreement.query_left)
-    notice_left = sum(theirs[j].weight for j in agreement.notice_left)
+        matched += weight * sharpened(alike)
+        strongest = max(strongest, min(a, b) * alike)
+        if a > 0.25 or b > 0.25:
+            worst = min(worst, alike)
+        if kind == "equal":
+            equal += weight
+        elif kind == "initial":
+            initials += 1
+        elif kind == "consonants":
+            bones += weight
+        elif kind in _FORMS:
+            forms += weight
+    query_left = sum([ours[i].weight for i in agreement.query_left])
+    notice_left = sum([theirs[j].weight for j in agreement.notice_left])
     conflict = min(query_left, notice_left)
     left = PERSON_LEFT if agreement.notice.is_person else OTHER_LEFT
     below = (
         total + CONFLICT * conflict + QUERY_LEFT * (query_left - conflict) + left * (notice_left - conflict)
     )
-    score = matched / below if below else 0.0
-    if (
-        agreement.query.forms
-        and agreement.notice.forms
-        and agreement.query.forms.isdisjoint(agreement.notice.forms)
-    ):
-        score *= 0.98
-    if {t.text for t in ours if t.is_number} ^ {t.text for t in theirs if t.is_number}:
-        score *= 0.8
-    strongest = max((max(ours[i].weight for i in met.query) for met in agreement.met), default=0.0)
-    if strongest <= 0.5 and conflict > 0:
-        score *= 0.5
-    return min(1.0, score)
+    total = max(total, 0.05)
+    places = sorted([(met.query[0], met.notice[0]) for met in agreement.met])
+    turned = sum(b[1] < a[1] for a, b in pairwise(places))
+    ours_forms, theirs_forms = agreement.query.forms, agreement.notice.forms
+    return (
+        1.0,
+        matched / below if below else 0.0,
+        math.log1p(matched),
+        conflict / (conflict + total),
+        (query_left - conflict) / max(agreement.query.weight, 0.1),
+        (notice_left - conflict) / max(agreement.notice.weight, 0.1),
+        worst,
+        equal / total,
+        turned / max(len(places) - 1, 1),
+        float(strongest < 0.5),
+        initials / max(len(places), 1),
+        bones / total,
+        forms / total,
+        0.0 if not ours_forms or not theirs_forms else -1.0 if ours_forms.isdisjoint(theirs_forms) else 1.0,
+        float({t.text for t in ours if t.is_number} != {t.text for t in theirs if t.is_number}),
+    )
+
+
+_FORMS: Final = frozenset({"same name", "same word", "abbreviation", "acronym"})
+
+
+@cache
+def model() -> Mapping[str, tuple[float, ...]]:
+    """Weights of NAME_FEATURES, for persons and for all others; made by `scripts/train_screening.py`."""
+    read = json.loads((DATA / "model.json").read_text(encoding="utf-8"))
+    return {kind: tuple(read[kind][name] for name in NAME_FEATURES) for kind in ("person", "other")}
+
+
+def name_score(agreement: Agreement) -> float:
+    """How well two names agree, 0 to 1: the logistic function of the weighted features."""
+    if not agreement.met:
+        return 0.0
+    weights = model()["person" if agreement.notice.is_person else "other"]
+    odds = sum([a * b for a, b in zip(weights, name_features(agreement), strict=True)])
+    return 1 / (1 + math.exp(-max(min(odds, 30.0), -30.0)))
 
 
 # ── beside the name ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -77,7 +139,7 @@ State = Literal["agrees", "contradicts", "absent", "not compared"]
 FEATURES: Final = ("schema", "birth_date", "founded", "country", "identifier", "address", "gender", "contact")
 
 ODDS: Final[Mapping[tuple[str, str], float]] = {
-    ("schema", "contradicts"): -1.5,
+    ("schema", "contradicts"): -2.5,
     ("birth_date", "agrees"): 2.0,
     ("birth_date", "partly"): 1.0,
     ("birth_date", "contradicts"): -3.0,

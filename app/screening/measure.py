@@ -16,7 +16,7 @@ from app.domain.errors import Malformed
 from app.screening.explain import explain
 from app.screening.features import features
 from app.screening.find import DEFAULT_THRESHOLD
-from app.screening.index import Index, Indexed
+from app.screening.index import Found, Index, Indexed
 from app.screening.normalise import normalise
 from app.screening.party import NothingToCompare, Query
 from app.screening.score import Comparer
@@ -109,6 +109,10 @@ class Corpus:
         self.load_s = time.perf_counter() - began
         self._visible = self.index.visible([True], statuses=(1,), now=0)
 
+    def candidates(self, query: Query) -> list[Found]:
+        """The parties that are compared with a query, each with its best name."""
+        return self.index.search(query.read, (), self._visible, [True])
+
     def ask(self, name: str, schema: Schema) -> list[tuple[float, str]]:
         """(score, id) of all candidates, best first. A name that a node would refuse finds nothing."""
         try:
@@ -116,7 +120,7 @@ class Corpus:
         except NothingToCompare:
             return []
         found = []
-        for candidate in self.index.search(query.read, (), self._visible, [True]):
+        for candidate in self.candidates(query):
             entry = self.entries[candidate.party]
             beside = features(query, entry.schema, {})
             score = explain(candidate.agreement, name, None, beside).score
