@@ -1,8 +1,8 @@
 """Train the model of names: `app/screening/data/model.json`. Deterministic; run when features or words change.
 
-    python scripts/train_screening.py --corpus FILE --queries FILE --negatives FILE [--every N] [--write]
+    python scripts/train_screening.py --corpus FILE --queries FILE --negatives FILE --pairs FILE [--every N] [--write]
 
-Files as `verbale screen evaluate` takes them. Without --write it prints a five-fold cross-validation, by query, and the same
+Files as `verbale screen evaluate` and `compare` take them. Without --write it prints a five-fold cross-validation, by query, and the same
 with each feature left out: what each has earned.
 """
 
@@ -17,8 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.screening.features import NAME_FEATURES, ODDS, name_features
-from app.screening.measure import Asked, Corpus, read_corpus, read_queries
+from app.screening.measure import Asked, Corpus, read_corpus, read_pairs, read_queries
+from app.screening.normalise import normalise
 from app.screening.party import NothingToCompare, Query
+from app.screening.score import Comparer
 from app.screening.words import DATA
 
 RIDGE = 1.0
@@ -26,6 +28,8 @@ STEPS = 30
 HARD = 4
 """Wrong candidates of a query that are learned from: the most alike."""
 WEIGHT_OF_CLEAN, WEIGHT_OF_WRONG = 1.5, 0.35
+WEIGHT_OF_PAIR = 4.0
+"""Labelled pairs are few, and near misses on purpose: weighed so that they are heard."""
 AT_ONE_PERCENT = 0.7
 """The score that one in a hundred clean names exceeds, by which both models together are set to a scale."""
 
@@ -59,12 +63,30 @@ class Example:
         return np.where(self.kind, both[True], both[False]) + self.offset
 
 
-def fit(examples: list[Example], columns: list[int]) -> dict[bool, Matrix]:
+Pair = tuple[Matrix, bool, bool]
+"""Features of a labelled pair, whether it is one party, whether it is a person."""
+
+
+def read_labelled(path: Path) -> list[Pair]:
+    """The pairs that can be read."""
+    found = []
+    for a, b, schema, match in read_pairs(path.read_text(encoding="utf-8").splitlines()):
+        first, second = normalise(a, schema), normalise(b, schema)
+        if first.tokens and second.tokens:
+            found.append(
+                (np.array(name_features(Comparer(first).compare(second))), match, schema == "Person")
+            )
+    return found
+
+
+def fit(examples: list[Example], pairs: list[Pair], columns: list[int]) -> dict[bool, Matrix]:
     """Two logistic regressions with a ridge, by Newton's method."""
-    return _scaled(examples, {kind: _fit(examples, columns, person=kind) for kind in (True, False)}, columns)
+    return _scaled(
+        examples, {kind: _fit(examples, pairs, columns, person=kind) for kind in (True, False)}, columns
+    )
 
 
-def _fit(examples: list[Example], columns: list[int], *, person: bool) -> Matrix:
+def _fit(examples: list[Example], pairs: list[Pair], columns: list[int], *, person: bool) -> Matrix:
     rows, truths, weights, offsets = [], [], [], []
     agreement = NAME_FEATURES.index("agreement")
     for example in examples:
@@ -79,6 +101,12 @@ def _fit(examples: list[Example], columns: list[int], *, person: bool) -> Matrix
                     truths.append(truth)
                     weights.append(weight)
                     offsets.append(example.offset[i])
+    for features, match, is_person in pairs:
+        if is_person == person:
+            rows.append(features[columns])
+            truths.append(float(match))
+            weights.append(WEIGHT_OF_PAIR)
+            offsets.append(0.0)
     x, y, w, o = np.array(rows), np.array(truths), np.array(weights), np.array(offsets)
     found = np.zeros(x.shape[1])
     for _ in range(STEPS):
@@ -129,12 +157,12 @@ def figures(examples: list[Example], odds: list[Matrix]) -> dict[str, float]:
     }
 
 
-def cross_validated(examples: list[Example], columns: list[int]) -> dict[str, float]:
+def cross_validated(examples: list[Example], pairs: list[Pair], columns: list[int]) -> dict[str, float]:
     """Figures of queries that the weights have not seen."""
     fold = np.random.default_rng(0).permutation(len(examples)) % 5
     odds: list[Any] = [None] * len(examples)
     for number in range(5):
-        weights = fit([e for e, f in zip(examples, fold, strict=True) if f != number], columns)
+        weights = fit([e for e, f in zip(examples, fold, strict=True) if f != number], pairs, columns)
         for i, example in enumerate(examples):
             if fold[i] == number:
                 odds[i] = example.odds(weights, columns)
@@ -144,7 +172,7 @@ def cross_validated(examples: list[Example], columns: list[int]) -> dict[str, fl
 def main() -> None:
     """See the module."""
     parser = argparse.ArgumentParser(description=__doc__)
-    for name in ("corpus", "queries", "negatives"):
+    for name in ("corpus", "queries", "negatives", "pairs"):
         parser.add_argument(f"--{name}", type=Path, required=True)
     parser.add_argument("--every", type=int, default=1, help="learn from each n-th query only")
     parser.add_argument("--write", action="store_true", help="write the model, learned from all")
@@ -155,9 +183,10 @@ def main() -> None:
         arguments.negatives.read_bytes().splitlines()
     )
     examples = [Example(one, corpus) for one in asked[:: arguments.every]]
+    pairs = read_labelled(arguments.pairs)
     every = list(range(len(NAME_FEATURES)))
     if arguments.write:
-        weights = fit(examples, every)
+        weights = fit(examples, pairs, every)
         named = {
             kind: {
                 name: round(float(w), 4)
@@ -166,10 +195,10 @@ def main() -> None:
             for kind in ("person", "other")
         }
         (DATA / "model.json").write_text(json.dumps(named, indent=1) + "\n", encoding="utf-8")
-    full = cross_validated(examples, every)
+    full = cross_validated(examples, pairs, every)
     print("all features      ", {k: round(v, 4) for k, v in full.items()})
     for left_out in every[1:] if arguments.ablate else ():
-        without = cross_validated(examples, [i for i in every if i != left_out])
+        without = cross_validated(examples, pairs, [i for i in every if i != left_out])
         print(f"- {NAME_FEATURES[left_out]:18}", {k: round(v - full[k], 4) for k, v in without.items()})
 
 

@@ -347,6 +347,8 @@ class Index:
         if not touched:
             return []
         numbers = np.unique(np.concatenate(touched))
+        if not len(numbers):
+            return []  # all that share a word are hidden, withdrawn or expired
         matched = np.minimum(total[numbers], name.weight)
         left = np.maximum(name.weight - matched, 0)
         other = np.maximum(self._name_weight.array[numbers] - matched, 0)
