@@ -23,6 +23,7 @@ from app.cli.common import (
     progress,
     read_file,
 )
+from app.cli.screen_file import screen_file
 from app.domain.errors import Malformed
 
 MAX_FILE: Final = 2**30
@@ -44,6 +45,7 @@ app = typer.Typer(
     help="Screen a party against denials: verbale screen NAME… ; and measure the matcher.",
     context_settings={"ignore_unknown_options": False},
 )
+app.command("file")(screen_file)
 
 
 @app.command("name")
