@@ -326,6 +326,8 @@ class Gate:
             own = read_followed(session, self._log_id)
         if ours == head.root or own.status != "ok":
             return
+        if ours is None and not self.is_open:
+            return  # that is what the gate is closed for: it fetches what is missing, and opens
         if ours is None:
             self.stop(
                 "witness-ahead",

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from sqlalchemy import func, select
 
 from app import backup as backups
 from app import migrations
 from app.backup import BackupRefused, NotEmpty, Passphrase
 from app.cli.backup import _fold
 from app.db import Database
+from app.models import CosignatureRow
 from tests import examples
 from tests.federation.test_evidence import post
 from tests.federation.test_startup import heads, is_open
@@ -186,6 +189,57 @@ def test_every_flipped_byte_is_refused(world: World, tmp_path: Path) -> None:
         with pytest.raises(BackupRefused):
             backups.read(path, backups.KEYS if kind == backups.MAIN else backups.MAIN, PASSPHRASE)
         assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_file_cut_off_between_two_chunks_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "long"
+    with path.open("wb") as file:
+        writer = backups._Writer(file, backups.MAIN, PASSPHRASE)
+        writer.write(os.urandom(3 * backups.CHUNK))
+        writer.close()
+    raw = path.read_bytes()
+    with path.open("rb") as file:
+        whole = list(backups._chunks(file, backups.MAIN, PASSPHRASE))
+    assert [len(one) for one in whole[:2]] == [backups.CHUNK, backups.CHUNK]
+    header = raw.index(b"\n") + 1
+    sealed = 4 + backups.CHUNK + backups.TAG
+    first, second = raw[header : header + sealed], raw[header + sealed : header + 2 * sealed]
+    for bad in (
+        raw[: header + sealed],
+        raw[: header + 2 * sealed],
+        raw[:header] + second + first + raw[header + 2 * sealed :],
+    ):
+        path.write_bytes(bad)
+        with path.open("rb") as file, pytest.raises(BackupRefused):
+            list(backups._chunks(file, backups.MAIN, PASSPHRASE))
+
+
+def test_a_restored_witness_cosigns_nothing_before_it_knows_what_it_cosigned(
+    world: World, tmp_path: Path
+) -> None:
+    us, ee, nl = life(world)
+    nl.sync(ee)
+    main, keys = write(us, tmp_path / "b")
+    us.close()
+    us = restored(world, main, keys)
+    post(ee, "after the backup")
+    ee.publish()
+    us.follow(ee)
+    assert _cosigned(us, ee) == 1
+    us.node.gate.step()
+    us.follow(ee)
+    assert _cosigned(us, ee) == 2
+
+
+def _cosigned(peer: Peer, of: Peer) -> int:
+    """The largest size of another's log that this node's witness cosigned."""
+    with peer.db.read() as session:
+        found = session.execute(
+            select(func.max(CosignatureRow.size)).where(
+                CosignatureRow.log_id == peer.log(of).id, CosignatureRow.witness == peer.node.witness.name
+            )
+        ).scalar_one()
+    return int(found or 0)
 
 
 def test_nothing_secret_is_readable_in_a_backup_and_keys_of_bodies_are_apart(

@@ -123,6 +123,30 @@ def test_the_operator_may_vouch_for_witnesses_that_cannot_be_reached(world: Worl
     assert row is None
 
 
+def test_hearing_of_its_own_missing_leaves_while_it_starts_does_not_stop_a_node(world: World) -> None:
+    """Gossip runs beside the gate. What it hears first is what the gate is about to fetch."""
+    _, us, _, _ = behind(world)
+    us.node.gate.close()
+    us.node.gate.look(endpoint(world, "NL"))
+    us.node.gate.step()
+    assert is_open(us)
+    assert us.log().size == 3
+
+
+def test_a_leaf_that_was_taken_before_the_gate_closed_is_signed_only_when_it_opens(world: World) -> None:
+    us, ee, nl = world.make("US"), world.make("EE"), world.make("NL")
+    post(us, "one")
+    for peer in (ee, nl):
+        peer.sync(us)
+    post(us, "two")
+    us.node.gate.close()
+    us.publish()
+    assert set(heads(us)) == {1}
+    assert start_gate(us)
+    us.publish()
+    assert set(heads(us)) == {1, 2}
+
+
 def test_vouching_does_not_outweigh_a_witness_that_has_more(world: World) -> None:
     _, us, ee, nl = behind(world)
     nl.close()

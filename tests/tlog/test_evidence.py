@@ -94,6 +94,8 @@ def test_a_log_that_only_grew_cannot_be_accused(size: int, growth: int, data: st
     root = data.draw(hashes)
     proof = data.draw(st.one_of(st.just(tree.proof(size)), st.lists(hashes, max_size=8).map(tuple)))
     older, newer = tree.head(size).encode(), tree.head().encode()
+    with pytest.raises(EvidenceRefused, match="no contradiction"):
+        verify(Evidence("fork", ORIGIN, older, newer, tree.root(size), tree.proof(size)), [LOG_KEY])
     for kind in ("fork", "cosigner"):
         made = Evidence(kind, ORIGIN, older, newer, root, proof, witness=WITNESS_NAMES[0])
         with pytest.raises(EvidenceRefused):
