@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
@@ -22,7 +23,6 @@ from app.projections.screened import IDENTIFIER_PROPERTIES
 from app.queries.filters import SHOWN, day_of
 from app.screening.explain import Explanation, explain
 from app.screening.features import features, name_score
-from app.screening.index import Index, Indexed
 from app.screening.normalise import normalise
 from app.screening.score import Comparer
 
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from app.db import Database
     from app.gate import Principal
+    from app.screening.index import Index, Indexed
     from app.screening.normalise import Name
     from app.screening.party import Query
 
@@ -129,14 +130,24 @@ class Screening:
         }
 
 
+def empty_index() -> Index:
+    """An index of nothing. Its module brings numpy: a node that nobody asks to screen does without those megabytes."""
+    from app.screening.index import Index  # noqa: PLC0415
+
+    return Index()
+
+
 class Screener:
     """Answers queries from an index in memory that follows the database. Thread-safe."""
+
+    @cached_property
+    def _index(self) -> Index:
+        return empty_index()
 
     def __init__(self, db: Database) -> None:
         """Read nothing yet: the first query, or `refresh`, loads the index."""
         self._db = db
         self._lock = threading.RLock()
-        self._index = Index()
         self._seq = 0
         self._epoch = -1
 
@@ -190,7 +201,7 @@ class Screener:
         counters = {row.name: row.value for row in rows_of_counters}
         seq, epoch = counters.get("screened", 0), counters.get("screened-epoch", 0)
         if epoch != self._epoch or seq < self._seq:
-            self._index, self._seq, self._epoch = Index(), 0, epoch
+            self._index, self._seq, self._epoch = empty_index(), 0, epoch
         loading = self._seq == 0
         while self._seq < seq:
             rows = session.execute(
@@ -305,6 +316,8 @@ def _indexed(row: Any) -> Iterable[Indexed]:  # noqa: ANN401 - a row of `_follow
     until = NEVER if row.exp is None else row.exp
     if row.valid_until is not None:
         until = min(until, _end_of(row.valid_until))
+    from app.screening.index import Indexed  # noqa: PLC0415 - see `empty_index`
+
     for party in orjson.loads(row.parties):
         properties = party["properties"]
         yield Indexed(

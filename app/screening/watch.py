@@ -19,6 +19,7 @@ from __future__ import annotations
 import logging
 import threading
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
@@ -30,8 +31,7 @@ from app.models import CounterRow, NoticeRow, ScreenedRow, WatchEntryRow, WatchH
 from app.queries.filters import SHOWN
 from app.screening.explain import explain
 from app.screening.features import features, name_score
-from app.screening.find import DEFAULT_THRESHOLD
-from app.screening.index import Index, Indexed
+from app.screening.find import DEFAULT_THRESHOLD, empty_index
 from app.screening.normalise import normalise
 from app.screening.party import Query
 from app.screening.score import Comparer
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 
     from app.db import Database
     from app.screening.explain import Explanation
+    from app.screening.index import Index, Indexed
     from app.screening.normalise import Name
 
 SCREENED: Final = "screened"
@@ -114,11 +115,14 @@ class _Changed:
 class Watcher:
     """Follows the portfolios in memory, and matches notices against them. Thread-safe."""
 
+    @cached_property
+    def _index(self) -> Index:
+        return empty_index()
+
     def __init__(self, db: Database) -> None:
         """Read nothing yet."""
         self._db = db
         self._lock = threading.Lock()
-        self._index = Index()
         self._seq = 0
 
     def mark(self, session: Session) -> int | None:
@@ -278,6 +282,8 @@ def _query(entry_id: int, party: str) -> Query | None:
 
 def _indexed(entry_id: int, query: Query) -> Indexed:
     identifiers = tuple(value for _, value in query.identifiers)
+    from app.screening.index import Indexed  # noqa: PLC0415 - see `empty_index`
+
     return Indexed(0, entry_id, 0, _EVERYBODY, 1, NEVER, query.read, identifiers)
 
 

@@ -13,11 +13,12 @@ import zlib
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import Any, Final
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, Final
 
 from app.screening.spelling import is_semitic, is_unspaced, latin, skeleton
+
+if TYPE_CHECKING:
+    import numpy as np
 
 DATA: Final = Path(__file__).parent / "data"
 
@@ -164,6 +165,8 @@ def _nicknames() -> dict[str, tuple[int, ...]]:
 @cache
 def _group_table() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Sorted hashes of words, where each word's groups begin, and the groups: 6 MB, read once."""
+    import numpy as np  # noqa: PLC0415 - eleven megabytes that a node without screening does without
+
     raw = np.frombuffer(gzip.decompress((DATA / "name_groups.gz").read_bytes()), dtype=np.uint8)
     words, flat, _ = (int(n) for n in raw[:12].view("<u4"))
     at = 12
@@ -174,6 +177,8 @@ def _group_table() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _unplaned(raw: np.ndarray, at: int, count: int) -> np.ndarray:
+    import numpy as np  # noqa: PLC0415 - see `_group_table`
+
     planes = raw[at : at + 4 * count].reshape(4, count)
     return np.ascontiguousarray(planes.T).view("<u4").reshape(-1)
 
@@ -182,7 +187,7 @@ def groups_of(word: str) -> tuple[int, ...]:
     """The groups of names that a word is a form of: the name in other languages and scripts, and short forms of it."""
     hashes, starts, groups = _group_table()
     wanted = zlib.crc32(word.encode())
-    at = int(hashes.searchsorted(np.uint32(wanted)))
+    at = int(hashes.searchsorted(hashes.dtype.type(wanted)))
     found: tuple[int, ...] = ()
     if at < len(hashes) and int(hashes[at]) == wanted:
         found = tuple(groups[starts[at] : starts[at + 1]].tolist())
