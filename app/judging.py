@@ -292,7 +292,7 @@ class Judges:
 
     def _roster(self, roster: Roster) -> tuple[str, bytes]:
         if self._pickled[0] != roster.sha256:
-            self._pickled = (roster.sha256, pickle.dumps(_plain(roster)))
+            self._pickled = (roster.sha256, pickle.dumps(roster))
         return self._pickled
 
     def _processes(self) -> ProcessPoolExecutor | None:
@@ -325,11 +325,6 @@ class Judges:
             if self._workers is workers:
                 self._workers = None
         workers.shutdown(wait=False, cancel_futures=True)
-
-
-def _plain(roster: Roster) -> Roster:
-    """The same roster with plain dicts inside: read-only mappings cannot be pickled."""
-    return type(roster)(roster.version, roster.sha256, roster.expires, dict(roster.states), roster.terms)
 
 
 # ── inside a worker process ───────────────────────────────────────────────────────────────────────────────────────

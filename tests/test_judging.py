@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Iterator
+from types import MappingProxyType
 from typing import Any
 
 import orjson
 import pytest
 
 from app.domain.errors import InvalidNotice, StaleReference, VerbaleError
+from app.domain.roster import Roster, RosterState
 from app.judging import Context, Judged, Judges, MirroredLeaf
 from tests import examples
 from tests.db.own_log import EE, ORIGIN, ROSTER
@@ -90,3 +92,9 @@ def test_refusals_travel_between_processes_as_what_they_are() -> None:
     for error in (InvalidNotice([("/body", "wrong")]), StaleReference("newer", "ab" * 32)):
         copy = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own
         assert (type(copy), str(copy), copy.__dict__) == (type(error), str(error), error.__dict__)
+
+
+def test_every_part_of_a_roster_travels_to_the_worker_processes() -> None:
+    empty = MappingProxyType[str, Any]({})
+    roster = Roster(3, "ab" * 32, 9, MappingProxyType({"EE": RosterState("EE", "Estonia")}), expiries=empty)
+    assert pickle.loads(pickle.dumps(roster)) == roster  # noqa: S301 - made one line above

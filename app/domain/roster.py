@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from hashlib import sha256
 from types import MappingProxyType
@@ -143,6 +143,11 @@ class Roster:
     states: Mapping[str, RosterState]
     terms: tuple[CentralContactTerm, ...] = field(default=())
     expiries: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Travel between processes with plain dicts inside: read-only mappings cannot be pickled."""
+        values = (getattr(self, one.name) for one in fields(self))
+        return Roster, tuple(dict(v) if isinstance(v, MappingProxyType) else v for v in values)
 
     @cached_property
     def _keys(self) -> Mapping[tuple[str, str], RosterKey]:
