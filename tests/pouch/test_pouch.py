@@ -20,7 +20,7 @@ from app.pouch.manifest import log_prefix, read_manifest
 from app.pouch.pack import NothingToCarry, Packed, pack
 from app.pouch.unpack import Unpacked, unpack
 from app.replication.witness import WitnessAhead
-from tests.pouch.conftest import AT, State, Three, clock
+from tests.pouch.conftest import State, Three, clock
 
 SECRET = "Falcon Grey Logistics"
 PUBLIC: dict[str, Any] = {"tlp": "TLP:CLEAR", "audience": "ALL"}
@@ -31,7 +31,7 @@ def packed(by: State, to: str, path: Path, **options: object) -> Packed:
     try:
         return pack(
             node.db, path, by=by.code, to=to, roster=node.roster(),
-            roster_files=node.roster_client.repository, now=AT, **options,  # type: ignore[arg-type]
+            roster_files=node.roster_client.repository, now=clock() // 1000, **options,  # type: ignore[arg-type]
         )  # fmt: skip
     finally:
         node.stop()
