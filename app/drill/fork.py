@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from contextlib import redirect_stdout
+from io import StringIO
 from typing import TYPE_CHECKING, Final
 
 from app.cli import run as verbale
@@ -122,18 +124,17 @@ def check_evidence(field: Field, state: str) -> None:
     file = field.directory / f"{fork['id']}.json"
     file.write_bytes(field.apis[state].get(f"/evidence/{fork['id']}").content)
     roster = str(node.settings.roster_dir)
-    code = verbale(
-        [
-            "evidence",
-            "verify",
-            str(file),
-            "--roster-root",
-            str(field.federation.root),
-            "--roster",
-            roster,
-            "--json",
-        ]
-    )
+    command = [
+        "evidence",
+        "verify",
+        str(file),
+        "--roster-root",
+        str(field.federation.root),
+        "--roster",
+        roster,
+    ]
+    with redirect_stdout(StringIO()):  # standard output is the drill's own, with --json one document
+        code = verbale([*command, "--json"])
     field.report.quote(f"{state}: verbale evidence verify {fork['id'][:16]}….json: exit code {code}")
     if code != 0:
         field.holds("", kept=False, otherwise=f"the record of {state} does not verify")
