@@ -65,7 +65,7 @@ MUTATIONS = (
         "        if ours is not None and ours != checkpoint.root:\n",
         "        if ours is not None and ours != checkpoint.root and checkpoint.size == mirror.head_size:\n",
         "a fork that was shown is found",
-        95,
+        22,
         steps=120,
     ),
     Mutation(
