@@ -276,6 +276,23 @@ def write_exclusive(path: Path, data: bytes, *, mode: int = 0o600) -> None:
         os.close(directory)
 
 
+def _write_private(path: Path, data: bytes) -> None:
+    """Write a private key's bytes for the owner alone, in a folder of the owner's.
+
+    Raises:
+        UnsafeKeyFile: the path exists, or cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        write_exclusive(path, data)
+    except FileExistsError as error:
+        raise UnsafeKeyFile(
+            f"{path} exists already, and a key file is never overwritten. Choose another name."
+        ) from error
+    except OSError as error:
+        raise UnsafeKeyFile(f"Cannot write the key file {path}: {error.strerror}.") from error
+
+
 def store_private(
     signer: Ed25519Signer | Es256Signer, path: Path, *, passphrase: bytes | None = None
 ) -> FileSigner:
@@ -290,15 +307,7 @@ def store_private(
     pem = signer.private.private_bytes(encoding, PrivateFormat.PKCS8, NoEncryption())
     if passphrase:
         pem = encrypt_pkcs8(pem, passphrase)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        write_exclusive(path, pem)
-    except FileExistsError as error:
-        raise UnsafeKeyFile(
-            f"{path} exists already, and a key file is never overwritten. Choose another name."
-        ) from error
-    except OSError as error:
-        raise UnsafeKeyFile(f"Cannot write the key file {path}: {error.strerror}.") from error
+    _write_private(path, pem)
     return FileSigner(path, signer)
 
 
@@ -335,15 +344,7 @@ def create_encryption_key(path: Path, kid: str, *, alg: EncryptionAlgorithm = "X
     card = KeyCard.of_encryption(key.public, kid)
     if card_path(path).exists():
         raise UnsafeKeyFile(f"{card_path(path)} exists already. Choose another name.")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        write_exclusive(path, canonical({"alg": alg, "seed": b64u_encode(key.seed)}) + b"\n")
-    except FileExistsError as error:
-        raise UnsafeKeyFile(
-            f"{path} exists already, and a key file is never overwritten. Choose another name."
-        ) from error
-    except OSError as error:
-        raise UnsafeKeyFile(f"Cannot write the key file {path}: {error.strerror}.") from error
+    _write_private(path, canonical({"alg": alg, "seed": b64u_encode(key.seed)}) + b"\n")
     write_exclusive(card_path(path), card.to_line(), mode=0o644)
     return card
 

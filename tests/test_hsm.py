@@ -27,6 +27,7 @@ LIBRARIES = (
 )
 PIN, SO_PIN = "4711-0815", "0000-1111"
 MODULE = next((path for path in LIBRARIES if Path(path).exists()), None)
+# A developer's machine may have no token library; CI installs one, and there its absence is a failure.
 needs_softhsm = pytest.mark.skipif(
     MODULE is None and "CI" not in os.environ,
     reason="no SoftHSM here: apt-get install softhsm2 (CI fails without it)",

@@ -39,6 +39,7 @@ def test_a_database_that_the_tests_did_not_make_is_not_dropped(postgres_dsn: str
         pg.drop_database(postgres_dsn)
 
 
+# Whoever names a server of their own wants it to be there afterwards; the keeper is tried wherever the tests start one.
 @pytest.mark.skipif("TEST_PG_DSN" in os.environ, reason="the server is not ours to stop")
 @pytest.mark.parametrize("end", [signal.SIGTERM, None], ids=["SIGTERM", "its-caller-dies"])
 def test_the_server_and_its_files_go_with_whoever_asked_for_them(end: signal.Signals | None) -> None:

@@ -14,6 +14,7 @@ import os
 import re
 import tempfile
 import zipfile
+import zlib
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final
@@ -34,6 +35,8 @@ _NAME: Final = re.compile(
     r"|roster/(?:metadata|targets)/[a-z0-9./-]+\.json"
     r"|log/[0-9a-f]{64}/(?:checkpoint(?:/[0-9]+)?|history|tile/[a-z0-9/.]+|bodies/[0-9]{16}-[0-9]{16}\.ndjson)"
 )
+_UNREADABLE: Final = (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError, ValueError)
+"""What `zipfile` raises for an archive that is none, is cut off, or uses what this reader does not (encryption, versions)."""
 _NO_TIME: Final = (1980, 1, 1, 0, 0, 0)
 """A pouch says in `pouch.json` when it was packed; the members say nothing, so that equal contents are equal bytes."""
 
@@ -139,17 +142,8 @@ class Pouch:
         try:
             with self._archive.open(info) as member:
                 content = member.read(limit + 1)
-        except (
-            zipfile.BadZipFile,
-            OSError,
-            EOFError,
-            NotImplementedError,
-            RuntimeError,
-            ValueError,
-        ) as error:
+        except _UNREADABLE as error:
             raise PouchMalformed(f"{name} in the pouch cannot be read: {error}.") from error
-        except Exception as error:  # zlib.error has no common base with the others
-            raise PouchMalformed(f"{name} in the pouch cannot be unpacked: {error}.") from error
         if len(content) > limit:
             raise PouchMalformed(f"{name} in the pouch is larger than the {limit} bytes it may have.")
         return content
@@ -180,7 +174,7 @@ def opened(path: Path, show: Callable[[int], None] = lambda _: None) -> Iterator
             )
         try:
             archive = zipfile.ZipFile(file)
-        except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        except _UNREADABLE as error:
             raise PouchMalformed(f"{path} holds no archive: {error}.") from error
         with archive:
             _check_names(archive, path)
@@ -196,6 +190,8 @@ def _check_names(archive: zipfile.ZipFile, path: Path) -> None:
         name = info.filename
         if len(name) > MAX_NAME or not _NAME.fullmatch(name) or ".." in name:
             raise PouchMalformed(f"{path} holds {name[:80]!r}, which is nothing that a pouch carries.")
+        if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise PouchMalformed(f"{path} holds {name} in a compression that no pouch uses.")
         if name in seen:
             raise PouchMalformed(f"{path} holds {name} twice.")
         seen.add(name)

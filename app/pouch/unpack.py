@@ -17,7 +17,6 @@ from sqlalchemy import func, select
 from app.domain.errors import PeerFault, RosterMissing, VerbaleError
 from app.models import CosignatureRow, EntryRow, HeadRow, LogRow
 from app.node import Node
-from app.pouch.archive import PouchMalformed
 from app.pouch.inspect import PouchRefused
 from app.pouch.manifest import log_prefix, read_manifest
 from app.pouch.transport import PouchTransport
@@ -135,7 +134,7 @@ def _take(node: Node, followed: Followed, show: Callable[[int], None]) -> Taken:
         node.follow(followed)
     except StaleHead:
         pass  # more is held here than was packed: the bodies may still be news
-    except (PeerFault, PouchMalformed) as fault:
+    except PeerFault as fault:
         taken.fault = fault
     followed.wanted_after = -1
     while node.judge(followed):

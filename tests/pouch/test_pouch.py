@@ -244,10 +244,10 @@ def rewrite(source: Path, target: Path, change: Callable[[dict[str, bytes]], Non
     return write(target, list(members.items()))
 
 
-def write(target: Path, members: list[tuple[str, bytes]]) -> Path:
+def write(target: Path, members: list[tuple[str, bytes]], method: int = zipfile.ZIP_DEFLATED) -> Path:
     buffer = io.BytesIO()
     buffer.write(MAGIC + b"0" * 64 + b"\n")
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(buffer, "w", method) as archive:
         for name, content in members:
             archive.writestr(name, content)
     body = buffer.getvalue()[82:]
@@ -347,6 +347,13 @@ def test_a_name_that_no_pouch_has_is_refused(tmp_path: Path, name: str) -> None:
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 def test_a_name_that_comes_twice_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "twice.pouch", [("pouch.json", b"{}"), ("pouch.json", b"[]")])
+    with pytest.raises(PouchMalformed), opened(path):
+        pass
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_compression_that_no_pouch_uses_is_refused(tmp_path: Path, method: int) -> None:
+    path = write(tmp_path / "odd.pouch", [("pouch.json", b"{}")], method)
     with pytest.raises(PouchMalformed), opened(path):
         pass
 
