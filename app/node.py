@@ -236,6 +236,7 @@ class Node:
         clock: Clock = system_clock,
         peer_transport: httpx.BaseTransport | None = None,
         machine: Machine | None = None,
+        carriers: Sequence[str] = (),
     ) -> None:
         """Open nothing yet.
 
@@ -243,6 +244,7 @@ class Node:
             clock: unix ms; the node's only source of time for what it signs and decides.
             peer_transport: HTTP to peers; None is the network.
             machine: None is the one this process runs on.
+            carriers: where bodies may be had besides at the roster's nodes: a pouch.
         """
         self.settings, self.clock = settings, clock
         self.state, self.origin = settings.state, settings.origin
@@ -256,7 +258,8 @@ class Node:
         self.roster_client: RosterClient
         self.webhooks: WebhookSetup
         self.judges = Judges()
-        self._machine = machine or Machine()
+        self._machine, self._carriers = machine or Machine(), tuple(carriers)
+        self._own_wanted_after = -1
         self._ahead = self._machine.ahead()
         self._loops: list[Loop] = []
         self._followed: dict[str, Followed] = {}
@@ -822,27 +825,22 @@ class Node:
 
     def _ask_for_own_bodies(self, indexes: Sequence[int]) -> Given | None:
         """Bodies of the own log that this node has lost, from whoever was in their audience."""
-        lines: dict[int, bytes] = {}
-        for state in self.roster().nodes():
-            missing = [index for index in indexes if index not in lines]
-            if not missing or state.url is None or state.code == self.state:
-                continue
-            given = remote.ask_node(self.client, state.url, self.origin, missing)
-            if given is not None:
-                lines |= given.lines
-        return Given(lines, frozenset())
+        others = [s.url for s in self.roster().nodes() if s.url and s.code != self.state]
+        return self._ask_holders(others, self.origin, indexes)
 
     def look_after(self) -> bool:
         """What has to be done now and then; also ask once more for bodies of the own log that a restore lost."""
         self.vigil.look_after()
-        remote.fetch_wanted(
+        found = remote.fetch_wanted(
             self.db,
             self.log_id,
             roster=self.roster(),
             judges=self.judges,
             bodies=self._ask_for_own_bodies,
             clock=self.clock,
+            after=self._own_wanted_after,
         )
+        self._own_wanted_after = -1 if found is None else found[0]
         return False
 
     # ── following ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -1012,7 +1010,7 @@ class Node:
             self._tell_confirmed(followed.log_id)
             self.wake_deliveries()
             return True
-        last = remote.fetch_wanted(
+        found = remote.fetch_wanted(
             self.db,
             followed.log_id,
             roster=self.roster(),
@@ -1022,10 +1020,11 @@ class Node:
             after=followed.wanted_after,
             watch=self.watcher,
         )
-        followed.wanted_after = -1 if last is None else last
-        if last is not None:
+        followed.wanted_after, came = (-1, 0) if found is None else found
+        if came:
             self.wake_deliveries()
-        return last is not None
+        # What nobody had just now is no reason to hurry: the next look asks for the ones after it.
+        return came > 0
 
     def _ask_for_bodies(self, followed: Followed, indexes: Sequence[int]) -> Given | None:
         """Ask the issuer; if it cannot be reached, other nodes, any of which may hold a body and give it to whom it is for.
@@ -1038,16 +1037,22 @@ class Node:
         if given is not None:
             return given
         others = [s.url for s in roster.nodes() if s.url and s.code not in (self.state, followed.state)]
+        return self._ask_holders((*self._carriers, *others[:MAX_OTHER_HOLDERS]), followed.origin, indexes)
+
+    def _ask_holders(self, holders: Sequence[str], origin: str, indexes: Sequence[int]) -> Given | None:
+        """Ask whoever may hold or carry bodies, one after the other, for what is still missing; None if nobody answered."""
         keys = self._encryption_keys()
         lines: dict[int, bytes] = {}
-        for other in others[:MAX_OTHER_HOLDERS]:
-            wanted = [index for index in indexes if index not in lines]
-            if not wanted:
+        answered = False
+        for holder in holders:
+            missing = [index for index in indexes if index not in lines]
+            if not missing:
                 break
-            given = remote.ask_node(self.client, other, followed.origin, wanted, keys)
+            given = remote.ask_node(self.client, holder, origin, missing, keys)
             if given is not None:
+                answered = True
                 lines |= given.lines
-        return Given(lines, frozenset()) if lines else None
+        return Given(lines, frozenset()) if answered else None
 
     def _encryption_keys(self) -> dict[str, EncryptionKey]:
         """This State's encryption keys by the key ids under which the roster lists them."""

@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from app.domain.commitment import check_opening
 from app.domain.errors import Refused, VerbaleError
+from app.domain.judge import check_openings
 from app.domain.signed import read_parts
 from app.domain.statement import hash_leaf, parse
 from app.pouch.manifest import NAME, log_prefix, read_manifest
@@ -37,11 +37,12 @@ from app.tlog.tiles import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from app.domain.roster import Roster
     from app.pouch.archive import Pouch
     from app.pouch.manifest import Carried, Manifest
+    from app.pouch.transport import BodyMember
     from app.roster.verify import VerifiedRoster
 
 ROSTER: Final = "roster"
@@ -100,12 +101,12 @@ def inspect(
         raise PouchRefused(ROSTER, str(error)) from error
     _check_members(pouch, manifest)
     found = Inspection(manifest, roster)
+    members = body_members(pouch)
     done = 0
     for carried in manifest.logs:
         try:
-            found.logs.append(
-                _Check(pouch, carried, roster.roster).run(lambda n, o=carried.origin, d=done: show(d + n, o))  # type: ignore[misc]
-            )
+            check = _Check(pouch, carried, roster.roster, members.get(log_prefix(carried.origin), ()))
+            found.logs.append(check.run(lambda n, o=carried.origin, d=done: show(d + n, o)))  # type: ignore[misc]
         except PouchRefused:
             raise
         except VerbaleError as error:
@@ -127,9 +128,10 @@ def _check_members(pouch: Pouch, manifest: Manifest) -> None:
 class _Check:
     """One log of a pouch."""
 
-    def __init__(self, pouch: Pouch, carried: Carried, roster: Roster) -> None:
-        self._pouch, self._carried, self._roster = pouch, carried, roster
+    def __init__(self, pouch: Pouch, carried: Carried, roster: Roster, members: Sequence[BodyMember]) -> None:
+        self._pouch, self._carried, self._roster, self._members = pouch, carried, roster, members
         self._prefix = log_prefix(carried.origin)
+        self._bundle: tuple[int, list[bytes]] = (-1, [])
 
     def run(self, show: Callable[[int], None]) -> Proven:
         carried = self._carried
@@ -197,7 +199,6 @@ class _Check:
 
     def _leaves(self, proven: Proven, show: Callable[[int], None]) -> None:
         start, end = self._carried.start, self._carried.end
-        members = body_members(self._pouch, self._prefix)
         for index in range(start // TILE_WIDTH, (end - 1) // TILE_WIDTH + 1) if start < end else ():
             path = BundlePath(index, bundle_width(end, index))
             entries = decode_bundle(self._member(path, MAX_BUNDLE_BYTES), path.width)
@@ -209,9 +210,18 @@ class _Check:
                     )
             proven.leaves += len(entries)
             show(min((index + 1) * TILE_WIDTH, end) - start)
-        for name in members:
-            for at, line in body_lines(self._pouch, name, self._carried.origin, MAX_BODIES_BYTES).items():
-                self._body(proven, name, at, line)
+        for member in self._members:
+            lines = body_lines(self._pouch, member.name, self._carried.origin, MAX_BODIES_BYTES)
+            for index, line in lines.items():
+                self._body(proven, member.name, index, line)
+
+    def _leaf(self, index: int) -> bytes:
+        """A leaf whose bundle was checked. Bodies come in order of index, so the last bundle read is kept."""
+        number = index // TILE_WIDTH
+        if self._bundle[0] != number:
+            path = BundlePath(number, bundle_width(self._carried.end, number))
+            self._bundle = (number, decode_bundle(self._member(path, MAX_BUNDLE_BYTES), path.width))
+        return self._bundle[1][index % TILE_WIDTH]
 
     def _body(self, proven: Proven, name: str, index: int, line: dict[str, object]) -> None:
         if not self._carried.start <= index < self._carried.end:
@@ -219,13 +229,8 @@ class _Check:
         if "sealed" in line:
             proven.sealed_bodies += 1
             return
-        bundle = BundlePath(index // TILE_WIDTH, bundle_width(self._carried.end, index // TILE_WIDTH))
-        leaf = decode_bundle(self._member(bundle, MAX_BUNDLE_BYTES), bundle.width)[index % TILE_WIDTH]
-        statement = parse(leaf)
-        given = read_parts(line["parts"])
-        if {part.name for part in statement.parts} != given.keys():
-            raise PouchRefused(name, f"the body of leaf {index} has other parts than the leaf names")
-        for part in statement.parts:
-            opened = given[part.name]
-            check_opening(part.commitment, opened.salt, statement.id, part.name, opened.content)
+        try:
+            check_openings(parse(self._leaf(index)), read_parts(line["parts"]))
+        except VerbaleError as error:
+            raise PouchRefused(name, f"the body of leaf {index}: {error}") from error
         proven.open_bodies += 1

@@ -7,7 +7,10 @@ does not carry is unreachable, never "not there": that a body is missing from a 
 from __future__ import annotations
 
 import re
+import threading
+from bisect import bisect_right
 from collections import OrderedDict
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import httpx
@@ -29,19 +32,33 @@ if TYPE_CHECKING:
     from app.domain.roster import Roster
     from app.pouch.archive import Pouch
 
+CARRIER: Final = "http://pouch.invalid"
+"""Where the pouch answers for bodies: as a carrier among others, never as a log's own node, whose silence would mean that a
+body is not for this State. RFC 6761 keeps the name from ever being anybody's."""
 MAX_BODIES_BYTES: Final = 64 * 2**20
 _MEMBER: Final = re.compile(r"(log/[0-9a-f]{64})/bodies/([0-9]{16})-([0-9]{16})\.ndjson")
+_RESOURCE: Final = re.compile(r"(https?://.+?)/(checkpoint|tile/.+|history/([0-9]{1,16}))")
 _KEPT: Final = 4
+"""Members with bodies in memory: those that the threads of a catch-up ask for, each at most MAX_BODIES_BYTES."""
 
 
-def body_members(pouch: Pouch, prefix: str) -> dict[str, tuple[int, int]]:
-    """The members with bodies of one log: name → first and last index, by its name."""
-    found = {}
+@dataclass(frozen=True, slots=True, order=True)
+class BodyMember:
+    """A member with bodies of the leaves `first` to `last` of one log, as its name says."""
+
+    first: int
+    last: int
+    name: str
+
+
+def body_members(pouch: Pouch) -> dict[str, list[BodyMember]]:
+    """The members with bodies by the prefix of their log, in order of index. Reads all names: once for each pouch."""
+    found: dict[str, list[BodyMember]] = {}
     for name in pouch.names:
         match = _MEMBER.fullmatch(name)
-        if match is not None and match[1] == prefix:
-            found[name] = (int(match[2]), int(match[3]))
-    return found
+        if match is not None:
+            found.setdefault(match[1], []).append(BodyMember(int(match[2]), int(match[3]), name))
+    return {prefix: sorted(members) for prefix, members in found.items()}
 
 
 def body_lines(pouch: Pouch, name: str, origin: str, limit: int) -> dict[int, dict[str, Any]]:
@@ -92,67 +109,72 @@ def confirmations(pouch: Pouch, prefix: str) -> list[tuple[int, bytes]]:
 
 
 class PouchTransport(httpx.BaseTransport):
-    """See the module. `roster` gives the roster in force, which says where whose log is asked for."""
+    """See the module. `roster` gives the roster in force, which says where whose log is asked for.
+
+    Asked by several threads at once: a catch-up fetches the next bodies while it writes the last.
+    """
 
     def __init__(self, pouch: Pouch, roster: Callable[[], Roster]) -> None:
         """Answer from `pouch`."""
         self._pouch, self._roster = pouch, roster
+        self._members = body_members(pouch)
+        self._lock = threading.Lock()
         self._lines: OrderedDict[str, dict[int, dict[str, Any]]] = OrderedDict()
+        self._histories: dict[str, list[tuple[int, bytes]]] = {}
+        self._addresses: tuple[str, dict[str, str]] = ("", {})
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Answer one request; what is not carried is as a host that does not answer, what is malformed as one that lies."""
         try:
-            return self._answer(request)
+            with self._lock:
+                return self._answer(request)
         except PouchMalformed as fault:
             raise httpx.RemoteProtocolError(str(fault), request=request) from fault
 
     def _answer(self, request: httpx.Request) -> httpx.Response:
         url = str(request.url)
-        if request.method == "POST" and url.endswith("/bodies"):
-            return self._bodies(request, url.removesuffix("/bodies"))
-        if request.method == "GET":
-            for base, origin in self._bases():
-                if url.startswith(f"{base}/history/"):
-                    return self._history(request, origin, url.removeprefix(f"{base}/history/"))
-                if url.startswith(f"{base}/"):
-                    raw = self._pouch.read(f"{log_prefix(origin)}{url[len(base) :]}", MAX_BUNDLE_BYTES)
-                    if raw is not None:
-                        return httpx.Response(200, stream=httpx.ByteStream(raw))
+        if request.method == "POST" and url == f"{CARRIER}/bodies":
+            return self._bodies(request)
+        asked = _RESOURCE.fullmatch(url) if request.method == "GET" else None
+        origin = None if asked is None else self._logs().get(asked[1])
+        if asked is not None and origin is not None:
+            if asked[3] is not None:
+                return self._history(origin, int(asked[3]))
+            raw = self._pouch.read(f"{log_prefix(origin)}/{asked[2]}", MAX_BUNDLE_BYTES)
+            if raw is not None:
+                return httpx.Response(200, stream=httpx.ByteStream(raw))
         raise httpx.ConnectError("the pouch does not carry it", request=request)
 
-    def _history(self, request: httpx.Request, origin: str, start: str) -> httpx.Response:
+    def _history(self, origin: str, start: int) -> httpx.Response:
         """One page of the history from a size on, as a node serves it."""
-        if not start.isdecimal():
-            raise httpx.ConnectError("the pouch does not carry it", request=request)
-        notes = [raw for size, raw in confirmations(self._pouch, log_prefix(origin)) if size >= int(start)]
+        if origin not in self._histories:
+            self._histories[origin] = confirmations(self._pouch, log_prefix(origin))
+        notes = [raw for size, raw in self._histories[origin] if size >= start]
         return httpx.Response(200, stream=httpx.ByteStream(encode_history(notes[:HISTORY_PAGE])))
 
-    def _bases(self) -> list[tuple[str, str]]:
-        """Every address under which a log may be asked for: its own, and every node's mirror of it."""
+    def _logs(self) -> dict[str, str]:
+        """Every address under which a log may be asked for, its own and every node's mirror of it, → its origin."""
         roster = self._roster()
-        logs = [listed for state in roster.nodes() for listed in state.logs]
-        nodes = [state.url for state in roster.nodes() if state.url]
-        own = [(listed.url, listed.origin) for listed in logs]
-        return own + [(mirror_url(node, listed.origin), listed.origin) for listed in logs for node in nodes]
+        if self._addresses[0] != roster.sha256:
+            logs = [listed for state in roster.nodes() for listed in state.logs]
+            nodes = [state.url for state in roster.nodes() if state.url]
+            found = {mirror_url(node, listed.origin): listed.origin for listed in logs for node in nodes}
+            self._addresses = (roster.sha256, found | {listed.url: listed.origin for listed in logs})
+        return self._addresses[1]
 
-    def _bodies(self, request: httpx.Request, node: str) -> httpx.Response:
-        answer = []
-        for origin, index in parse_request(request.read()):
-            issuer = self._roster().state_of_origin(origin)
-            if issuer is None or issuer.url == node:
-                # Only the issuer's node can say that a body is not for a State; a file cannot.
-                raise httpx.ConnectError("a pouch does not speak for the issuer", request=request)
-            line = self._line(origin, index)
-            if line is not None:
-                answer.append(orjson.dumps(line))
-        return httpx.Response(200, stream=httpx.ByteStream(b"\n".join(answer)))
+    def _bodies(self, request: httpx.Request) -> httpx.Response:
+        lines = [self._line(origin, index) for origin, index in parse_request(request.read())]
+        answer = b"\n".join(orjson.dumps(line) for line in lines if line is not None)
+        return httpx.Response(200, stream=httpx.ByteStream(answer))
 
     def _line(self, origin: str, index: int) -> dict[str, Any] | None:
-        for name, (first, last) in body_members(self._pouch, log_prefix(origin)).items():
-            if first <= index <= last:
-                if name not in self._lines:
-                    self._lines[name] = body_lines(self._pouch, name, origin, MAX_BODIES_BYTES)
-                    if len(self._lines) > _KEPT:
-                        self._lines.popitem(last=False)
-                return self._lines[name].get(index)
-        return None
+        members = self._members.get(log_prefix(origin), [])
+        at = bisect_right(members, index, key=lambda member: member.first) - 1
+        if at < 0 or members[at].last < index:
+            return None
+        name = members[at].name
+        if name not in self._lines:
+            self._lines[name] = body_lines(self._pouch, name, origin, MAX_BODIES_BYTES)
+            if len(self._lines) > _KEPT:
+                self._lines.popitem(last=False)
+        return self._lines[name].get(index)

@@ -19,7 +19,7 @@ from app.models import CosignatureRow, EntryRow, HeadRow, LogRow
 from app.node import Node
 from app.pouch.inspect import PouchRefused
 from app.pouch.manifest import log_prefix, read_manifest
-from app.pouch.transport import PouchTransport
+from app.pouch.transport import CARRIER, PouchTransport
 from app.replication.client import MAX_CHECKPOINT_BYTES
 from app.replication.follow import StaleHead
 from app.replication.witness import WitnessAhead, collect_cosignatures, log_keys
@@ -81,7 +81,7 @@ def unpack(
         pinned = settings.pinned_root.read_bytes()
         client = RosterClient(settings.roster_dir, (Path(scratch),), pinned)
         transport = PouchTransport(pouch, lambda: client.roster)
-        node = Node(settings, clock=clock, peer_transport=transport)
+        node = Node(settings, clock=clock, peer_transport=transport, carriers=(CARRIER,))
         parts = node.from_settings()
         node.open(replace(parts, roster_client=client))
         try:
@@ -137,7 +137,8 @@ def _take(node: Node, followed: Followed, show: Callable[[int], None]) -> Taken:
     except PeerFault as fault:
         taken.fault = fault
     followed.wanted_after = -1
-    while node.judge(followed):
+    # Nobody waits here for a next look: go on until all that is wanted was asked for once.
+    while node.judge(followed) or followed.wanted_after >= 0:
         show(_judged(node, followed) - taken.before)
     taken.after, now_held = _standing(node, followed)
     taken.bodies = now_held - held

@@ -149,8 +149,13 @@ def fetch_wanted(
     clock: Clock,
     after: int = -1,
     watch: Watch | None = None,
-) -> int | None:
-    """Ask once more for bodies that are still wanted, from index `after` on. Returns the last index asked for, or None."""
+) -> tuple[int, int] | None:
+    """Ask once more for bodies that are still wanted, from index `after` on.
+
+    Returns:
+        The last index asked for, and of how many it is known now what becomes of them; None if nothing is wanted there, or
+        nobody answered.
+    """
     with db.read() as session:
         origin, backfilled = session.execute(
             select(LogRow.origin, LogRow.backfilled).where(LogRow.id == log_id)
@@ -175,7 +180,7 @@ def fetch_wanted(
         now = clock()
         with db.write() as session, watched(watch, session, now=now, live=backfilled):
             take_late_bodies(db, session, log_id=log_id, bodies=late, now=now, live=backfilled)
-    return leaves[-1].index
+    return leaves[-1].index, len(late)
 
 
 def ask_node(

@@ -16,6 +16,7 @@ from app.domain.encoding import b64u_encode
 from app.models import BodyRow, CarriedRow, LogRow
 from app.replication import sealed as sealing
 from app.replication.client import PeerAnswerRefused
+from app.replication.remote import LATE_AT_ONCE
 from app.replication.signatures import sign_request
 from tests import examples
 from tests.federation.world import DAY, NOW, Peer, Rule, Signed, World, answer, origin_of, url_of
@@ -138,6 +139,25 @@ def test_an_altered_sealing_is_no_body_and_another_carrier_is_asked(world: World
     nl.line.rules = [down("EE")]
     nl.follow(ee)
     nl.judge(ee)
+    assert nl.titles() == [SECRET]
+
+
+def test_bodies_that_nobody_has_do_not_keep_later_ones_from_being_asked_for(world: World) -> None:
+    ee, us, nl = (world.make(code) for code in ("EE", "US", "NL"))
+    for number in range(LATE_AT_ONCE + 1):
+        restricted(ee, f"For nobody else {number}", ["EE"])
+    restricted(ee, SECRET, ["EE", "NL"])
+    us.sync(ee)
+    nl.line.rules = [down("EE")]
+    nl.follow(ee)
+    nl.judge(ee)
+    assert {nl.entry(ee, index).body_state for index in (0, LATE_AT_ONCE + 1)} == {"wanted"}
+    seal_all(ee)
+    carry(us, ee)
+    followed = nl.followed(ee)
+    followed.wanted_after = -1
+    for _ in range(2):  # two looks: one batch that nobody has, and the one after it
+        nl.node.judge(followed)
     assert nl.titles() == [SECRET]
 
 

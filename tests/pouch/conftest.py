@@ -131,15 +131,17 @@ def three_on_both(request: pytest.FixtureRequest, founded: Federation, tmp_path:
 
 
 def _three(founded: Federation, tmp_path: Path, url: Callable[[str], str | None]) -> Three:
-    def state(code: str) -> State:
-        node = founded.node(code)
-        target = tmp_path / code.lower()
-        shutil.copytree(node.settings.data_dir, target)
-        settings = replace(node.settings, data_dir=target, background=False)
-        database = url(code)
-        if database is not None:
-            settings = replace(settings, database_url=database)
-            begin_log(settings)
-        return State(code, settings, load_private(node.contact_key), founded.root)
+    states = (copied(founded, code, tmp_path, url(code)) for code in ("EE", "NL", "US"))
+    return Three(founded, *states)
 
-    return Three(founded, state("EE"), state("NL"), state("US"))
+
+def copied(founded: Federation, code: str, directory: Path, url: str | None = None) -> State:
+    """A founded State's node in a folder of its own, and on its own database if one is given."""
+    node = founded.node(code)
+    target = directory / code.lower()
+    shutil.copytree(node.settings.data_dir, target)
+    settings = replace(node.settings, data_dir=target, background=False)
+    if url is not None:
+        settings = replace(settings, database_url=url)
+        begin_log(settings)
+    return State(code, settings, load_private(node.contact_key), founded.root)

@@ -13,6 +13,7 @@ from typing import Any
 import orjson
 import pytest
 
+from app.demo.found import Member, found
 from app.domain.errors import VerbaleError
 from app.pouch.archive import MAGIC, PouchDamaged, PouchExists, PouchMalformed, opened
 from app.pouch.inspect import PouchRefused, inspect
@@ -20,7 +21,7 @@ from app.pouch.manifest import log_prefix, read_manifest
 from app.pouch.pack import NothingToCarry, Packed, pack
 from app.pouch.unpack import Unpacked, unpack
 from app.replication.witness import WitnessAhead
-from tests.pouch.conftest import State, Three, clock
+from tests.pouch.conftest import State, Three, clock, copied
 
 SECRET = "Falcon Grey Logistics"
 PUBLIC: dict[str, Any] = {"tlp": "TLP:CLEAR", "audience": "ALL"}
@@ -95,6 +96,16 @@ def test_a_state_without_a_wire_gets_all_that_is_for_it_and_gives_receipts_back(
 def unzipped(path: Path) -> bytes:
     with zipfile.ZipFile(path) as archive:
         return b"".join(archive.read(name) for name in archive.namelist())
+
+
+def test_between_two_states_alone_bodies_come_by_pouch_too(tmp_path: Path) -> None:
+    members = [Member(code, 1100 + n) for n, code in enumerate(("EE", "NL"))]
+    founded = found(tmp_path / "federation", members, central="NL", at=clock() // 1000)
+    ee, nl = (copied(founded, code, tmp_path / "copies") for code in ("EE", "NL"))
+    ee.post(["Public"], **PUBLIC)
+    ee.post([SECRET], tlp="TLP:RED", audience=["EE", "NL"])
+    packed(ee, "NL", tmp_path / "x.pouch")
+    assert [(one.after, one.bodies) for one in taken(nl, tmp_path / "x.pouch").logs] == [(2, 2)]
 
 
 def test_a_second_time_and_an_older_pouch_change_nothing(three: Three, tmp_path: Path) -> None:
