@@ -25,6 +25,7 @@ from app.domain.statement import hash_leaf
 from app.models import HeadRow, LogRow, WatchRow
 from app.replication.client import MAX_CHECKPOINT_BYTES, MAX_TILE_BYTES, PeerAnswerRefused
 from app.replication.forks import (
+    CheckpointFork,
     UnprovenHead,
     contradiction,
     convict,
@@ -48,6 +49,8 @@ from app.tlog.tiles import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sqlalchemy.orm import Session
 
     from app.clock import Clock
@@ -220,6 +223,43 @@ def advance(
     ):  # otherwise another worker was here first, and nothing was compared
         collect_cosignatures(db, log_id, checkpoint.size, note, roster)
     return grew
+
+
+def advance_from(
+    db: Database,
+    client: PeerClient,
+    log_id: int,
+    sources: Sequence[str],
+    checkpoint: Checkpoint,
+    note: Note,
+    *,
+    roster: Roster,
+    clock: Clock,
+    state: str = "",
+) -> bool:
+    """Bring the mirror up to a verified checkpoint from the first of several sources that can give it. True if it grew.
+
+    Raises:
+        CheckpointFork: see `advance`; no other source is asked.
+        PeerFault: none of them could; what the last one did.
+    """
+    fault: PeerFault | None = None
+    for source in sources:
+        with db.read() as session:
+            mirror = read_followed(session, log_id)
+        if mirror.head_size >= checkpoint.size:
+            return False
+        try:
+            return advance(
+                db, client, mirror, source, checkpoint, note, roster=roster, clock=clock, state=state
+            )
+        except CheckpointFork:
+            raise
+        except PeerFault as error:
+            fault = error
+    if fault is not None:
+        raise fault
+    return False
 
 
 def _root_at(session: Session, log_id: int, size: int) -> bytes:

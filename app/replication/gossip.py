@@ -22,7 +22,7 @@ from app.domain.json import parse_strict
 from app.events import Event, emit
 from app.models import EntryRow, EvidenceRow, EvidenceToldRow, LogRow, WatchRow
 from app.replication.client import mirror_url
-from app.replication.follow import advance, read_followed
+from app.replication.follow import advance_from, read_followed
 from app.replication.forks import (
     CheckpointFork,
     contradiction,
@@ -195,32 +195,19 @@ class Vigil:
     def _grow(
         self, log_id: int, head: Checkpoint, note: Note, roster: Roster, sources: Sequence[str]
     ) -> None:
-        fault: PeerFault | None = None
-        for source in sources:
-            with self._db.read() as session:
-                mirror = read_followed(session, log_id)
-            try:
-                grew = advance(
-                    self._db,
-                    self._client,
-                    mirror,
-                    source,
-                    head,
-                    note,
-                    roster=roster,
-                    clock=self._clock,
-                    state=self._state,
-                )
-            except CheckpointFork:
-                raise
-            except PeerFault as error:
-                fault = error
-                continue
-            if grew:
-                self._on_growth(log_id)
-            return
-        if fault is not None:
-            raise fault
+        grew = advance_from(
+            self._db,
+            self._client,
+            log_id,
+            sources,
+            head,
+            note,
+            roster=roster,
+            clock=self._clock,
+            state=self._state,
+        )
+        if grew:
+            self._on_growth(log_id)
 
     def _note_shown(self, log_id: int, head: Checkpoint, note: Note, where: str) -> None:
         """Remember the first time that a head was shown which its own log does not serve."""

@@ -28,7 +28,7 @@ from app.domain.errors import PeerFault, RosterMissing, VerbaleError
 from app.events import Event, emit
 from app.models import LogRow, WatchRow
 from app.replication.client import MAX_CHECKPOINT_BYTES, mirror_url
-from app.replication.follow import advance, read_followed
+from app.replication.follow import advance_from, read_followed
 from app.replication.forks import CheckpointFork, contradiction, convict, root_here, watch_log
 from app.replication.witness import log_keys
 from app.tlog.checkpoint import Checkpoint, open_checkpoint
@@ -265,30 +265,35 @@ class Gate:
             "the own log is behind",
             extra={"action": "log_recovering", "origin": self._origin, "size": head.size},
         )
-        for state in roster.nodes():
-            if state.code == self._state or state.url is None:
-                continue
-            with self._db.read() as session:
-                own = read_followed(session, self._log_id)
-            if own.head_size >= head.size:
-                break
-            try:
-                advance(
-                    self._db,
-                    self._client,
-                    own,
-                    mirror_url(state.url, self._origin),
-                    head,
-                    note,
-                    roster=roster,
-                    clock=self._clock,
-                    state=self._state,
-                )
-            except CheckpointFork:
-                raise
-            except PeerFault:
-                continue
+        self._fetch(self._log_id, self._origin, head, note, roster)
         self._judge(self._log_id)
+
+    def _fetch(self, log_id: int, origin: str, head: Checkpoint, note: Note, roster: Roster) -> None:
+        """Bring a log up to a head from any mirror of it; if none gives it now, it is asked for again.
+
+        Raises:
+            CheckpointFork: its key has signed two histories.
+        """
+        mirrors = [mirror_url(s.url, origin) for s in roster.nodes() if s.url and s.code != self._state]
+        try:
+            advance_from(
+                self._db,
+                self._client,
+                log_id,
+                mirrors,
+                head,
+                note,
+                roster=roster,
+                clock=self._clock,
+                state=self._state,
+            )
+        except CheckpointFork:
+            raise
+        except PeerFault as fault:
+            log.info(
+                "no mirror gives it now",
+                extra={"action": "gate_waits", "origin": origin, "why": str(fault)[:300]},
+            )
 
     def _open(self, because: str) -> None:
         with self._db.write() as session:
@@ -384,31 +389,10 @@ class Gate:
         roster = self._roster()
         listed = roster.state_of_origin(origin)
         shown = self._ask(origin, roster)
-        sources = [mirror_url(s.url, origin) for s in roster.nodes() if s.url and s.code != self._state]
         for one in sorted(shown, key=lambda s: s.head.size if s.head else 0):
             if one.head is None or one.note is None:
                 continue
-            for source in sources:
-                with self._db.read() as session:
-                    mirror = read_followed(session, log_id)
-                if mirror.size >= one.head.size:
-                    break
-                try:
-                    advance(
-                        self._db,
-                        self._client,
-                        mirror,
-                        source,
-                        one.head,
-                        one.note,
-                        roster=roster,
-                        clock=self._clock,
-                        state=self._state,
-                    )
-                except CheckpointFork:
-                    raise
-                except PeerFault:
-                    continue
+            self._fetch(log_id, origin, one.head, one.note, roster)
         self._judge(log_id)
         reached = max((one.head.size for one in shown if one.head is not None), default=0)
         needed = roster.quorum_for(listed.code if listed else self._state)
