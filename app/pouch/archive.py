@@ -137,8 +137,6 @@ class Pouch:
         info = self._infos.get(name)
         if info is None:
             return None
-        if info.file_size > limit:
-            raise PouchMalformed(f"{name} in the pouch is larger than the {limit} bytes it may have.")
         try:
             with self._archive.open(info) as member:
                 content = member.read(limit + 1)

@@ -3,17 +3,14 @@
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from sqlalchemy import make_url
 
-from app.settings import load
-from app.setup import begin_log
 from tests import pg
 from tests.db.own_log import begin
-from tests.federation.world import World, make_template
+from tests.federation.world import World, make_template, with_one_database
 
 
 @pytest.fixture(scope="session")
@@ -29,15 +26,7 @@ def node_templates(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def world(tmp_path: Path, node_templates: Path, database_url: str) -> Iterator[World]:
     """Three States; the database of the US is the one under test."""
 
-    def database(code: str) -> str:
-        if code != "US":
-            return ""
-        begin_log(
-            replace(load(node_templates / code / "node.toml", environment={}), database_url=database_url)
-        )
-        return database_url
-
-    with closing(World(tmp_path / "world", node_templates, database=database)) as made:
+    with closing(with_one_database(tmp_path / "world", node_templates, "US", database_url)) as made:
         yield made
 
 

@@ -14,6 +14,7 @@ from app.domain.errors import InvalidSignature, UnacceptableKey
 from app.domain.keys import ENCRYPTION_ALGORITHMS, MLKEM_BYTES, EncryptionAlgorithm, PublicKey
 from app.domain.sealing import STEPS, CannotOpen, EncryptionKey, info, padded_length, seal, seal_nothing
 from app.domain.statement import Part
+from app.keyfiles import check_possession
 
 BINDING = {
     "origin": "ee.example/log/1",
@@ -153,3 +154,10 @@ def test_an_x_wing_key_follows_from_its_seed_as_the_draft_says() -> None:
     seed = bytes.fromhex("7f9c2ba4e88f827d616045507605853ed73b8093f6efbc88eb1a6eacfa66ef26")
     public = EncryptionKey("X-Wing", seed).public.raw
     assert public.hex().startswith("e2236b35a8c24b39b10aa1323a96a919a2ced88400633a7b07131713fc14b2b5")
+
+
+def test_a_key_that_signs_nothing_proves_nothing() -> None:
+    public = KEYS["X-Wing"].public
+    check_possession("EE/encryption/1", "encryption", "EE", public, b"")
+    with pytest.raises(UnacceptableKey):
+        check_possession("EE/encryption/1", "encryption", "EE", public, b"x" * 64)

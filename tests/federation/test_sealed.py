@@ -260,6 +260,22 @@ def test_an_answer_that_is_no_sealed_body_is_refused_and_nothing_of_it_is_kept(
     assert not carried(us, ee)
 
 
+def test_a_sealed_body_of_a_leaf_that_is_not_mirrored_is_not_kept(world: World) -> None:
+    ee, us = world.make("EE"), world.make("US")
+    restricted(ee, SECRET, ["EE", "NL"])
+    us.sync(ee)
+    given = [{"index": index, "to": "NL", "sealed": SEALED} for index in (0, 1, 10**9)]
+
+    def ahead(request: httpx.Request) -> httpx.Response | None:
+        if not str(request.url).endswith("/bodies/sealed"):
+            return None
+        return answer(200, b"".join(orjson.dumps(line) + b"\n" for line in [*given, {"next": 10**9}]))
+
+    us.line.rules = [ahead]
+    carry(us, ee)
+    assert list(carried(us, ee)) == [(0, "NL")]
+
+
 def test_only_nodes_are_given_carried_bodies_and_only_of_the_givers_own_log(world: World) -> None:
     ee, us, nl = world.make("EE"), world.make("US"), world.make("NL")
     restricted(ee, SECRET, ["EE", "NL"])
@@ -281,3 +297,15 @@ def test_only_nodes_are_given_carried_bodies_and_only_of_the_givers_own_log(worl
         at=NOW,
     )
     assert us.request("POST", "/bodies/sealed", content=body, headers=other).text == ""
+
+
+def test_the_issuer_is_silent_to_whom_a_body_is_not_for_as_if_there_were_none(world: World) -> None:
+    ee, jp = world.make("EE"), world.make("JP")
+    restricted(ee, SECRET, ["EE", "NL"])
+    seal_all(ee)
+    url = f"{url_of('EE')}/bodies"
+    for index in (0, 7):  # one that is sealed to others, and one that does not exist
+        body = orjson.dumps({"bodies": [[ee.node.origin, index]]})
+        signed = sign_request("POST", url, body, signer=jp.node.keys.transport, kid="JP/transport/1", at=NOW)
+        given = ee.request("POST", "/bodies", content=body, headers=signed)
+        assert (given.status_code, given.content) == (200, b"")

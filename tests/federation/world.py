@@ -38,7 +38,7 @@ from app.models import Base, BodyRow, EntryRow, LogRow
 from app.node import Followed, Node
 from app.replication import witness as witnessing
 from app.settings import Settings, load
-from app.setup import NODE_KEYS, init_node
+from app.setup import NODE_KEYS, begin_log, init_node
 from app.tlog.publish import publish_step
 from app.tlog.store import append_leaves, lock_log
 
@@ -589,6 +589,18 @@ def make_template(directory: Path, code: str) -> Settings:
     )
     settings.pinned_root.write_bytes(b"{}")
     return settings
+
+
+def with_one_database(directory: Path, templates: Path, state: str, url: str) -> World:
+    """Three States; the database of `state` is the one under test, the others are on SQLite."""
+
+    def database(code: str) -> str:
+        if code != state:
+            return ""
+        begin_log(replace(load(templates / code / "node.toml", environment={}), database_url=url))
+        return url
+
+    return World(directory, templates, database=database)
 
 
 # ── comparing what nodes hold ─────────────────────────────────────────────────────────────────────────────────────

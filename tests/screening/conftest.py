@@ -2,14 +2,11 @@
 
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from app.settings import load
-from app.setup import begin_log
-from tests.federation.world import World, make_template
+from tests.federation.world import World, make_template, with_one_database
 
 
 @pytest.fixture(scope="session")
@@ -25,13 +22,5 @@ def node_templates(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def world(tmp_path: Path, node_templates: Path, database_url: str) -> Iterator[World]:
     """Three States; the database of EE is the one under test."""
 
-    def database(code: str) -> str:
-        if code != "EE":
-            return ""
-        begin_log(
-            replace(load(node_templates / code / "node.toml", environment={}), database_url=database_url)
-        )
-        return database_url
-
-    with closing(World(tmp_path / "world", node_templates, database=database)) as made:
+    with closing(with_one_database(tmp_path / "world", node_templates, "EE", database_url)) as made:
         yield made
