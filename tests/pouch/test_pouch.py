@@ -15,12 +15,16 @@ import pytest
 
 from app.demo.found import Member, found
 from app.domain.errors import VerbaleError
+from app.domain.statement import hash_leaf
 from app.pouch.archive import MAGIC, PouchDamaged, PouchExists, PouchMalformed, opened
 from app.pouch.inspect import PouchRefused, inspect
 from app.pouch.manifest import log_prefix, read_manifest
 from app.pouch.pack import NothingToCarry, Packed, pack
 from app.pouch.unpack import Unpacked, unpack
+from app.replication.remote import LATE_AT_ONCE
 from app.replication.witness import WitnessAhead
+from app.setup import begin_log
+from app.tlog.tiles import BundlePath, TilePath, decode_bundle, encode_bundle
 from tests.pouch.conftest import State, Three, clock, copied
 
 SECRET = "Falcon Grey Logistics"
@@ -157,6 +161,18 @@ def test_what_a_node_only_carries_reaches_the_addressee_by_pouch(three: Three, t
     assert titles(us) == []
 
 
+def test_bodies_that_no_pouch_carries_do_not_hide_those_it_does(three: Three, tmp_path: Path) -> None:
+    ee, nl = three.ee, three.nl
+    ee.post([f"For nobody else {n}" for n in range(LATE_AT_ONCE + 1)], tlp="TLP:RED", audience=["EE"])
+    ee.post([SECRET], tlp="TLP:RED", audience=["EE", "NL"])
+    packed(ee, "US", tmp_path / "us.pouch")
+    taken(nl, tmp_path / "us.pouch")  # the leaves; and no body, which NL then still wants, all of them
+    assert titles(nl) == []
+    packed(ee, "NL", tmp_path / "nl.pouch", since={})
+    assert [one.bodies for one in taken(nl, tmp_path / "nl.pouch").logs] == [1]
+    assert titles(nl) == [SECRET]
+
+
 def copy_carried(of: State, to: State) -> None:
     from sqlalchemy import select
 
@@ -190,11 +206,22 @@ def test_a_node_that_is_behind_its_own_pouch_is_told_not_to_post(three: Three, t
     packed(ee, "NL", tmp_path / "there.pouch")
     taken(nl, tmp_path / "there.pouch")
     packed(nl, "EE", tmp_path / "back.pouch")
-    from app.setup import begin_log
-
     (ee.settings.data_dir / "verbale.db").unlink()
     begin_log(ee.settings)
     with pytest.raises(WitnessAhead):
+        taken(ee, tmp_path / "back.pouch")
+
+
+def test_a_head_of_ones_own_log_that_is_not_ones_own_is_told(three: Three, tmp_path: Path) -> None:
+    ee, nl = three.ee, three.nl
+    ee.post(["One"])
+    packed(ee, "NL", tmp_path / "there.pouch")
+    taken(nl, tmp_path / "there.pouch")
+    packed(nl, "EE", tmp_path / "back.pouch")
+    (ee.settings.data_dir / "verbale.db").unlink()
+    begin_log(ee.settings)
+    ee.post(["Another first notice"])
+    with pytest.raises(PouchRefused, match="is not the one this node signed"):
         taken(ee, tmp_path / "back.pouch")
 
 
@@ -282,6 +309,33 @@ def test_a_byte_changed_in_any_member_is_found_and_named(small: tuple[Three, Pat
             assert refusal.value.args[0]
 
 
+@pytest.mark.parametrize(
+    ("bundle", "named"),
+    [
+        (BundlePath(0), "is not the tile that the one above it names"),
+        (BundlePath(1, 44), "the hashes do not give the root that the log signed"),
+    ],
+    ids=["in a full tile", "in the last one"],
+)
+def test_another_leaf_with_its_own_hash_is_found_by_the_hashes_above(
+    three: Three, tmp_path: Path, bundle: BundlePath, named: str
+) -> None:
+    three.ee.post([f"Notice {n}" for n in range(300)], **PUBLIC)
+    packed(three.ee, "NL", tmp_path / "true.pouch")
+    prefix = log_prefix(three.ee.origin)
+
+    def exchange(members: dict[str, bytes]) -> None:
+        entries = decode_bundle(members[f"{prefix}/{bundle}"], bundle.width)
+        entries[3] = entries[3][:-1] + bytes([entries[3][-1] ^ 1])
+        members[f"{prefix}/{bundle}"] = encode_bundle(entries)
+        tile = f"{prefix}/{TilePath(0, bundle.index, bundle.width)}"
+        members[tile] = members[tile][: 3 * 32] + hash_leaf(entries[3]) + members[tile][4 * 32 :]
+
+    path = rewrite(tmp_path / "true.pouch", tmp_path / "exchanged.pouch", exchange)
+    with opened(path) as pouch, pytest.raises(PouchRefused, match=named):
+        inspect(pouch, three.federation.root.read_bytes())
+
+
 def without(*names: str) -> Callable[[dict[str, bytes], str], None]:
     def change(members: dict[str, bytes], prefix: str) -> None:
         for name in [n for n in members if n.startswith(tuple(name.format(prefix) for name in names))]:
@@ -297,16 +351,21 @@ def with_more(name: str, content: bytes) -> Callable[[dict[str, bytes], str], No
     return change
 
 
+def shorter(members: dict[str, bytes], _prefix: str) -> None:
+    """A table of contents that says less than the head it comes with."""
+    value = orjson.loads(members["pouch.json"])
+    value["logs"][0]["to"] -= 1
+    members["pouch.json"] = orjson.dumps(value)
+
+
 LIES = {
+    "a shorter log": shorter,
     "no leaf": without("{}/tile/entries"),
     "no hashes": without("{}/tile/0"),
     "no head": without("{}/checkpoint"),
     "no roster": without("roster/"),
     "no manifest": without("pouch.json"),
     "another log's members": with_more(f"log/{'0' * 64}/checkpoint", b"x"),
-    "a body of no leaf": with_more(
-        f"{{}}/bodies/{9:016}-{9:016}.ndjson", orjson.dumps({"origin": "x", "index": 9, "parts": {}})
-    ),
 }
 
 
@@ -317,6 +376,44 @@ def test_what_is_missing_or_too_much_is_named(small: tuple[Three, Path], tmp_pat
     path = rewrite(source, tmp_path / "lie.pouch", lambda members: LIES[name](members, prefix))
     with opened(path) as pouch, pytest.raises((PouchRefused, PouchMalformed)):
         inspect(pouch, three.federation.root.read_bytes())
+
+
+def test_a_table_of_contents_that_is_not_the_heads_is_named(
+    small: tuple[Three, Path], tmp_path: Path
+) -> None:
+    three, source = small
+    path = rewrite(source, tmp_path / "short.pouch", lambda members: shorter(members, ""))
+    with opened(path) as pouch, pytest.raises(PouchRefused, match="the head is of size 2, not 1"):
+        inspect(pouch, three.federation.root.read_bytes())
+
+
+def test_a_body_that_is_not_its_leafs_or_of_no_leaf_carried_is_named(three: Three, tmp_path: Path) -> None:
+    ee, root = three.ee, three.federation.root.read_bytes()
+    ee.post(["Public", "Other"], **PUBLIC)
+    packed(ee, "NL", tmp_path / "true.pouch")
+
+    def inspected(change: Callable[[list[dict[str, Any]]], None]) -> None:
+        def lines_changed(members: dict[str, bytes]) -> None:
+            (name,) = [n for n in members if "/bodies/" in n]
+            lines = [orjson.loads(line) for line in members[name].splitlines()]
+            change(lines)
+            members[name] = b"\n".join(orjson.dumps(line) for line in lines)
+
+        path = rewrite(tmp_path / "true.pouch", tmp_path / "false.pouch", lines_changed)
+        with opened(path) as pouch:
+            inspect(pouch, root)
+
+    def exchanged(lines: list[dict[str, Any]]) -> None:
+        lines[0]["parts"], lines[1]["parts"] = lines[1]["parts"], lines[0]["parts"]
+
+    def of_no_leaf(lines: list[dict[str, Any]]) -> None:
+        lines.append({"origin": ee.origin, "index": 2, "sealed": {}})
+
+    inspected(lambda _: None)
+    with pytest.raises(PouchRefused, match="the body of leaf 0"):
+        inspected(exchanged)
+    with pytest.raises(PouchRefused, match="holds a body of leaf 2, which is not in the pouch"):
+        inspected(of_no_leaf)
 
 
 def test_a_pouch_with_false_leaves_or_bodies_gives_a_node_nothing_false(three: Three, tmp_path: Path) -> None:
