@@ -54,7 +54,7 @@ def test_the_server_and_its_files_go_with_whoever_asked_for_them(end: signal.Sig
             keeper.stdin.close()
         else:
             keeper.send_signal(end)
-        assert keeper.wait(30) == 0
+        assert keeper.wait(60) == 0
     assert not folder.exists()
 
 

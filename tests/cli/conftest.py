@@ -92,14 +92,14 @@ def estonia(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     _until_it_knows_the_roster(node.member.url)
     yield Served(node, federation.root, running)
     server.should_exit = True
-    thread.join(20)
+    thread.join(60)
 
 
 def _until_it_knows_the_roster(url: str) -> None:
     end = time.monotonic() + 30
     while time.monotonic() < end:
         try:
-            if httpx.get(f"{url}/v1/federation", trust_env=False).status_code == 200:
+            if httpx.get(f"{url}/v1/federation", trust_env=False, timeout=60).status_code == 200:
                 return
         except httpx.TransportError:
             pass

@@ -117,7 +117,7 @@ def test_a_reader_that_has_seen_enough_is_no_error(lines: int) -> None:
         process.stdout.close()  # before the first line is printed
         process.stdin.close()
         assert process.stderr.read() == b""
-        assert process.wait(30) == 0
+        assert process.wait(60) == 0
 
 
 def test_an_error_nobody_foresaw_is_one_sentence(

@@ -86,7 +86,7 @@ def test_an_empty_database_is_not_served(verbale: Verbale, tmp_path: Path) -> No
     init(verbale, tmp_path / "ee", port=free_port())
     (tmp_path / "ee" / "verbale.db").unlink()
     served = serve(tmp_path / "ee" / "node.toml")
-    assert served.wait(30) == 3
+    assert served.wait(60) == 3
     assert served.stderr is not None
     assert "a second tree under one origin is a fork" in served.stderr.read()
     served.stderr.close()
@@ -109,7 +109,7 @@ def test_a_schema_of_a_newer_version_is_left_alone(verbale: Verbale, tmp_path: P
         session.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     database.dispose()
     served = serve(tmp_path / "ee" / "node.toml")
-    assert served.wait(30) == 3
+    assert served.wait(60) == 3
     assert served.stderr is not None
     assert "which this version does not know" in served.stderr.read()
     served.stderr.close()
@@ -136,7 +136,7 @@ def test_a_node_and_a_worker_end_at_sigterm_with_code_0(
             assert verbale("health", "--settings", settings).out == "live\n"
         process.send_signal(signal.SIGTERM)
         process.stderr.read()
-        assert process.wait(30) == 0
+        assert process.wait(60) == 0
         process.stderr.close()
 
 
@@ -148,7 +148,7 @@ def test_a_worker_beside_a_server_that_runs_the_loops_is_refused(verbale: Verbal
 
 def test_two_servers_do_not_share_an_address(estonia: Served) -> None:
     served = serve(estonia.settings)
-    assert served.wait(30) == 3
+    assert served.wait(60) == 3
     assert served.stderr is not None
     assert "Cannot listen on 127.0.0.1" in served.stderr.read()
     served.stderr.close()

@@ -34,7 +34,7 @@ class Bent(Database):
         with super().write() as session:
             yield session
             self.waiting.set()
-            assert self.gate.wait(20)
+            assert self.gate.wait(60)
             if self.fails:
                 raise OSError("No space left on device")
         self.commits += 1
@@ -60,7 +60,7 @@ def test_nobody_is_answered_before_the_commit(bent: Bench, log_url: str) -> None
     db, log_id, sequencer, woken = bent
     db.gate.clear()
     future = sequencer.submit([notice()])
-    assert db.waiting.wait(10)
+    assert db.waiting.wait(60)
     assert not future.done()
     assert woken == []
     other = Database(log_url)
@@ -94,7 +94,7 @@ def test_what_gathers_during_a_commit_shares_the_next_one(bent: Bench) -> None:
     db, log_id, sequencer, _ = bent
     db.gate.clear()
     first = sequencer.submit([notice()])
-    assert db.waiting.wait(10)
+    assert db.waiting.wait(60)
     rest = [sequencer.submit([notice()]) for _ in range(40)]
     db.gate.set()
     indexes = [future.result(20)[0].index for future in (first, *rest)]  # type: ignore[union-attr]
@@ -137,7 +137,7 @@ def test_what_is_queued_when_the_node_stops_is_committed_and_answered(bent: Benc
     stopping = threading.Thread(target=sequencer.stop)
     stopping.start()
     db.gate.set()
-    stopping.join(20)
+    stopping.join(60)
     assert [future.result(1)[0].index for future in futures] == list(range(5))  # type: ignore[union-attr]
     assert check_whole(db, log_id) == 5
 
@@ -147,7 +147,7 @@ def test_too_much_at_once_is_refused_and_not_piled_up(bent: Bench) -> None:
     one = notice()
     db.gate.clear()
     waiting = sequencer.submit([one])
-    assert db.waiting.wait(10)
+    assert db.waiting.wait(60)
     with pytest.raises(Busy):
         sequencer.submit([one] * MAX_QUEUED)
     db.gate.set()

@@ -98,7 +98,9 @@ def test_kills_at_random_moments_lose_nothing_that_was_acknowledged(scenario: Sc
         size = next(log["size"] for log in leaves if log["own"])
         assert size == len(poster.receipts)
     with pytest.raises(httpx.HTTPStatusError):  # and ids that were never posted are unknown
-        httpx.get(f"{scenario.apis['NL'].url}/v1/notices/{'0' * 8}", trust_env=False).raise_for_status()
+        httpx.get(
+            f"{scenario.apis['NL'].url}/v1/notices/{'0' * 8}", trust_env=False, timeout=60
+        ).raise_for_status()
 
     scenario.close()
     for state in STATES:

@@ -68,7 +68,7 @@ class Running:
     def get(self, state: str, path: str, *, token: bool = True) -> httpx.Response:
         node = self.node(state)
         headers = {"authorization": f"Bearer {node['token']}"} if token else {}
-        return httpx.get(node["url"] + path, headers=headers, trust_env=False, timeout=20)
+        return httpx.get(node["url"] + path, headers=headers, trust_env=False, timeout=60)
 
 
 def start(folder: Path, *options: str) -> Running:
@@ -162,7 +162,8 @@ def test_an_officers_key_of_the_description_signs_notices_that_are_taken(running
     line = author.sign(practice("JP"))
     headers = {"content-type": "application/json"}
     answers = [
-        httpx.post(f"{node['url']}/v1/notices", content=line, headers=headers, trust_env=False) for _ in "12"
+        httpx.post(f"{node['url']}/v1/notices", content=line, headers=headers, trust_env=False, timeout=60)
+        for _ in "12"
     ]
     assert [answer.status_code for answer in answers] == [201, 200]
 
@@ -212,10 +213,10 @@ def test_sigterm_ends_all_and_the_folder_starts_again_as_it_was(tmp_path: Path) 
             assert second.process.poll() is None
         finally:
             restarted.terminate()
-            restarted.wait(30)
+            restarted.wait(60)
     finally:
         second.process.kill()
-        second.process.wait(10)
+        second.process.wait(60)
     if sys.platform == "linux":
         await_true("the nodes of a killed demo end", lambda: not node_pids(second.folder), 30)
 

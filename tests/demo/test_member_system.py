@@ -61,10 +61,10 @@ def test_the_server_answers_204_to_what_verifies_and_401_to_the_rest() -> None:
         receiver.secret = secret_text(new_secret())
         now = datetime.now(UTC)
         good = httpx.post(
-            receiver.url, content=BODY, headers=headers(receiver.secret, at=now), trust_env=False
+            receiver.url, content=BODY, headers=headers(receiver.secret, at=now), trust_env=False, timeout=60
         )
         bad = httpx.post(
-            receiver.url, content=b"{}", headers=headers(receiver.secret, at=now), trust_env=False
+            receiver.url, content=b"{}", headers=headers(receiver.secret, at=now), trust_env=False, timeout=60
         )
     finally:
         receiver.close()

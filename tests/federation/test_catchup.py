@@ -153,7 +153,7 @@ def test_two_followers_of_one_log_do_not_disturb_each_other(world: World) -> Non
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(30)
+            thread.join(60)
         nl.sync(us)
         assert [e for e in failures if "to be next" not in str(e)] == []
     assert nl.log(us).judged == 120
@@ -179,11 +179,13 @@ def served(federation: Federation, state: str) -> Iterator[Node]:
     try:
         wait_until(lambda: server.started)
         url = node.settings.public_url
-        wait_until(lambda: httpx.get(f"{url}/health/ready").status_code == 200)  # the roster is there
+        wait_until(
+            lambda: httpx.get(f"{url}/health/ready", timeout=60).status_code == 200
+        )  # the roster is there
         yield node
     finally:
         server.should_exit = True
-        thread.join(30)
+        thread.join(60)
     assert not thread.is_alive()
 
 
@@ -192,18 +194,20 @@ def _post(federation: Federation, state: str, title: str) -> None:
     officer = Officer(state, load_private(member.contact_key), member.contact_kid)
     main = examples.best_practice(issuer=state, title=title)
     response = httpx.post(
-        f"{member.member.url}/v1/notices", json=officer.sign(main, iat=system_clock() // 1000).wire()
+        f"{member.member.url}/v1/notices",
+        json=officer.sign(main, iat=system_clock() // 1000).wire(),
+        timeout=60,
     )
     assert response.status_code == 201, response.text
 
 
 def _sees(federation: Federation, state: str, title: str) -> bool:
-    listed: Any = httpx.get(f"{federation.node(state).member.url}/v1/notices").json()
+    listed: Any = httpx.get(f"{federation.node(state).member.url}/v1/notices", timeout=60).json()
     return title in [n["title"] for n in listed.get("items", ())]
 
 
 def _receipts(federation: Federation, state: str) -> dict[str, int]:
-    seen = httpx.get(f"{federation.node(state).member.url}/v1/federation").json()
+    seen = httpx.get(f"{federation.node(state).member.url}/v1/federation", timeout=60).json()
     own = next(log for log in seen["logs"] if log["own"])
     return {r["state"]: r["size"] for r in own["receipts"]}
 

@@ -90,7 +90,7 @@ def running(config: Path, url: str) -> Iterator[str]:
     def answers() -> bool:
         assert process.poll() is None, "aics-witness has ended"
         try:
-            httpx.get(url, trust_env=False)
+            httpx.get(url, trust_env=False, timeout=60)
         except httpx.TransportError:
             return False
         return True
@@ -100,7 +100,7 @@ def running(config: Path, url: str) -> Iterator[str]:
         yield url
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(60)
 
 
 def make(world: World, foreign: Foreign) -> Peer:
@@ -114,7 +114,7 @@ def make(world: World, foreign: Foreign) -> Peer:
 def over_the_wire(foreign: Foreign, request: httpx.Request) -> httpx.Response | None:
     if not str(request.url).startswith(foreign.url):
         return None
-    with httpx.Client(trust_env=False) as client:
+    with httpx.Client(trust_env=False, timeout=60) as client:
         response = client.send(
             httpx.Request(request.method, request.url, headers=request.headers, content=request.read())
         )

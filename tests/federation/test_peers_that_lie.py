@@ -517,7 +517,7 @@ def talking(behaviour: Callable[[socket.socket, threading.Event], None]) -> Iter
             yield f"http://127.0.0.1:{server.getsockname()[1]}/checkpoint"
         finally:
             over.set()
-            thread.join(15)
+            thread.join(60)
 
 
 def _says(*pieces: bytes) -> Callable[[socket.socket, threading.Event], None]:

@@ -78,7 +78,7 @@ def uuid7(label: str | None = None) -> str:
     return str(uuid.UUID(bytes=bytes(raw)))
 
 
-def wait_until(condition: Callable[[], object], deadline_s: float = 20.0) -> None:
+def wait_until(condition: Callable[[], object], deadline_s: float = 60.0) -> None:
     """Wait for what other threads do. Fails, naming the condition's last answer, when it takes too long."""
     end = time.monotonic() + deadline_s
     seen: object = None
@@ -243,7 +243,7 @@ class Network:
 
     def close(self) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(10)
+        self._thread.join(60)
         self._loop.run_until_complete(self._loop.shutdown_default_executor())
         self._loop.close()
 

@@ -311,7 +311,7 @@ def address(node: EdgeNode, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[s
     thread.start()
     yield socket.getsockname()
     server.should_exit = True
-    thread.join(10)
+    thread.join(60)
     socket.close()
 
 
@@ -322,7 +322,7 @@ def say(address: tuple[str, int], data: bytes) -> tuple[int, dict[str, Any]]:
         reader, writer = await asyncio.open_connection(*address[:2])
         writer.write(data)
         try:
-            return await asyncio.wait_for(reader.read(), 10)
+            return await asyncio.wait_for(reader.read(), 60)
         finally:
             writer.close()
 
@@ -356,7 +356,7 @@ def test_a_large_body_over_a_socket_is_answered_413_and_not_by_a_broken_connecti
         for _ in range(160):
             yield b"x" * 65_536
 
-    with httpx.Client() as client:
+    with httpx.Client(timeout=60) as client:
         assert client.post(url, content=b"x" * 10 * 2**20).status_code == 413
         assert client.post(url, content=chunks()).status_code == 413
         assert client.post(url, content=json.dumps(wire(77))).status_code == 201
@@ -364,7 +364,7 @@ def test_a_large_body_over_a_socket_is_answered_413_and_not_by_a_broken_connecti
 
 def test_one_connection_serves_many_requests_whatever_their_size(address: tuple[str, int]) -> None:
     url = f"http://127.0.0.1:{address[1]}/v1/notices/batch"
-    with httpx.Client() as client:
+    with httpx.Client(timeout=60) as client:
         for _ in range(3):
             answer = client.post(url, content=b"".join(line(n) for n in range(1000)))
             assert answer.status_code == 200

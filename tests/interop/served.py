@@ -62,7 +62,7 @@ class ServedLog:
     """One log, own or mirrored, at its address."""
 
     def __init__(self, url: str) -> None:
-        self._client = httpx.Client(trust_env=False, timeout=10)
+        self._client = httpx.Client(trust_env=False, timeout=60)
         self._url = url
 
     def __enter__(self) -> Self:

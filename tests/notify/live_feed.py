@@ -82,11 +82,11 @@ class LiveFeed:
 
     def __exit__(self, *_: object) -> None:
         self.server.should_exit = True
-        self.thread.join(20)
+        self.thread.join(60)
         assert not self.thread.is_alive()
 
     def get(self, query: str = "", headers: dict[str, str] | None = None) -> httpx.Response:
-        return httpx.get(f"{self.url}/v1/feed{query}", headers=headers, timeout=30)
+        return httpx.get(f"{self.url}/v1/feed{query}", headers=headers, timeout=60)
 
     def events(self, query: str = "", headers: dict[str, str] | None = None) -> dict[str, Any]:
         answer = self.get(query, headers)

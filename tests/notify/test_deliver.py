@@ -477,7 +477,7 @@ def test_kill_9_while_the_receiver_holds_the_request_loses_nothing(
             env=os.environ | {"PYTHONPATH": str(ROOT)},
         )
         try:
-            assert receiver.arrived.acquire(timeout=30)
+            assert receiver.arrived.acquire(timeout=60)
         finally:
             worker.send_signal(signal.SIGKILL)
             worker.wait()
@@ -505,7 +505,7 @@ def test_the_loop_delivers_when_it_is_woken_and_stops_when_it_is_told(
         for n in range(20):
             log.issue()
             loop.wake()
-            assert receiver.arrived.acquire(timeout=10), n
+            assert receiver.arrived.acquire(timeout=60), n
     finally:
         loop.stop()
     with db.read() as session:
@@ -527,7 +527,7 @@ def test_an_endpoint_that_hangs_does_not_hold_up_another(
             for _ in range(2 * claims.PER_SUBSCRIPTION):
                 log.issue()
                 loop.wake()
-                assert receiver.arrived.acquire(timeout=10)
+                assert receiver.arrived.acquire(timeout=60)
             assert len(stuck.received) <= claims.PER_SUBSCRIPTION
         finally:
             stuck.closing.set()
@@ -550,7 +550,7 @@ def test_a_loop_that_meets_a_failing_database_goes_on_when_it_works_again(
     loop = DeliveryLoop(db, clock, setup, poll_seconds=0.05)
     loop.start()
     try:
-        assert receiver.arrived.acquire(timeout=20)
+        assert receiver.arrived.acquire(timeout=60)
     finally:
         loop.stop()
     assert json.loads(receiver.received[0].body)["type"] == "notice.issued"

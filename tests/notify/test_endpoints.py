@@ -182,7 +182,7 @@ class TlsReceiver:
     def __exit__(self, *_: object) -> None:
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
-        self._thread.join(10)
+        self._thread.join(60)
 
     @property
     def url(self) -> str:

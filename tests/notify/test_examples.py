@@ -54,7 +54,7 @@ def receiver(tmp_path: Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
 def post(url: str, secret: bytes, body: bytes, *, id_: str = "msg_1", **changes: str) -> int:
     now = system_clock() // 1000
     headers = signing.headers(id_, now, [signing.sign_v1(secret, id_, now, body)]) | changes
-    return httpx.post(url, content=body, headers=headers, timeout=30).status_code
+    return httpx.post(url, content=body, headers=headers, timeout=60).status_code
 
 
 def test_the_receiver_stores_what_is_genuine_once_and_refuses_the_rest(

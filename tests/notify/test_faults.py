@@ -133,7 +133,7 @@ def test_a_database_that_fails_over_while_a_delivery_is_under_way_loses_nothing(
         loop = DeliveryLoop(theirs, system_clock, setup, poll_seconds=0.05)
         loop.start()
         try:
-            assert receiver.arrived.acquire(timeout=20)
+            assert receiver.arrived.acquire(timeout=60)
             connections(allowed=False)
             gone.set()
             connections(allowed=True)
@@ -418,7 +418,7 @@ def test_a_token_that_loses_its_scope_while_the_loop_runs_is_sent_nothing_more(
         loop = DeliveryLoop(db, clock, setup, poll_seconds=0.05)
         loop.start()
         try:
-            assert receiver.arrived.acquire(timeout=20)
+            assert receiver.arrived.acquire(timeout=60)
             with db.write() as session:
                 session.get_one(ApiTokenRow, token).scopes = "read"
             log.issue()

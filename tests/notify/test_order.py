@@ -86,7 +86,7 @@ def test_the_loop_keeps_the_order_though_it_claims_ahead(
         loop.start()
         try:
             for n in range(40):
-                assert receiver.arrived.acquire(timeout=20), n
+                assert receiver.arrived.acquire(timeout=60), n
         finally:
             loop.stop()
         assert indices(receiver) == issued
@@ -388,7 +388,7 @@ def test_a_dead_endpoint_in_the_loop_holds_only_its_own_places(
         loop.start()
         try:
             for n in range(60):
-                assert receiver.arrived.acquire(timeout=20), n
+                assert receiver.arrived.acquire(timeout=60), n
             assert len(stuck.received) <= 3 * claims.PER_SUBSCRIPTION
         finally:
             stuck.closing.set()

@@ -92,7 +92,7 @@ def test_a_long_poll_is_answered_when_something_comes(live: LiveFeed) -> None:
         assert poll.is_alive()
     hidden = log.issue(tlp=4, audience="JP")
     shown = log.issue()
-    poll.join(30)
+    poll.join(60)
     assert indexes(answers[0]) == [shown] != [hidden]
     after = live.events(f"?cursor={answers[0]['next']}&wait=1")
     assert (after["items"], after["more"]) == ([], False)
@@ -274,7 +274,7 @@ def test_a_client_that_is_not_ours_reads_the_stream(live_sqlite: LiveFeed) -> No
     log = Log(live_sqlite.db)
     issued = [log.issue() for _ in range(3)]
     url = f"{live_sqlite.url}/v1/feed/stream?cursor=oldest"
-    with httpx.stream("GET", url, timeout=30) as answer:
+    with httpx.stream("GET", url, timeout=60) as answer:
         assert answer.headers["content-type"].startswith("text/event-stream")
         assert answer.headers["cache-control"] == "no-store"
         lines = answer.iter_lines()
