@@ -41,3 +41,13 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
         return f"sqlite:///{tmp_path / 'node.sqlite'}"
     fresh: Callable[[str | None], str] = request.getfixturevalue("fresh_pg_database")
     return fresh(None)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests first, so that with a worker a core none of them is begun when the others are done.
+
+    A file stays whole: its fixtures are made once, and one worker runs it (`--dist loadfile`).
+    """
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
