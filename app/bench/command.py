@@ -102,6 +102,53 @@ def webhooks(
     _show(result, WEBHOOK_TARGETS, as_json=as_json)
 
 
+@bench.command()
+def screening(
+    entities: Annotated[
+        int, typer.Option("--entities", min=100, help="Invented parties to screen against.")
+    ] = 100_000,
+    queries: Annotated[
+        int,
+        typer.Option("--queries", min=10, help="Parties asked one by one; the batch has four times as many."),
+    ] = 1_000,
+    peer: Annotated[
+        str,
+        typer.Option(
+            "--peer", help="A Python that has nomenklatura, to score the same candidates with LogicV2."
+        ),
+    ] = "",
+    database_url: Annotated[
+        str, typer.Option("--database-url", help="An empty PostgreSQL database instead of SQLite.")
+    ] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Measure screening at a size: index, change, cold start, one party and a batch through HTTP, memory, the peer.
+
+    `ratios` hold each figure against its limit: 1 or less is within it.
+    """
+    from app.bench.screening import run  # noqa: PLC0415 - see `app.cli`
+
+    def say(text: str) -> None:
+        if not as_json:
+            typer.echo(text, err=True)
+
+    with tempfile.TemporaryDirectory(prefix="verbale-bench-") as directory:
+        result = run(
+            Path(directory) / "federation",
+            entities,
+            database_url=database_url,
+            asked=queries,
+            peer=peer,
+            say=say,
+            progress=progress,
+        )
+    _show(result.as_dict(), result.limits(), as_json=as_json)
+    if not peer and not as_json:
+        typer.echo(
+            "peer: not measured; --peer names a Python that has nomenklatura (docs/screening.md)", err=True
+        )
+
+
 def _show(result: dict[str, Any], targets: dict[str, tuple[str, float]], *, as_json: bool) -> None:
     if as_json:
         print_json(result)
