@@ -15,21 +15,34 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from sqlalchemy import String, any_, bindparam, create_engine, event, func, make_url, select, text, update
+from sqlalchemy import (
+    Executable,
+    String,
+    any_,
+    bindparam,
+    create_engine,
+    event,
+    func,
+    make_url,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session, sessionmaker
 
 from app.models import CounterRow
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from sqlalchemy import ColumnElement, Engine, FromClause
+    from sqlalchemy import ColumnElement, CursorResult, Engine, FromClause
     from sqlalchemy.engine import URL
     from sqlalchemy.orm.attributes import InstrumentedAttribute
     from sqlalchemy.sql.dml import Insert
 
 T = TypeVar("T")
+S = TypeVar("S", bound=Executable)
 
 BUSY_TIMEOUT_MS = 30_000
 """How long a process waits for another process's write transaction on one SQLite file."""
@@ -60,6 +73,7 @@ class Database:
         self.url: URL = make_url(url)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         self._writer = threading.Lock() if self.is_sqlite else None
+        self._statements: dict[Any, Any] = {}
         self.engine: Engine = engine or create_engine(
             self.url,
             pool_size=pool_size,
@@ -99,16 +113,21 @@ class Database:
 
     def insert_ignore(self, table: FromClause) -> Insert:
         """An INSERT that skips rows whose key exists (`ON CONFLICT DO NOTHING`)."""
-        if self.is_sqlite:
-            return sqlite.insert(table).on_conflict_do_nothing()  # type: ignore[arg-type]  # a mapped class's __table__
-        return postgresql.insert(table).on_conflict_do_nothing()  # type: ignore[arg-type]
+        insert: Insert | None = self._statements.get(table)
+        if insert is None:
+            new: Any = sqlite.insert(table) if self.is_sqlite else postgresql.insert(table)  # type: ignore[arg-type]  # a mapped class's __table__
+            insert = self._statements[table] = new.on_conflict_do_nothing()
+        return insert
 
     def upsert(self, table: FromClause, key: Sequence[str], changed: Sequence[str]) -> Insert:
         """An INSERT that updates the columns `changed` where the key exists."""
-        insert: Any = sqlite.insert(table) if self.is_sqlite else postgresql.insert(table)  # type: ignore[arg-type]
-        result: Insert = insert.on_conflict_do_update(
-            index_elements=list(key), set_={name: insert.excluded[name] for name in changed}
-        )
+        wanted = (table, *key, None, *changed)
+        result: Insert | None = self._statements.get(wanted)
+        if result is None:
+            insert: Any = sqlite.insert(table) if self.is_sqlite else postgresql.insert(table)  # type: ignore[arg-type]
+            result = self._statements[wanted] = insert.on_conflict_do_update(
+                index_elements=list(key), set_={name: insert.excluded[name] for name in changed}
+            )
         return result
 
     def bulk_insert(
@@ -175,6 +194,24 @@ class Database:
         finally:
             cursor.close()
 
+    def once(self, make: Callable[[Database], S]) -> S:
+        """The statement that `make` builds for this database, built once: see `execute`."""
+        statement: S | None = self._statements.get(make)
+        if statement is None:
+            statement = self._statements[make] = make(self)
+        return statement
+
+    def any_bound(self, column: ColumnElement[Any], name: str) -> ColumnElement[bool]:
+        """Whether a text column has one of the values bound to `name` when the statement is executed: see `bound`."""
+        if self.is_sqlite:
+            each = func.json_each(bindparam(name, type_=String)).table_valued("value")
+            return column.in_(select(each.c.value))
+        return column == any_(bindparam(name, type_=postgresql.ARRAY(String)))
+
+    def bound(self, values: Sequence[str]) -> str | list[str]:
+        """Values for `any_bound`."""
+        return json.dumps(values) if self.is_sqlite else list(values)
+
     def any_of(self, column: InstrumentedAttribute[Any], values: Sequence[str]) -> ColumnElement[bool]:
         """Whether a text column has one of many values: one bound value however many there are, and one cached statement."""
         if self.is_sqlite:
@@ -192,21 +229,11 @@ class Database:
         The counter's row stays locked until commit, so numbers become visible in order: a reader that has seen n has seen
         everything below n. Take them late in a transaction.
         """
-        taken = session.execute(
-            update(CounterRow)
-            .where(CounterRow.name == counter)
-            .values(value=CounterRow.value + count)
-            .returning(CounterRow.value)
-        ).scalar_one_or_none()
+        taken = execute(session, _NEXT_VALUES, counter=counter, count=count).scalar_one_or_none()
         if taken is None:
             session.execute(self.insert_ignore(CounterRow.__table__).values(name=counter, value=0))
             return self.next_values(session, counter, count)
         return int(taken) - count + 1
-
-    def lock_row(self, session: Session, table: FromClause, where: Any) -> None:  # noqa: ANN401 - an SQL expression
-        """Hold a row until commit. SQLite's write transaction already excludes every other writer."""
-        if not self.is_sqlite:
-            session.execute(select(text("1")).select_from(table).where(where).with_for_update())
 
     def size_bytes(self) -> int | None:
         """Bytes on disk, or None when the server does not tell."""
@@ -237,6 +264,24 @@ class Database:
     def dispose(self) -> None:
         """Close all connections."""
         self.engine.dispose()
+
+
+def execute(session: Session, statement: Executable, **values: Any) -> CursorResult[*tuple[Any, ...]]:  # noqa: ANN401 - bound values
+    """Execute a statement that was built once, when its module was imported, with the values of this time.
+
+    For what runs at every notice: building a statement out of mapped attributes and passing it through the session costs
+    several times what SQLite takes to execute it. Such statements are over `__table__`, and their values are bound by name.
+    """
+    return session.connection().execute(statement, values)
+
+
+_COUNTERS = CounterRow.__table__.c
+_NEXT_VALUES = (
+    update(CounterRow.__table__)  # type: ignore[arg-type]  # a mapped class's __table__
+    .where(_COUNTERS.name == bindparam("counter"))
+    .values(value=_COUNTERS.value + bindparam("count"))
+    .returning(_COUNTERS.value)
+)
 
 
 def chunks(items: Sequence[T], size: int) -> Iterable[Sequence[T]]:

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
-from sqlalchemy import select, update
+from sqlalchemy import bindparam, select, update
 
+from app.db import execute
 from app.domain.errors import LeafReplayed, LogStopped, NodeFault, NodeStarting, VerbaleError
 from app.domain.judge import check_key
 from app.models import EntryRow, LogRow, WatchRow
@@ -30,6 +31,20 @@ if TYPE_CHECKING:
     from app.domain.roster import Roster
     from app.judging import Judged
     from app.tlog.store import StoredLog
+
+
+_LOGS, _WATCHED = LogRow.__table__.c, WatchRow.__table__.c
+_OPEN: Final = (
+    select(_LOGS.status, _WATCHED.closed_at)
+    .outerjoin_from(LogRow.__table__, WatchRow.__table__, _WATCHED.log_id == _LOGS.id)
+    .where(_LOGS.id == bindparam("log"))
+)
+_JUDGED: Final = select(_LOGS.judged).where(_LOGS.id == bindparam("log"))
+_SET_JUDGED: Final = (
+    update(LogRow.__table__)  # type: ignore[arg-type]  # a mapped class's __table__
+    .where(_LOGS.id == bindparam("log"))
+    .values(judged=bindparam("new_judged"))
+)
 
 
 class Watch(Protocol):
@@ -86,7 +101,7 @@ def record_own(
         roster: the one in force; asked with the log locked, so that no statement is appended under a key that was revoked
             between judging and here. A roster adopted later judges again what stands there by then.
     """
-    log = lock_log(db, session, log_id)
+    log = lock_log(session, log_id)
     current = roster() if roster is not None else None
     check_open(session, log_id)
     statements = [n.statement for n in notices]
@@ -125,7 +140,7 @@ def record_own(
     if leaves:
         log = append_leaves(db, session, log, leaves, at=now)
         fold.flush(now=now, live=True)
-        session.execute(update(LogRow).where(LogRow.id == log.id).values(judged=log.size))
+        execute(session, _SET_JUDGED, log=log.id, new_judged=log.size)
     return answers
 
 
@@ -136,11 +151,7 @@ def check_open(session: Session, log_id: int) -> None:
         NodeStarting: the start-up gate is closed.
         LogStopped: the log is frozen.
     """
-    status, closed = session.execute(
-        select(LogRow.status, WatchRow.closed_at)
-        .outerjoin(WatchRow, WatchRow.log_id == LogRow.id)
-        .where(LogRow.id == log_id)
-    ).one()
+    status, closed = execute(session, _OPEN, log=log_id).one()
     if status != "ok":
         raise LogStopped("This log is frozen: its key has signed two histories. Nothing can be added to it.")
     if closed is not None:
@@ -184,8 +195,8 @@ def record_mirrored(
     Raises:
         NodeFault: another worker has projected these leaves meanwhile; the caller starts over.
     """
-    log = lock_log(db, session, log_id)
-    judged = session.execute(select(LogRow.judged).where(LogRow.id == log_id)).scalar_one()
+    log = lock_log(session, log_id)
+    judged = execute(session, _JUDGED, log=log_id).scalar_one()
     if not arrivals:
         return
     if arrivals[0].index != judged or (start is not None and start != judged):
@@ -201,4 +212,4 @@ def record_mirrored(
     )
     fold_all(fold, arrivals)
     fold.flush(now=now, live=live, tell=events)
-    session.execute(update(LogRow).where(LogRow.id == log.id).values(judged=judged + len(arrivals)))
+    execute(session, _SET_JUDGED, log=log.id, new_judged=judged + len(arrivals))

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 from sqlalchemy import and_, bindparam, func, or_, select, true, update
 from sqlalchemy.orm import aliased
 
+from app.db import execute
 from app.domain.events import WITHOUT_NOTICE
 from app.gate import event_visible, visible
 from app.models import ApiTokenRow, DeliveryRow, EventRow, LogRow, NoticeRow, SubscriptionRow
@@ -231,7 +232,7 @@ def claim(
 def _look(
     session: Session, now: int, limit: int, busy: Mapping[str, Busy], require_proof: bool
 ) -> dict[_Waiting, int]:
-    waiting = [_Waiting(*row) for row in session.execute(_WAITING[require_proof], {"now": now})]
+    waiting = [_Waiting(*row) for row in execute(session, _WAITING[require_proof], now=now)]
     by_id = {one.id: one for one in waiting}
     return {by_id[id_]: share for id_, share in _shares(waiting, limit, busy).items()}
 

@@ -17,9 +17,10 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import and_, func, select, true
+from sqlalchemy import and_, bindparam, func, select, true
 from sqlalchemy.orm import aliased
 
+from app.db import execute
 from app.domain.errors import InvalidFilter
 from app.domain.events import WITHOUT_NOTICE
 from app.gate import event_visible, visible
@@ -64,9 +65,18 @@ def new_ids(at_ms: int, count: int) -> list[str]:
     ]
 
 
+_NEWEST: Final = select(func.max(EventRow.__table__.c.seq))
+_SUBSCRIPTIONS: Final = SubscriptionRow.__table__.c
+_BEHIND: Final = (
+    select(_SUBSCRIPTIONS.fanned_seq)
+    .where(_SUBSCRIPTIONS.status == "active", _SUBSCRIPTIONS.fanned_seq < bindparam("newest"))
+    .distinct()
+)
+
+
 def newest_event(session: Session) -> int:
     """Number of the newest event, 0 if there is none. Everything below it is visible too (`Database.next_values`)."""
-    return session.scalar(select(func.max(EventRow.seq))) or 0
+    return execute(session, _NEWEST).scalar_one() or 0
 
 
 def fan_out_step(
@@ -87,13 +97,7 @@ def fan_out_step(
     """
     with db.read() as session:  # most looks find nothing, and must not queue behind the writer
         newest = newest_event(session)
-        behind = sorted(
-            session.scalars(
-                select(SubscriptionRow.fanned_seq)
-                .where(SubscriptionRow.status == "active", SubscriptionRow.fanned_seq < newest)
-                .distinct()
-            )
-        )
+        behind = sorted(execute(session, _BEHIND, newest=newest).scalars())
     if not behind:
         return 0
     lowest, highest = behind[0], behind[-1]

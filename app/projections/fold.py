@@ -22,7 +22,7 @@ import orjson
 from sqlalchemy import bindparam, delete, select, update
 
 from app import bodies
-from app.db import SQLITE_VARIABLES, chunks
+from app.db import SQLITE_VARIABLES, chunks, execute
 from app.domain import events, lifecycle
 from app.domain.errors import VerbaleError
 from app.domain.handling import Tlp
@@ -38,6 +38,7 @@ from app.projections.content import Content, content_of, terms
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Sequence
 
+    from sqlalchemy import Select
     from sqlalchemy.orm import Session
 
     from app.db import Database
@@ -143,13 +144,7 @@ class Fold:
     def _load_ids(self, ids: Sequence[str]) -> None:
         if not ids:
             return
-        rows = self._session.connection().execute(
-            select(EntryRow.__table__.c.id, EntryRow.__table__.c.leaf_hash).where(
-                EntryRow.log_id == self._log_id,
-                self._db.any_of(EntryRow.id, ids),
-                EntryRow.fault_code.is_(None),
-            )
-        )
+        rows = execute(self._session, self._db.once(_ids), log=self._log_id, ids=self._db.bound(ids))
         self._ids.update((i, bytes(h)) for i, h in rows if i is not None)
 
     def _load_notices(self, refs: Iterable[bytes]) -> None:
@@ -484,6 +479,18 @@ def update_screened(session: Session, log_id: int, idx: int, seq: int, content: 
         update(ScreenedRow)
         .where(ScreenedRow.log_id == log_id, ScreenedRow.idx == idx)
         .values(seq=seq, audience=audience, parties=parties)
+    )
+
+
+_ENTRIES: Final = EntryRow.__table__.c
+
+
+def _ids(db: Database) -> Select[Any]:
+    """Which of many ids the log holds, unflagged, and the leaf of each."""
+    return select(_ENTRIES.id, _ENTRIES.leaf_hash).where(
+        _ENTRIES.log_id == bindparam("log"),
+        db.any_bound(_ENTRIES.id, "ids"),
+        _ENTRIES.fault_code.is_(None),
     )
 
 

@@ -82,7 +82,7 @@ def rebuild_log(
             was changed.
     """
     with db.write() as session:
-        log = lock_log(db, session, log_id)
+        log = lock_log(session, log_id)
         judged = session.execute(select(LogRow.judged).where(LogRow.id == log_id)).scalar_one()
         kept = _drop(session, log_id)
         session.execute(update(LogRow).where(LogRow.id == log_id).values(judged=0))

@@ -16,10 +16,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import delete, or_, select, update
+from sqlalchemy import bindparam, delete, or_, select, update
 
 from app import bodies
-from app.db import SQLITE_VARIABLES, chunks
+from app.db import SQLITE_VARIABLES, chunks, execute
 from app.judging import Context, MirroredLeaf
 from app.models import EntryRow, LeafRow, LogRow, NoticeRow, ScreenedRow
 from app.projections.fold import SCREENED_EPOCH, Fold, fold_all, forget_terms
@@ -56,11 +56,14 @@ class Rejudged:
     folded: int
 
 
+_UNDER: Final = select(
+    LogRow.__table__.c.origin, LogRow.__table__.c.judged_under, LogRow.__table__.c.judged
+).where(LogRow.__table__.c.id == bindparam("log"))
+
+
 def is_due(session: Session, log_id: int, roster: Roster) -> bool:
     """Whether the log's leaves were judged under another view of its State than `roster` gives."""
-    row = session.execute(
-        select(LogRow.origin, LogRow.judged_under, LogRow.judged).where(LogRow.id == log_id)
-    ).one()
+    row = execute(session, _UNDER, log=log_id).one()
     return bool(row.judged_under != roster.judges_by(row.origin))
 
 
@@ -84,7 +87,7 @@ def rejudge_log(
         origin = session.execute(select(LogRow.origin).where(LogRow.id == log_id)).scalar_one()
         lifted = _lifted(session, log_id, Context(origin, roster), judge)
     with db.write() as session:
-        log = lock_log(db, session, log_id)
+        log = lock_log(session, log_id)
         state = roster.state_of_origin(origin)
         changed = lifted | _fallen(session, log_id, origin, state)
         result = Rejudged(origin, 0, 0, 0)

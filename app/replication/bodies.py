@@ -19,9 +19,10 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 
 from app import bodies as stored
+from app.db import execute
 from app.domain.encoding import b64u_encode
 from app.domain.errors import MalformedRequest, VerbaleError
 from app.domain.json import parse_strict
@@ -126,17 +127,22 @@ def _lines(
             yield line(index, sealed=orjson.Fragment(sealed))
 
 
+_LOGS, _ENTRIES = LogRow.__table__.c, EntryRow.__table__.c
+_LOG: Final = select(_LOGS.id, _LOGS.state).where(_LOGS.origin == bindparam("of"))
+_HELD: Final = select(_ENTRIES.idx, _ENTRIES.tlp_rank, _ENTRIES.audience).where(
+    _ENTRIES.log_id == bindparam("log"),
+    _ENTRIES.idx.in_(bindparam("indexes", expanding=True)),
+    _ENTRIES.body_state == "held",
+)
+
+
 def _allowed(
     session: Session, principal: Principal, origin: str, indexes: Sequence[int]
 ) -> tuple[int, list[int]] | None:
-    log = session.execute(select(LogRow.id, LogRow.state).where(LogRow.origin == origin)).one_or_none()
+    log = execute(session, _LOG, of=origin).one_or_none()
     if log is None:
         return None
-    rows = session.execute(
-        select(EntryRow.idx, EntryRow.tlp_rank, EntryRow.audience).where(
-            EntryRow.log_id == log.id, EntryRow.idx.in_(indexes), EntryRow.body_state == "held"
-        )
-    )
+    rows = execute(session, _HELD, log=log.id, indexes=indexes)
     return log.id, [
         row.idx
         for row in rows

@@ -18,8 +18,9 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from sqlalchemy import select, update
+from sqlalchemy import bindparam, select, update
 
+from app.db import execute
 from app.domain.errors import PeerFault, VerbaleError
 from app.domain.statement import hash_leaf
 from app.models import HeadRow, LogRow, WatchRow
@@ -106,24 +107,54 @@ class Followed:
     pending_note: bytes | None = None
 
 
+_LOGS, _WATCHED = LogRow.__table__, WatchRow.__table__
+_FOLLOWED: Final = (
+    select(
+        _LOGS.c.id,
+        _LOGS.c.origin,
+        _LOGS.c.state,
+        _LOGS.c.status,
+        _LOGS.c.size,
+        _LOGS.c.head_size,
+        _LOGS.c.head_root,
+        _LOGS.c.head_note,
+        _WATCHED.c.pending_note,
+    )
+    .outerjoin_from(_LOGS, _WATCHED, _WATCHED.c.log_id == _LOGS.c.id)
+    .where(_LOGS.c.id == bindparam("log"))
+)
+_NOTHING_PENDING: Final = (
+    update(_WATCHED)  # type: ignore[arg-type]  # a mapped class's __table__
+    .where(_WATCHED.c.log_id == bindparam("log"), _WATCHED.c.pending_note.is_not(None))
+    .values(pending_note=None)
+)
+_PROVEN: Final = (
+    update(_LOGS)  # type: ignore[arg-type]  # a mapped class's __table__
+    .where(_LOGS.c.id == bindparam("log"))
+    .values(
+        head_size=bindparam("new_size"),
+        head_root=bindparam("new_root"),
+        head_note=bindparam("new_note"),
+        head_at=bindparam("now"),
+        claimed_size=bindparam("new_size"),
+    )
+)
+_SEEN: Final = (
+    update(_LOGS)  # type: ignore[arg-type]  # a mapped class's __table__
+    .where(_LOGS.c.id == bindparam("log"))
+    .values(
+        contact_at=bindparam("now"),
+        skew_ms=bindparam("skew"),
+        error_code=None,
+        error_detail=None,
+        error_at=None,
+    )
+)
+
+
 def read_followed(session: Session, log_id: int) -> Followed:
     """Read the follower's state of one log."""
-    row = session.execute(
-        select(
-            LogRow.id,
-            LogRow.origin,
-            LogRow.state,
-            LogRow.status,
-            LogRow.size,
-            LogRow.head_size,
-            LogRow.head_root,
-            LogRow.head_note,
-            WatchRow.pending_note,
-        )
-        .outerjoin(WatchRow, WatchRow.log_id == LogRow.id)
-        .where(LogRow.id == log_id)
-    ).one()
-    return Followed(*row)
+    return Followed(*execute(session, _FOLLOWED, log=log_id).one())
 
 
 def follow_step(
@@ -159,13 +190,7 @@ def follow_step(
         _note_served(db, log_id, checkpoint, raw)
     grew = advance(db, client, mirror, source, checkpoint, note, roster=roster, clock=clock, state=state)
     with db.write() as session:
-        session.execute(
-            update(LogRow)
-            .where(LogRow.id == log_id)
-            .values(
-                contact_at=clock(), skew_ms=client.skew_ms, error_code=None, error_detail=None, error_at=None
-            )
-        )
+        execute(session, _SEEN, log=log_id, now=clock(), skew=client.skew_ms)
     return grew
 
 
@@ -332,7 +357,7 @@ def _take_near(look: _Look, mirror: Followed, checkpoint: Checkpoint, note: Note
     leaves = look.leaves(mirror.size, checkpoint.size, checkpoint.size)
     pairs = [(hash_leaf(leaf), leaf) for leaf in leaves]
     with db.write() as session:
-        stored = lock_log(db, session, mirror.id)
+        stored = lock_log(session, mirror.id)
         if stored.size != mirror.size:
             return False  # another worker was here; the next step starts from what it stored
         if stored.frontier.extend([h for h, _ in pairs]).root() == checkpoint.root:
@@ -367,7 +392,7 @@ def _take_far(look: _Look, mirror: Followed, checkpoint: Checkpoint, note: Note)
                     f"{source} serves a leaf {index} that is not the one {mirror.origin} signed for."
                 )
         with db.write() as session:
-            stored = lock_log(db, session, mirror.id)
+            stored = lock_log(session, mirror.id)
             if stored.size != at:
                 return True
             append_leaves(db, session, stored, pairs, at=look.clock())
@@ -387,23 +412,11 @@ def _set_head(
 ) -> None:
     """The head is proven: store it with the log's own signature line (cosignatures are kept apart)."""
     own = _own_lines(checkpoint, note)
-    session.execute(update(WatchRow).where(WatchRow.log_id == log_id).values(pending_note=None))
-    session.execute(
-        db.insert_ignore(HeadRow.__table__).values(
-            log_id=log_id, size=checkpoint.size, root=checkpoint.root, note=own, at=now
-        )
-    )
-    session.execute(
-        update(LogRow)
-        .where(LogRow.id == log_id)
-        .values(
-            head_size=checkpoint.size,
-            head_root=checkpoint.root,
-            head_note=own,
-            head_at=now,
-            claimed_size=checkpoint.size,
-        )
-    )
+    size, root = checkpoint.size, checkpoint.root
+    execute(session, _NOTHING_PENDING, log=log_id)
+    head = db.insert_ignore(HeadRow.__table__)
+    execute(session, head, log_id=log_id, size=size, root=root, note=own, at=now)
+    execute(session, _PROVEN, log=log_id, new_size=size, new_root=root, new_note=own, now=now)
 
 
 def _own_lines(checkpoint: Checkpoint, note: Note) -> bytes:

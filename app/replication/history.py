@@ -10,8 +10,9 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Final
 
-from sqlalchemy import func, insert, literal, or_, select, update
+from sqlalchemy import bindparam, func, insert, literal, or_, select, update
 
+from app.db import execute
 from app.domain.errors import PeerFault, Refused
 from app.domain.statement import NOTICE_KINDS
 from app.events import COUNTER
@@ -42,18 +43,25 @@ PAGES_AT_ONCE: Final = 4
 CONFIRMED: Final = "notice.confirmed"
 
 
+_LOGS, _KEPT = LogRow.__table__, ConfirmationRow.__table__
+_NEWEST: Final = (
+    select(_LOGS.c.head_size, func.max(_KEPT.c.size))
+    .outerjoin_from(_LOGS, _KEPT, _KEPT.c.log_id == _LOGS.c.id)
+    .where(_LOGS.c.id == bindparam("log"))
+    .group_by(_LOGS.c.head_size)
+)
+_UNTOLD: Final = select(
+    _LOGS.c.confirmed_told, _LOGS.c.confirmed_size, _LOGS.c.judged, or_(_LOGS.c.is_own, _LOGS.c.backfilled)
+).where(_LOGS.c.id == bindparam("log"))
+
+
 def fetch_history(db: Database, client: PeerClient, log_id: int, source: str, roster: Roster) -> int:
     """Take from `source` what is new in the history of a mirrored log. Returns how many checkpoints were taken.
 
     Asks nothing while the newest proven head is confirmed. What `source` serves badly is dropped and logged.
     """
     with db.read() as session:
-        head_size, newest = session.execute(
-            select(LogRow.head_size, func.max(ConfirmationRow.size))
-            .outerjoin(ConfirmationRow, ConfirmationRow.log_id == LogRow.id)
-            .where(LogRow.id == log_id)
-            .group_by(LogRow.head_size)
-        ).one()
+        head_size, newest = execute(session, _NEWEST, log=log_id).one()
     if newest == head_size:
         return 0
     return _take(db, client, log_id, source, roster, start=newest or 0)
@@ -154,14 +162,7 @@ def tell_confirmed(db: Database, log_id: int, *, now: int) -> bool:
     size, and whoever lists notices sees it without an event.
     """
     with db.read() as session:
-        told, confirmed, judged, live = session.execute(
-            select(
-                LogRow.confirmed_told,
-                LogRow.confirmed_size,
-                LogRow.judged,
-                or_(LogRow.is_own, LogRow.backfilled),
-            ).where(LogRow.id == log_id)
-        ).one()
+        told, confirmed, judged, live = execute(session, _UNTOLD, log=log_id).one()
     until = min(confirmed, judged)
     if until <= told:
         return False

@@ -12,8 +12,9 @@ from collections import deque
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
-from sqlalchemy import select, update
+from sqlalchemy import bindparam, literal_column, select, update
 
+from app.db import execute
 from app.domain.errors import PeerFault
 from app.judging import FLOOD, Context, MirroredLeaf
 from app.models import EntryRow, LeafRow, LogRow
@@ -24,8 +25,6 @@ from app.replication.bodies import ask
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from concurrent.futures import Executor, Future
-
-    from sqlalchemy import Select
 
     from app.clock import Clock
     from app.db import Database
@@ -46,6 +45,36 @@ AHEAD: Final = 3
 LATE_AT_ONCE: Final = 128
 
 
+_LOGS, _LEAVES, _ENTRIES = LogRow.__table__, LeafRow.__table__, EntryRow.__table__
+_PLACE: Final = select(_LOGS.c.origin, _LOGS.c.judged, _LOGS.c.head_size, _LOGS.c.backfilled).where(
+    _LOGS.c.id == bindparam("log")
+)
+_RUN: Final = (
+    select(_LEAVES.c.idx, _LEAVES.c.leaf_hash, _LEAVES.c.leaf, _LEAVES.c.received_at)
+    .where(
+        _LEAVES.c.log_id == bindparam("log"),
+        _LEAVES.c.idx >= bindparam("start"),
+        _LEAVES.c.idx < bindparam("end"),
+    )
+    .order_by(_LEAVES.c.idx)
+)
+_WANTED: Final = (
+    select(_LEAVES.c.idx, _LEAVES.c.leaf_hash, _LEAVES.c.leaf, _LEAVES.c.received_at)
+    .join_from(
+        _LEAVES,
+        _ENTRIES,
+        (_ENTRIES.c.log_id == _LEAVES.c.log_id) & (_ENTRIES.c.idx == _LEAVES.c.idx),
+    )
+    .where(
+        _ENTRIES.c.log_id == bindparam("log"),
+        _ENTRIES.c.body_state == literal_column("'wanted'"),
+        _ENTRIES.c.idx > bindparam("after"),
+    )
+    .order_by(_ENTRIES.c.idx)
+    .limit(LATE_AT_ONCE)
+)
+
+
 def judge_step(
     db: Database,
     log_id: int,
@@ -64,11 +93,7 @@ def judge_step(
         ahead: threads in which the next runs of leaves are fetched and judged meanwhile.
     """
     with db.read() as session:
-        origin, judged, head_size, backfilled = session.execute(
-            select(LogRow.origin, LogRow.judged, LogRow.head_size, LogRow.backfilled).where(
-                LogRow.id == log_id
-            )
-        ).one()
+        origin, judged, head_size, backfilled = execute(session, _PLACE, log=log_id).one()
     if judged >= head_size:
         if not backfilled and judged == head_size:
             with db.write() as session:
@@ -85,6 +110,9 @@ def judge_step(
         given = bodies([leaf.index for leaf in leaves])
         return judges.leaves([_with_body(leaf, given) for leaf in leaves], context, flood=flood)
 
+    if head_size - judged <= JUDGED_AT_ONCE:  # the ordinary trickle: no other thread is worth waking
+        _record(db, log_id, prepare(judged), origin, now=clock(), live=backfilled, watch=watch)
+        return int(head_size - judged)
     starts = iter(range(judged, head_size, JUDGED_AT_ONCE))
     under_way: deque[Future[list[Arrival]]] = deque()
     for start in starts:
@@ -115,17 +143,9 @@ def _record(
         log.warning("leaves flagged", extra={"action": "leaves_flagged", "origin": origin, "count": flagged})
 
 
-def _leaves_of(log_id: int) -> Select[int, bytes, bytes, int]:
-    return select(LeafRow.idx, LeafRow.leaf_hash, LeafRow.leaf, LeafRow.received_at).where(
-        LeafRow.log_id == log_id
-    )
-
-
 def _read_leaves(db: Database, log_id: int, start: int, end: int) -> list[MirroredLeaf]:
     with db.read() as session:
-        rows = session.execute(
-            _leaves_of(log_id).where(LeafRow.idx >= start, LeafRow.idx < end).order_by(LeafRow.idx)
-        ).all()
+        rows = execute(session, _RUN, log=log_id, start=start, end=end).all()
     return [MirroredLeaf(idx, bytes(leaf_hash), bytes(leaf), at) for idx, leaf_hash, leaf, at in rows]
 
 
@@ -157,16 +177,8 @@ def fetch_wanted(
         nobody answered.
     """
     with db.read() as session:
-        origin, backfilled = session.execute(
-            select(LogRow.origin, LogRow.backfilled).where(LogRow.id == log_id)
-        ).one()
-        rows = session.execute(
-            _leaves_of(log_id)
-            .join(EntryRow, (EntryRow.log_id == LeafRow.log_id) & (EntryRow.idx == LeafRow.idx))
-            .where(EntryRow.log_id == log_id, EntryRow.body_state == "wanted", EntryRow.idx > after)
-            .order_by(EntryRow.idx)
-            .limit(LATE_AT_ONCE)
-        ).all()
+        origin, _, _, backfilled = execute(session, _PLACE, log=log_id).one()
+        rows = execute(session, _WANTED, log=log_id, after=after).all()
     leaves = [MirroredLeaf(idx, bytes(leaf_hash), bytes(leaf), at) for idx, leaf_hash, leaf, at in rows]
     given = bodies([leaf.index for leaf in leaves]) if leaves else None
     if given is None:

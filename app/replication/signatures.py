@@ -21,9 +21,10 @@ from http_message_signatures import (
 )
 from http_message_signatures import InvalidSignature as LibraryInvalidSignature
 from http_message_signatures.exceptions import HTTPMessageSignaturesException
-from sqlalchemy import delete
+from sqlalchemy import bindparam, delete, insert
 from sqlalchemy.exc import IntegrityError
 
+from app.db import execute
 from app.domain.errors import InvalidSignature, KeyNotActive, NotAllowed, NotAuthenticated, UnknownKey
 from app.domain.statement import is_kid
 from app.gate import Principal, peer
@@ -193,11 +194,15 @@ def authenticate_peer(
     return peer(state, resolver.kid)
 
 
+_FORGET: Final = delete(NonceRow.__table__).where(NonceRow.__table__.c.expires_at < bindparam("now"))  # type: ignore[arg-type]  # a mapped class's __table__
+_COUNT: Final = insert(NonceRow.__table__)  # type: ignore[arg-type]  # a mapped class's __table__
+
+
 def _count_once(db: Database, kid: str, nonce: str, *, expires: int, now: int) -> None:
     try:
         with db.write() as session:
-            session.execute(delete(NonceRow).where(NonceRow.expires_at < now))
-            session.add(NonceRow(keyid=kid, nonce=nonce, expires_at=expires))
+            execute(session, _FORGET, now=now)
+            execute(session, _COUNT, keyid=kid, nonce=nonce, expires_at=expires)
     except IntegrityError as error:
         raise SignatureReplayed(
             "This signed request was seen before. Sign each request anew, with a fresh nonce."

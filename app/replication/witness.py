@@ -12,8 +12,9 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from sqlalchemy import func, select, update
+from sqlalchemy import bindparam, func, select, update
 
+from app.db import execute
 from app.domain.errors import NodeFault, NotFound, PeerFault, VerbaleError
 from app.models import CosignatureRow, HeadRow, LogRow, WatchRow
 from app.tlog.checkpoint import Checkpoint
@@ -46,6 +47,64 @@ log = logging.getLogger(__name__)
 
 MAX_ANSWER_BYTES: Final = 16 * 2**10
 ACCEPTED, CONFLICT = 200, 409
+
+
+_LOGS, _HEADS, _COSIGNED = LogRow.__table__, HeadRow.__table__, CosignatureRow.__table__
+_NEWEST_AT: Final = func.coalesce(_COSIGNED.c.fresh_at, _COSIGNED.c.timestamp)
+_LAST_COSIGNED: Final = (
+    select(_COSIGNED.c.size, _HEADS.c.root)
+    .join_from(
+        _COSIGNED, _HEADS, (_HEADS.c.log_id == _COSIGNED.c.log_id) & (_HEADS.c.size == _COSIGNED.c.size)
+    )
+    .where(_COSIGNED.c.log_id == bindparam("log"), _COSIGNED.c.witness == bindparam("name"))
+    .order_by(_COSIGNED.c.size.desc())
+    .limit(1)
+)
+_TO_COSIGN: Final = (
+    select(
+        _LOGS.c.origin,
+        _LOGS.c.size,
+        _LOGS.c.head_size,
+        _LOGS.c.head_root,
+        _LOGS.c.status,
+        WatchRow.__table__.c.restored_at,
+    )
+    .outerjoin_from(_LOGS, WatchRow.__table__, WatchRow.__table__.c.log_id == _LOGS.c.id)
+    .where(_LOGS.c.id == bindparam("log"))
+)
+_FRESHEN: Final = (
+    update(_COSIGNED)  # type: ignore[arg-type]  # a mapped class's __table__
+    .where(
+        _COSIGNED.c.log_id == bindparam("log"),
+        _COSIGNED.c.size == bindparam("at_size"),
+        _COSIGNED.c.witness == bindparam("name"),
+        bindparam("at") > _NEWEST_AT,
+    )
+    .values(fresh_at=bindparam("at"), fresh_line=bindparam("new_line"))
+)
+_STATE: Final = select(_LOGS.c.state).where(_LOGS.c.id == bindparam("log"))
+_WHO_COSIGNED: Final = select(_COSIGNED.c.witness).where(
+    _COSIGNED.c.log_id == bindparam("log"), _COSIGNED.c.size == bindparam("at_size")
+)
+_MIRROR: Final = select(_LOGS.c.id).where(_LOGS.c.origin == bindparam("of"), _LOGS.c.is_own.is_(False))
+_LINE: Final = select(func.coalesce(_COSIGNED.c.fresh_line, _COSIGNED.c.line)).where(
+    _COSIGNED.c.log_id == bindparam("log"),
+    _COSIGNED.c.size == bindparam("at_size"),
+    _COSIGNED.c.witness == bindparam("name"),
+    bindparam("since") <= _NEWEST_AT,
+)
+_HEAD: Final = select(_LOGS.c.origin, _LOGS.c.head_size, _LOGS.c.head_root, _LOGS.c.head_note).where(
+    _LOGS.c.id == bindparam("log")
+)
+_LAST_KEPT: Final = (
+    select(_COSIGNED.c.size, _NEWEST_AT.label("at"))
+    .where(_COSIGNED.c.log_id == bindparam("log"), _COSIGNED.c.witness == bindparam("name"))
+    .order_by(_COSIGNED.c.size.desc())
+    .limit(1)
+)
+_NOTE: Final = select(_HEADS.c.note).where(
+    _HEADS.c.log_id == bindparam("log"), _HEADS.c.size == bindparam("at_size")
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,13 +230,7 @@ def policy_of(roster: Roster, origin: str, foreign: Iterable[str] = ()) -> Polic
 
 def last_cosigned(session: Session, log_id: int, name: str, origin: str) -> Checkpoint | None:
     """The largest head of a log that the witness `name` cosigned, from the store."""
-    row = session.execute(
-        select(CosignatureRow.size, HeadRow.root)
-        .join(HeadRow, (HeadRow.log_id == CosignatureRow.log_id) & (HeadRow.size == CosignatureRow.size))
-        .where(CosignatureRow.log_id == log_id, CosignatureRow.witness == name)
-        .order_by(CosignatureRow.size.desc())
-        .limit(1)
-    ).one_or_none()
+    row = execute(session, _LAST_COSIGNED, log=log_id, name=name).one_or_none()
     return None if row is None else Checkpoint(origin, row.size, bytes(row.root))
 
 
@@ -191,18 +244,7 @@ def cosign_head(
     given by the next call.
     """
     with db.write() as session:
-        row = session.execute(
-            select(
-                LogRow.origin,
-                LogRow.size,
-                LogRow.head_size,
-                LogRow.head_root,
-                LogRow.status,
-                WatchRow.restored_at,
-            )
-            .outerjoin(WatchRow, WatchRow.log_id == LogRow.id)
-            .where(LogRow.id == log_id)
-        ).one()
+        row = execute(session, _TO_COSIGN, log=log_id).one()
         if row.status != "ok" or row.head_root is None or row.size < row.head_size:
             return None
         if row.restored_at is not None:  # what it cosigned after the backup it does not know yet
@@ -246,19 +288,11 @@ def store_cosignatures(
         }
         for c, state in found
     ]
-    session.execute(db.insert_ignore(CosignatureRow.__table__), rows)
+    session.connection().execute(db.insert_ignore(CosignatureRow.__table__), rows)
     for c, _ in found:
-        known = (
-            CosignatureRow.log_id == log_id,
-            CosignatureRow.size == size,
-            CosignatureRow.witness == c.name,
-        )
-        session.execute(
-            update(CosignatureRow)
-            .where(*known, func.coalesce(CosignatureRow.fresh_at, CosignatureRow.timestamp) < c.at)
-            .values(fresh_at=c.at, fresh_line=c.signature.line())
-        )
-    state = session.execute(select(LogRow.state).where(LogRow.id == log_id)).scalar_one()
+        line = c.signature.line()
+        execute(session, _FRESHEN, log=log_id, at_size=size, name=c.name, at=c.at, new_line=line)
+    state = execute(session, _STATE, log=log_id).scalar_one()
     confirm(db, session, log_id, size, roster.quorum_for(state))
 
 
@@ -269,13 +303,7 @@ def collect_cosignatures(db: Database, log_id: int, size: int, note: Note, roste
     accuses nobody, since anybody could have put it there. Most looks at a quiet log find nothing new and write nothing.
     """
     with db.read() as session:
-        kept = set(
-            session.scalars(
-                select(CosignatureRow.witness).where(
-                    CosignatureRow.log_id == log_id, CosignatureRow.size == size
-                )
-            )
-        )
+        kept = set(execute(session, _WHO_COSIGNED, log=log_id, at_size=size).scalars())
     names = {line.name for line in note.signatures} - kept
     found: list[tuple[Cosignature, str | None]] = []
     for key, state in cosigner_keys(roster).items():
@@ -305,9 +333,7 @@ def open_submission(
     origin = submission.claimed_origin()
     keys = log_keys(roster, origin)
     with db.read() as session:
-        log_id = session.execute(
-            select(LogRow.id).where(LogRow.origin == origin, LogRow.is_own.is_(False))
-        ).scalar_one_or_none()
+        log_id = execute(session, _MIRROR, of=origin).scalar_one_or_none()
         if not keys or log_id is None:
             raise NotFound(
                 f"This witness does not follow {origin[:300]}: the roster in force here lists no such log."
@@ -325,16 +351,10 @@ def cosignature_line(
     Args:
         since: unix seconds; a line with an earlier time does not count.
     """
-    newest = func.coalesce(CosignatureRow.fresh_at, CosignatureRow.timestamp)
     with db.read() as session:
-        return session.execute(
-            select(func.coalesce(CosignatureRow.fresh_line, CosignatureRow.line)).where(
-                CosignatureRow.log_id == log_id,
-                CosignatureRow.size == size,
-                CosignatureRow.witness == name,
-                newest >= (since or 0),
-            )
-        ).scalar_one_or_none()
+        found = execute(session, _LINE, log=log_id, at_size=size, name=name, since=since or 0)
+        line: bytes | None = found.scalar_one_or_none()
+    return line
 
 
 # ── before other witnesses ────────────────────────────────────────────────────────────────────────────────────────
@@ -383,22 +403,10 @@ def offer_step(
 
 def _make_offer(db: Database, log_id: int, witness: str, now_s: int) -> tuple[Checkpoint, Submission] | None:
     with db.read() as session:
-        row = session.execute(
-            select(LogRow.origin, LogRow.head_size, LogRow.head_root, LogRow.head_note).where(
-                LogRow.id == log_id
-            )
-        ).one()
+        row = execute(session, _HEAD, log=log_id).one()
         if row.head_note is None:
             return None
-        last = session.execute(
-            select(
-                CosignatureRow.size,
-                func.coalesce(CosignatureRow.fresh_at, CosignatureRow.timestamp).label("at"),
-            )
-            .where(CosignatureRow.log_id == log_id, CosignatureRow.witness == witness)
-            .order_by(CosignatureRow.size.desc())
-            .limit(1)
-        ).one_or_none()
+        last = execute(session, _LAST_KEPT, log=log_id, name=witness).one_or_none()
     if last is not None and last.size == row.head_size and now_s - last.at < REFRESH_S:
         return None
     checkpoint = Checkpoint(row.origin, row.head_size, bytes(row.head_root))
@@ -407,9 +415,7 @@ def _make_offer(db: Database, log_id: int, witness: str, now_s: int) -> tuple[Ch
 
 def _submission(db: Database, log_id: int, checkpoint: Checkpoint, old_size: int) -> Submission:
     with db.read() as session:
-        note = session.execute(
-            select(HeadRow.note).where(HeadRow.log_id == log_id, HeadRow.size == checkpoint.size)
-        ).scalar_one()
+        note = execute(session, _NOTE, log=log_id, at_size=checkpoint.size).scalar_one()
         proof = consistency_proof(node_reader(session, log_id), old_size, checkpoint.size)
     if note is None:
         raise NodeFault(f"The head of size {checkpoint.size} is not signed yet.")

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 from sqlalchemy import and_, delete, exists, or_, select, true
 
+from app.db import execute
 from app.domain.errors import VerbaleError
 from app.events import Event, emit
 from app.models import CounterRow, NoticeRow, ScreenedRow, WatchEntryRow, WatchHitRow, WatchlistRow
@@ -112,6 +113,9 @@ class _Changed:
     parties: Sequence[Mapping[str, Any]]
 
 
+_ANY: Final = select(exists(select(true()).select_from(WatchEntryRow.__table__)))
+
+
 class Watcher:
     """Follows the portfolios in memory, and matches notices against them. Thread-safe."""
 
@@ -127,7 +131,7 @@ class Watcher:
 
     def mark(self, session: Session) -> int | None:
         """Where the changes of this transaction begin; None if nobody watches."""
-        if not session.execute(select(exists(select(true()).select_from(WatchEntryRow)))).scalar_one():
+        if not execute(session, _ANY).scalar_one():
             return None
         return _counter(session, SCREENED) or 0
 

@@ -132,7 +132,7 @@ def append_raw(site: Site, written: Written) -> None:
     node, now = site.node, site.clock()
     leaf_hash = hash_leaf(written.statement.leaf)
     with node.db.write() as session:
-        log = lock_log(node.db, session, node.log_id)
+        log = lock_log(session, node.log_id)
         append_leaves(node.db, session, log, [(leaf_hash, written.statement.leaf)], at=now)
         entry = EntryRow(
             log_id=log.id,

@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import delete, func, literal, select, update
+from sqlalchemy import bindparam, delete, func, literal, select, update
 
+from app.db import execute
 from app.domain.errors import Malformed, Refused
 from app.domain.quorum import agreed_time
 from app.domain.times import Bracket
@@ -58,6 +59,34 @@ class MalformedHistory(Malformed):
     code = "malformed-history"
 
 
+_LOGS, _HEADS, _COSIGNED = LogRow.__table__, HeadRow.__table__, CosignatureRow.__table__
+_KEPT, _OTHER = ConfirmationRow.__table__, ConfirmationRow.__table__.alias()
+_OF_SIZE: Final = (_COSIGNED.c.log_id == bindparam("log"), _COSIGNED.c.size == bindparam("at_size"))
+_CONFIRMED: Final = select(_LOGS.c.is_own, _LOGS.c.confirmed_size).where(_LOGS.c.id == bindparam("log"))
+_STATES: Final = select(_COSIGNED.c.state).where(*_OF_SIZE)
+_CONFIRM: Final = (
+    update(_LOGS)  # type: ignore[arg-type]  # a mapped class's __table__
+    .where(_LOGS.c.id == bindparam("log"), _LOGS.c.confirmed_size < bindparam("at_size"))
+    .values(confirmed_size=bindparam("at_size"))
+    .returning(_LOGS.c.id)
+)
+_NOTE: Final = select(_HEADS.c.note).where(
+    _HEADS.c.log_id == bindparam("log"), _HEADS.c.size == bindparam("at_size")
+)
+_LINES: Final = (
+    select(_COSIGNED.c.state, _COSIGNED.c.line, _COSIGNED.c.fresh_line)
+    .where(*_OF_SIZE)
+    .order_by(_COSIGNED.c.witness)
+)
+_SAME: Final = (_OTHER.c.log_id == bindparam("log"), _OTHER.c.size == bindparam("at_size"))
+_BETWEEN: Final = delete(_KEPT).where(  # type: ignore[arg-type]  # a mapped class's __table__
+    _KEPT.c.log_id == bindparam("log"),
+    _KEPT.c.size == bindparam("at_size"),
+    _KEPT.c.at > select(func.min(_OTHER.c.at)).where(*_SAME).scalar_subquery(),
+    _KEPT.c.at < select(func.max(_OTHER.c.at)).where(*_SAME).scalar_subquery(),
+)
+
+
 # ── the log's own node ────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -66,12 +95,10 @@ def confirm(db: Database, session: Session, log_id: int, size: int, quorum: Quor
 
     For the own log the confirmed checkpoint is kept for its history. Returns whether the confirmed size grew.
     """
-    log = session.execute(select(LogRow.is_own, LogRow.confirmed_size).where(LogRow.id == log_id)).one()
+    log = execute(session, _CONFIRMED, log=log_id).one()
     if size < log.confirmed_size or (size == log.confirmed_size and size > 0):
         return False
-    states = session.scalars(
-        select(CosignatureRow.state).where(CosignatureRow.log_id == log_id, CosignatureRow.size == size)
-    ).all()
+    states = execute(session, _STATES, log=log_id, at_size=size).scalars().all()
     if not quorum.met_by(state for state in states if state is not None):
         return False
     if log.is_own:
@@ -86,27 +113,15 @@ def confirm(db: Database, session: Session, log_id: int, size: int, quorum: Quor
 
 def set_confirmed(session: Session, log_id: int, size: int) -> bool:
     """Raise the confirmed size; it never falls. Returns whether it grew."""
-    grew = session.execute(
-        update(LogRow)
-        .where(LogRow.id == log_id, LogRow.confirmed_size < size)
-        .values(confirmed_size=size)
-        .returning(LogRow.id)
-    ).one_or_none()
-    return grew is not None
+    return execute(session, _CONFIRM, log=log_id, at_size=size).one_or_none() is not None
 
 
 def _keep(db: Database, session: Session, log_id: int, size: int, quorum: Quorum) -> None:
     """Keep the checkpoint of a size with the newest cosignatures of the quorum's States, if there are enough."""
-    head = session.execute(
-        select(HeadRow.note).where(HeadRow.log_id == log_id, HeadRow.size == size)
-    ).scalar_one_or_none()
+    head = execute(session, _NOTE, log=log_id, at_size=size).scalar_one_or_none()
     if head is None:
         return
-    rows = session.execute(
-        select(CosignatureRow.state, CosignatureRow.line, CosignatureRow.fresh_line)
-        .where(CosignatureRow.log_id == log_id, CosignatureRow.size == size)
-        .order_by(CosignatureRow.witness)
-    ).all()
+    rows = execute(session, _LINES, log=log_id, at_size=size).all()
     lines = {
         state: notes.parse_signature_lines(fresh or line)[0]
         for state, line, fresh in rows
@@ -127,21 +142,12 @@ def _store(db: Database, session: Session, log_id: int, found: Sequence[tuple[in
     """Keep confirmed checkpoints as (size, time, note); of each size the earliest and the latest: others tell nothing more."""
     if not found:
         return
-    session.execute(
+    session.connection().execute(
         db.insert_ignore(ConfirmationRow.__table__),
         [{"log_id": log_id, "size": size, "at": at, "note": note} for size, at, note in found],
     )
-    row, other = ConfirmationRow.__table__, ConfirmationRow.__table__.alias()
     for size in {size for size, _, _ in found}:
-        same = (other.c.log_id == log_id, other.c.size == size)
-        session.execute(
-            delete(ConfirmationRow).where(
-                row.c.log_id == log_id,
-                row.c.size == size,
-                row.c.at > select(func.min(other.c.at)).where(*same).scalar_subquery(),
-                row.c.at < select(func.max(other.c.at)).where(*same).scalar_subquery(),
-            )
-        )
+        execute(session, _BETWEEN, log=log_id, at_size=size)
 
 
 # ── serving and taking ────────────────────────────────────────────────────────────────────────────────────────────

@@ -7,10 +7,11 @@ without a note; the next step signs that same root.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from sqlalchemy import select, update
+from sqlalchemy import bindparam, insert, select, update
 
+from app.db import execute
 from app.domain.errors import LogCorrupt
 from app.models import CosignatureRow, HeadRow, LogRow, WatchRow
 from app.tlog import note as notes
@@ -25,6 +26,34 @@ if TYPE_CHECKING:
     from app.domain.keys import Signer
 
 
+_LOGS, _HEADS, _WATCHED = LogRow.__table__, HeadRow.__table__, WatchRow.__table__
+_HEAD: Final = (
+    select(_LOGS.c.status, _WATCHED.c.closed_at, _LOGS.c.head_size, _LOGS.c.head_note)
+    .outerjoin_from(_LOGS, _WATCHED, _WATCHED.c.log_id == _LOGS.c.id)
+    .where(_LOGS.c.id == bindparam("log"))
+)
+_DECIDED: Final = select(_HEADS.c.root).where(
+    _HEADS.c.log_id == bindparam("log"), _HEADS.c.size == bindparam("at_size")
+)
+_DECIDE: Final = insert(_HEADS)  # type: ignore[arg-type]  # a mapped class's __table__
+_SIGNED: Final = (
+    update(_HEADS)  # type: ignore[arg-type]  # a mapped class's __table__
+    .where(_HEADS.c.log_id == bindparam("log"), _HEADS.c.size == bindparam("at_size"))
+    .values(note=bindparam("new_note"))
+)
+_PUBLISHED: Final = (
+    update(_LOGS)  # type: ignore[arg-type]  # a mapped class's __table__
+    .where(_LOGS.c.id == bindparam("log"), _LOGS.c.head_size <= bindparam("at_size"))
+    .values(
+        head_size=bindparam("at_size"),
+        head_root=bindparam("new_root"),
+        head_note=bindparam("new_note"),
+        head_at=bindparam("now"),
+        claimed_size=bindparam("at_size"),
+    )
+)
+
+
 def publish_step(db: Database, log_id: int, signer: Signer, *, now: int) -> Checkpoint | None:
     """Sign the head of what is committed, if that is new. Returns the checkpoint, or None when there was nothing to sign.
 
@@ -32,20 +61,16 @@ def publish_step(db: Database, log_id: int, signer: Signer, *, now: int) -> Chec
         LogCorrupt: another root was decided for this size earlier; nothing is signed.
     """
     with db.write() as session:
-        log = lock_log(db, session, log_id)
-        if not _may_sign(session, log_id):
+        log = lock_log(session, log_id)
+        status, closed_at, head_size, head_note = execute(session, _HEAD, log=log_id).one()
+        if status != "ok" or closed_at is not None:  # frozen, or behind a closed start-up gate
             return None
-        head_size, head_note = session.execute(
-            select(LogRow.head_size, LogRow.head_note).where(LogRow.id == log_id)
-        ).one()
         if head_note is not None and head_size == log.size:
             return None
         root = log.frontier.root()
-        decided = session.execute(
-            select(HeadRow.root).where(HeadRow.log_id == log_id, HeadRow.size == log.size)
-        ).scalar_one_or_none()
+        decided = execute(session, _DECIDED, log=log_id, at_size=log.size).scalar_one_or_none()
         if decided is None:
-            session.add(HeadRow(log_id=log_id, size=log.size, root=root, note=None, at=now))
+            execute(session, _DECIDE, log_id=log_id, size=log.size, root=root, note=None, at=now)
         elif decided != root:
             raise LogCorrupt(
                 f"{log.origin} has another root for size {log.size} on record: the leaves changed under a signed head. Nothing "
@@ -55,31 +80,11 @@ def publish_step(db: Database, log_id: int, signer: Signer, *, now: int) -> Chec
     checkpoint = Checkpoint(log.origin, log.size, root)
     note = sign_checkpoint(checkpoint, signer).encode()
     with db.write() as session:
-        session.execute(
-            update(HeadRow).where(HeadRow.log_id == log_id, HeadRow.size == checkpoint.size).values(note=note)
-        )
-        session.execute(
-            update(LogRow)
-            .where(LogRow.id == log_id, LogRow.head_size <= checkpoint.size)
-            .values(
-                head_size=checkpoint.size,
-                head_root=root,
-                head_note=note,
-                head_at=now,
-                claimed_size=checkpoint.size,
-            )
+        execute(session, _SIGNED, log=log_id, at_size=checkpoint.size, new_note=note)
+        execute(
+            session, _PUBLISHED, log=log_id, at_size=checkpoint.size, new_root=root, new_note=note, now=now
         )
     return checkpoint
-
-
-def _may_sign(session: Session, log_id: int) -> bool:
-    """Whether the log is neither frozen nor behind a closed start-up gate (`app.replication.startup`)."""
-    status, closed = session.execute(
-        select(LogRow.status, WatchRow.closed_at)
-        .outerjoin(WatchRow, WatchRow.log_id == LogRow.id)
-        .where(LogRow.id == log_id)
-    ).one()
-    return status == "ok" and closed is None
 
 
 def head_with_cosignatures(session: Session, log_id: int, size: int | None = None) -> bytes | None:

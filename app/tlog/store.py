@@ -8,10 +8,11 @@ the log as it was; there is no state between. Leaves to others: who may append (
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import select, tuple_, update
+from sqlalchemy import bindparam, select, tuple_, update
 
+from app.db import execute
 from app.domain.errors import LogCorrupt
 from app.models import LeafRow, LogRow, TileRow
 from app.tlog.merkle import Frontier
@@ -28,6 +29,32 @@ if TYPE_CHECKING:
     from app.tlog.tiles import TileReader
 
 _LEAF_COLUMNS = ("log_id", "idx", "leaf_hash", "leaf", "received_at")
+_LOGS, _LEAVES, _TILES = LogRow.__table__, LeafRow.__table__, TileRow.__table__
+_LOCKED = (
+    select(_LOGS.c.id, _LOGS.c.origin, _LOGS.c.state, _LOGS.c.is_own, _LOGS.c.size, _LOGS.c.frontier)
+    .where(_LOGS.c.id == bindparam("log"))
+    .with_for_update()  # on SQLite the write transaction excludes every other writer already
+)
+_GROWN = update(_LOGS).where(_LOGS.c.id == bindparam("log"))  # type: ignore[arg-type]  # a mapped class's __table__
+_GROWN = _GROWN.values(size=bindparam("new_size"), frontier=bindparam("new_frontier"))
+_PARTIALS = select(_TILES.c.level, _TILES.c.hashes).where(
+    _TILES.c.log_id == bindparam("log"),
+    tuple_(_TILES.c.level, _TILES.c.idx).in_(bindparam("tiles", expanding=True)),
+)
+_TILE = select(_TILES.c.hashes).where(
+    _TILES.c.log_id == bindparam("log"),
+    _TILES.c.level == bindparam("level"),
+    _TILES.c.idx == bindparam("index"),
+)
+_RUN = (
+    select(_LEAVES.c.leaf)
+    .where(
+        _LEAVES.c.log_id == bindparam("log"),
+        _LEAVES.c.idx >= bindparam("start"),
+        _LEAVES.c.idx < bindparam("end"),
+    )
+    .order_by(_LEAVES.c.idx)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,18 +69,12 @@ class StoredLog:
     frontier: Frontier
 
 
-def lock_log(db: Database, session: Session, log_id: int) -> StoredLog:
+def lock_log(session: Session, log_id: int) -> StoredLog:
     """Read a log's state and keep it from changing until the transaction ends."""
-    db.lock_row(session, LogRow.__table__, LogRow.id == log_id)
-    row = session.execute(
-        select(LogRow.id, LogRow.origin, LogRow.state, LogRow.is_own, LogRow.size, LogRow.frontier).where(
-            LogRow.id == log_id
-        )
-    ).one()
-    return _stored(row)
+    return _stored(execute(session, _LOCKED, log=log_id).one())
 
 
-def _stored(row: Row[int, str, str, bool, int, bytes]) -> StoredLog:
+def _stored(row: Row[*tuple[Any, ...]]) -> StoredLog:
     log_id, origin, state, is_own, size, raw = row
     frontier = Frontier.from_bytes(raw) if raw else Frontier()
     if frontier.size != size:
@@ -88,21 +109,14 @@ def append_leaves(
         {"log_id": log.id, "level": tile.level, "idx": tile.index, "hashes": tile.data}
         for tile in extend_tiles(log.size, _partials(session, log), hashes)
     ]
-    session.execute(db.upsert(TileRow.__table__, ("log_id", "level", "idx"), ("hashes",)), tiles)
-    session.execute(
-        update(LogRow).where(LogRow.id == log.id).values(size=frontier.size, frontier=frontier.to_bytes())
-    )
+    session.connection().execute(db.upsert(_TILES, ("log_id", "level", "idx"), ("hashes",)), tiles)
+    execute(session, _GROWN, log=log.id, new_size=frontier.size, new_frontier=frontier.to_bytes())
     return StoredLog(log.id, log.origin, log.state, log.is_own, frontier.size, frontier)
 
 
 def _partials(session: Session, log: StoredLog) -> dict[int, bytes]:
     wanted = partial_tiles(log.size)
-    rows = session.execute(
-        select(TileRow.level, TileRow.hashes).where(
-            TileRow.log_id == log.id,
-            tuple_(TileRow.level, TileRow.idx).in_([(t.level, t.index) for t in wanted]),
-        )
-    )
+    rows = execute(session, _PARTIALS, log=log.id, tiles=[(t.level, t.index) for t in wanted])
     return {level: bytes(hashes) for level, hashes in rows}
 
 
@@ -110,11 +124,7 @@ def tile_reader(session: Session, log_id: int) -> TileReader:
     """A reader of this log's stored tiles, for proofs and roots."""
 
     def read(level: int, index: int) -> bytes:
-        hashes = session.execute(
-            select(TileRow.hashes).where(
-                TileRow.log_id == log_id, TileRow.level == level, TileRow.idx == index
-            )
-        ).scalar_one_or_none()
+        hashes = execute(session, _TILE, log=log_id, level=level, index=index).scalar_one_or_none()
         if hashes is None:
             raise LogCorrupt(f"{TilePath(level, index)} is missing from the store. Run: verbale fsck")
         return bytes(hashes)
@@ -133,11 +143,7 @@ def read_leaves(session: Session, log_id: int, start: int, end: int) -> list[byt
     Raises:
         LogCorrupt: one is missing.
     """
-    leaves = session.scalars(
-        select(LeafRow.leaf)
-        .where(LeafRow.log_id == log_id, LeafRow.idx >= start, LeafRow.idx < end)
-        .order_by(LeafRow.idx)
-    ).all()
+    leaves = execute(session, _RUN, log=log_id, start=start, end=end).scalars().all()
     if len(leaves) != end - start:
         raise LogCorrupt(f"Leaves are missing between {start} and {end}. Run: verbale fsck")
     return list(leaves)

@@ -239,7 +239,7 @@ def fill(peer: Peer, log_id: int, first: int, count: int) -> None:
     """Leaves that are no statements: nobody has judged them yet."""
     leaves = [b"leaf %d" % n for n in range(first, first + count)]
     with peer.db.write() as session:
-        log = lock_log(peer.db, session, log_id)
+        log = lock_log(session, log_id)
         append_leaves(peer.db, session, log, [(hash_leaf(leaf), leaf) for leaf in leaves], at=0)
 
 

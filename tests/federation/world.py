@@ -434,7 +434,7 @@ class Peer:
         """Put leaves and bodies into the own log past the local door, as a malicious State would. Returns indexes."""
         now = self.world.clock()
         with self.db.write() as session:
-            log = lock_log(self.db, session, self.node.log_id)
+            log = lock_log(session, self.node.log_id)
             append_leaves(self.db, session, log, [(hash_leaf(leaf), leaf) for leaf, _ in entries], at=now)
             for index, (leaf, parts) in enumerate(entries, log.size):
                 session.add(
