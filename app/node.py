@@ -65,7 +65,7 @@ from app.tlog.witness import CheckpointForked, OldSizeMismatch, OldSizeTooLarge,
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from concurrent.futures import Executor
+    from concurrent.futures import Executor, Future
     from pathlib import Path
     from types import TracebackType
 
@@ -112,6 +112,8 @@ CARRY_INTERVAL_S: Final = 30.0
 COMPARE_INTERVAL_MS: Final = 600_000
 """Between two comparisons of a log's history with another node's mirror of it, a different one each time."""
 JOIN_S: Final = 10.0
+EARLY: Final = 64
+"""Leaves of one offer whose bodies are asked for while the leaves are fetched. More is a flood, which latency is no question of."""
 MAX_OTHER_MIRRORS: Final = 3
 """Mirrors tried in one look when the origin does not serve its log."""
 MAX_OTHER_HOLDERS: Final = 3
@@ -210,6 +212,14 @@ class Lock(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Early:
+    """Bodies that were asked for when their leaves were offered, while the leaves were still fetched."""
+
+    indexes: range
+    answer: Future[Given | None]
+
+
 @dataclass(slots=True)
 class Followed:
     """A foreign log with what this process runs for it."""
@@ -220,6 +230,8 @@ class Followed:
     lock: Lock = field(default_factory=threading.Lock)
     follower: Loop | None = None
     judge: Loop | None = None
+    judging: Lock = field(default_factory=threading.Lock)
+    early: Early | None = None
     wanted_after: int = -1
     compared: int = 0  # histories of this log that were compared with another mirror's
     compare_at: int = 0  # unix ms
@@ -846,14 +858,17 @@ class Node:
     # ── following ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _follow(self, log_id: int, origin: str, state: str) -> None:
-        followed = self._followed[origin] = Followed(log_id, origin, state, self._machine.lock())
+        lock = self._machine.lock
+        followed = self._followed[origin] = Followed(log_id, origin, state, lock(), judging=lock())
         if not self._has_loops:
             return
         followed.follower = Loop(
             f"follow {origin}", lambda: self.follow(followed), interval_s=self.settings.follow_interval_s
         )
         followed.judge = Loop(
-            f"judge {origin}", lambda: self.judge(followed), interval_s=self.settings.follow_interval_s
+            f"judge {origin}",
+            lambda: self._judge_in_turn(followed),
+            interval_s=self.settings.follow_interval_s,
         )
         followed.follower.start()
         followed.judge.start()
@@ -992,6 +1007,10 @@ class Node:
         """Judge what is new of a log; when nothing is, ask again for bodies that are missing."""
 
         def bodies(indexes: Sequence[int]) -> Given | None:
+            early, followed.early = followed.early, None
+            # One that still waits for a thread is not waited for: those who judge may be holding all of them.
+            if early is not None and list(early.indexes) == list(indexes) and not early.answer.cancel():
+                return early.answer.result()
             return self._ask_for_bodies(followed, indexes)
 
         roster = self.roster()
@@ -1025,6 +1044,35 @@ class Node:
             self.wake_deliveries()
         # What nobody had just now is no reason to hurry: the next look asks for the ones after it.
         return came > 0
+
+    def _ask_early(self, followed: Followed, start: int, end: int) -> None:
+        """Ask for the bodies of leaves that were offered a moment ago. They are judged, or dropped, when the leaves are here."""
+        if followed.judge is None or not 0 < end - start <= EARLY:
+            return
+        indexes = range(start, end)
+        answer = self._ahead.submit(self._ask_for_bodies, followed, indexes)
+        followed.early = Early(indexes, answer)
+
+    def _judge_in_turn(self, followed: Followed) -> bool:
+        with followed.judging:
+            return self.judge(followed)
+
+    def _judge_at_once(self, followed: Followed) -> bool:
+        """Judge leaves that an offer brought in the offer's own thread, if their bodies are here; otherwise the loop does.
+
+        What is seen by people then comes before the cosignature that the offer waits for.
+        """
+        early = followed.early
+        if early is None or not early.answer.done() or not followed.judging.acquire(blocking=False):
+            return False
+        try:
+            self.judge(followed)
+        except Exception:  # a cosignature does not wait for a verdict: the loop tries again
+            log.exception("judging failed", extra={"action": "judge_failed", "origin": followed.origin})
+            return False
+        finally:
+            followed.judging.release()
+        return True
 
     def _ask_for_bodies(self, followed: Followed, indexes: Sequence[int]) -> Given | None:
         """Ask the issuer; if it cannot be reached, other nodes, any of which may hold a body and give it to whom it is for.
@@ -1180,6 +1228,7 @@ class Node:
                 raise NotAllowed(
                     f"{checkpoint.origin} is {mirror.status} here: it signed heads that contradict each other."
                 )
+            self._ask_early(followed, mirror.size, checkpoint.size)
             grew = advance(
                 self.db,
                 self.client,
@@ -1196,7 +1245,8 @@ class Node:
             raise
         finally:
             followed.lock.release()
-        self._after_growth(followed, grew=grew, asked=True)
+        judged = grew and self._judge_at_once(followed)
+        self._after_growth(followed, grew=grew and not judged, asked=True)
         return checkpoint, witnessing.cosignature_line(self.db, log_id, checkpoint.size, identity.name)
 
 
