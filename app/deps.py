@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from app.replication.witness import WitnessIdentity
     from app.roster import RosterClient
     from app.screening.answering import Finder
+    from app.screening.crew import Crew
     from app.settings import Settings
     from app.tlog.checkpoint import Checkpoint
     from app.tlog.witness import Submission
@@ -80,6 +81,16 @@ class Node(Protocol):
     @property
     def roster_client(self) -> RosterClient:
         """Keeper of the verified roster and its files."""
+        ...
+
+    @property
+    def crew(self) -> Crew:
+        """Answers long batches on every core."""
+        ...
+
+    @property
+    def is_warming(self) -> bool:
+        """Whether what is screened against is being read for the first time."""
         ...
 
     @property

@@ -18,7 +18,7 @@ import orjson
 from sqlalchemy import select
 from starlette.concurrency import run_in_threadpool
 
-from app import migrations
+from app import migrations, tokens
 from app.clock import Clock, system_clock
 from app.db import Database
 from app.domain.errors import NodeFault, NotAllowed, PeerFault, RosterMissing, UnsafeKeyFile, VerbaleError
@@ -51,6 +51,7 @@ from app.replication.startup import Gate
 from app.replication.witness import WitnessAhead, WitnessEndpoint, WitnessIdentity
 from app.retention import Housekeeper
 from app.roster import RosterClient
+from app.screening.crew import Crew
 from app.screening.find import Screener
 from app.screening.finder import ScreenerFinder
 from app.screening.watch import Watcher, watch_step
@@ -101,6 +102,7 @@ OFFER_INTERVAL_S: Final = 10.0
 RETENTION_INTERVAL_S: Final = 10.0
 DEADLINES_INTERVAL_S: Final = 10.0
 WATCH_INTERVAL_S: Final = 30.0
+WARM_INTERVAL_S: Final = 60.0
 EVENTS_INTERVAL_S: Final = 600.0
 PRUNE_INTERVAL_S: Final = 3600.0
 DIGESTS_INTERVAL_S: Final = 60.0
@@ -264,6 +266,8 @@ class Node:
         self.db: Database
         self.screener: Screener
         self.finder: ScreenerFinder
+        self.crew: Crew
+        self.is_warming = False
         self.watcher: Watcher
         self.keys: NodeKeys
         self.log_id: int
@@ -306,6 +310,7 @@ class Node:
         self.roster_client, self.webhooks = parts.roster_client, parts.webhooks
         self.screener = Screener(self.db)
         self.finder = ScreenerFinder(self.screener)
+        self.crew = Crew(settings.database, self.screener)
         self.watcher = Watcher(self.db)
         self.log_id = self._own_log()
         try:
@@ -546,12 +551,28 @@ class Node:
     def start(self) -> None:
         """Start the local door, and the loops unless a worker runs them."""
         self.sequencer.start()
+        self.is_warming = self._is_screened()
         if self.settings.background:
             self.start_background()
-            return
-        # The worker fetches the roster and follows; this process reads what it kept, and witnesses what is offered here.
-        self._loops = [Loop("roster", self.reload_roster, interval_s=self.settings.roster_refresh_s)]
-        self._loops[0].start()
+        else:
+            # The worker fetches the roster and follows; this process reads what it kept, and witnesses what is offered here.
+            self._loops = [Loop("roster", self.reload_roster, interval_s=self.settings.roster_refresh_s)]
+            self._loops[0].start()
+        warm = Loop("screening", self.warm_screening, interval_s=WARM_INTERVAL_S)
+        self._loops.append(warm)
+        warm.start()
+
+    def _is_screened(self) -> bool:
+        """Whether somebody may ask this node to screen: a node that nobody asks does without the index's memory."""
+        with self.db.read() as session:
+            return tokens.exist_with(session, "screen", now_ms=self.clock())
+
+    def warm_screening(self) -> bool:
+        """Have what is screened against in memory, and in step, before anybody asks."""
+        if self._is_screened():
+            self.screener.refresh()
+        self.is_warming = False
+        return False
 
     def start_background(self) -> None:
         """Start the loops: publish, offer, follow, judge, roster, deadlines, events, portfolios, prune, webhooks."""
@@ -602,6 +623,7 @@ class Node:
             loop.join(JOIN_S)
         self._ahead.shutdown(wait=False, cancel_futures=True)
         self.judges.close()
+        self.crew.close()
         self.db.dispose()
 
     def all_loops(self) -> list[Loop]:

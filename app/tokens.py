@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from app.db import Database
+    from app.gate import Scope
 
 MAX_LIFETIME_MS: Final = 366 * 86_400_000
 """A forgotten token ends by itself."""
@@ -109,6 +110,14 @@ def listed(session: Session) -> list[Token]:
     """All tokens, newest first, revoked and expired ones included."""
     rows = session.scalars(select(ApiTokenRow).order_by(ApiTokenRow.created_at.desc(), ApiTokenRow.id))
     return [Token.of(row) for row in rows]
+
+
+def exist_with(session: Session, scope: Scope, *, now_ms: int) -> bool:
+    """Whether some token that counts has a scope."""
+    counting = session.scalars(
+        select(ApiTokenRow.scopes).where(ApiTokenRow.revoked_at.is_(None), ApiTokenRow.expires_at > now_ms)
+    )
+    return any(scope in scopes.split() for scopes in counting)
 
 
 def revoke(session: Session, token_id: str, *, now_ms: int) -> Token:

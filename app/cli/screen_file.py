@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import sys
 import time
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -37,7 +38,8 @@ def screen_file(
     from app.gate import operator  # noqa: PLC0415
     from app.problems import document  # noqa: PLC0415
     from app.screening.answering import Answering, Options  # noqa: PLC0415
-    from app.screening.batch import Batch, numbered  # noqa: PLC0415
+    from app.screening.batch import Asking, Batch, numbered  # noqa: PLC0415
+    from app.screening.crew import Crew  # noqa: PLC0415
     from app.screening.find import Screener  # noqa: PLC0415
     from app.screening.finder import ScreenerFinder  # noqa: PLC0415
 
@@ -46,25 +48,33 @@ def screen_file(
     roster = kept_roster(settings)
     listed = roster.states.get(settings.state) if roster else None
 
-    def problem(refusal: Any) -> dict[str, Any]:  # noqa: ANN401 - a VerbaleError
-        return document(refusal, settings.public_url)
-
     try:
         total, ended = _count(file)
         with open_database(settings) as database, file.open("rb") as lines:
+            screener = Screener(database)
             answering = Answering(
-                ScreenerFinder(Screener(database)), settings.state, listed.contact_point if listed else None
+                ScreenerFinder(screener), settings.state, listed.contact_point if listed else None
             )
-            batch = Batch(database, operator(settings.state), options, problem, first=first, ended=ended)
-            numbers = numbered(lines)
-            with progress("Screening", total) as show:
-                over = False
-                while not over:
-                    window = batch.window(numbers, answering, roster, now_ms=time.time_ns() // 1_000_000)
-                    sys.stdout.buffer.write(window.answer)
-                    sys.stdout.buffer.flush()
-                    show(batch.line)
-                    over = window.over
+            asking = Asking(
+                operator(settings.state), options, partial(document, base_url=settings.public_url), ended
+            )
+            batch = Batch(
+                database,
+                asking,
+                lambda: answering,
+                lambda: roster,
+                lambda: time.time_ns() // 1_000_000,
+                first=first,
+            )
+            crew = Crew(settings.database, screener)
+            try:
+                with progress("Screening", total) as show:
+                    for window in batch.windows(numbered(lines), crew):
+                        sys.stdout.buffer.write(window.answer)
+                        sys.stdout.buffer.flush()
+                        show(batch.line)
+            finally:
+                crew.close()
     except OSError as error:
         raise Malformed(f"{file} cannot be read: {error.strerror}.") from error
 

@@ -61,7 +61,7 @@ async def live() -> dict[str, str]:
 
 @router.get("/health/ready")
 def ready(request: Request, node: CurrentNode, principal: CurrentPrincipal) -> Response:
-    """The node can store, knows the roster, and its loops run."""
+    """The node can store, knows the roster, its loops run, and screening answers at once."""
     checks = _checked(request, node)
     ok = all(check.ok for check in checks)
     if principal.state == node.state and "admin" in principal.scopes:
@@ -84,7 +84,7 @@ def _checked(request: Request, node: Node) -> list[Check]:
 
 def check_node(node: Node) -> list[Check]:
     """Look at everything a node needs to do its work."""
-    return [_check_database(node), _check_roster(node), _check_loops(node)]
+    return [_check_database(node), _check_roster(node), _check_loops(node), _check_screening(node)]
 
 
 def _check_database(node: Node) -> Check:
@@ -119,6 +119,11 @@ def _check_loops(node: Node) -> Check:
     return Check(
         "loops", ok=not stopped, detail=f"no sign of life: {', '.join(stopped)}" if stopped else None
     )
+
+
+def _check_screening(node: Node) -> Check:
+    detail = "What is screened against is being read." if node.is_warming else None
+    return Check("screening", ok=not node.is_warming, detail=detail)
 
 
 # ── metrics ───────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -6,6 +6,7 @@ Nothing of what is asked leaves the node. What is kept of it says the setting `s
 from __future__ import annotations
 
 import tempfile
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import orjson
@@ -22,17 +23,16 @@ from app.schemas.screenings import APPLICATION_SCHEMA, EXAMPLE_ANSWER, EXAMPLE_L
 from app.screening import records
 from app.screening.answering import DEFAULT_LIMIT, Answering, Options
 from app.screening.application import read_application
-from app.screening.batch import Batch, numbered
+from app.screening.batch import Asking, Batch, numbered
 from app.screening.freshness import read_freshness
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Sequence
+    from collections.abc import AsyncIterator, Generator, Sequence
     from typing import IO
 
     from app.deps import Node
     from app.gate import Principal
-    from app.screening.answering import Answer
-    from app.screening.batch import Window
+    from app.screening.batch import Kept, Window
 
 router = APIRouter(prefix="/v1/screenings", tags=["screening"])
 
@@ -105,7 +105,7 @@ def _screen_one(node: Node, principal: Principal, raw: bytes, options: Options) 
         freshness = read_freshness(session, _roster(node), now_ms=now)
         answer = answering.answer(session, principal, application, options, freshness, now_ms=now)
     wire = answer.wire()
-    kept = _keep(node, principal, [(asked, answer)], now)
+    kept = _keep(node, principal, [(asked, len(answer.parties), answer.refs())], now)
     if kept:
         wire["record"] = kept[0]
     response = _json(wire)
@@ -121,7 +121,7 @@ def _roster(node: Node) -> Any:  # noqa: ANN401 - Roster | None
         return None
 
 
-def _keep(node: Node, principal: Principal, answers: Sequence[tuple[Any, Answer]], now: int) -> list[str]:
+def _keep(node: Node, principal: Principal, answers: Sequence[Kept], now: int) -> list[str]:
     if node.settings.screening_record == "none" or not answers:
         return []
     with node.db.write() as session:
@@ -171,10 +171,8 @@ async def post_batch(
         lines.close()
         raise
     lines.seek(0)
-    url = base_url(request)
-    batch = Batch(
-        node.db, principal, options, lambda refusal: document(refusal, url), first=from_, ended=ended
-    )
+    asking = Asking(principal, options, partial(document, base_url=base_url(request)), ended)
+    batch = Batch(node.db, asking, lambda: answering_of(node), lambda: _roster(node), node.clock, first=from_)
     return StreamingResponse(
         _answers(node, batch, lines), media_type=NDJSON, headers={"Cache-Control": "no-store"}
     )
@@ -197,21 +195,21 @@ async def _spool(request: Request, node: Node, lines: IO[bytes]) -> bool:
 
 async def _answers(node: Node, batch: Batch, lines: IO[bytes]) -> AsyncIterator[bytes]:
     """The answer's pieces, one window each."""
-    numbers = numbered(lines)
+    windows = batch.windows(numbered(lines), node.crew)
     try:
         over = False
         while not over:
-            window = await run_in_threadpool(_window, node, batch, numbers)
+            window = await run_in_threadpool(_window, node, batch, windows)
             over = window.over
             yield window.answer
     finally:
+        await run_in_threadpool(windows.close)
         lines.close()
 
 
-def _window(node: Node, batch: Batch, lines: Iterator[tuple[int, bytes | None, bool]]) -> Window:
-    now = node.clock()
-    window = batch.window(lines, answering_of(node), _roster(node), now_ms=now)
-    _keep(node, batch.principal, window.screened, now)
+def _window(node: Node, batch: Batch, windows: Generator[Window]) -> Window:
+    window = next(windows)
+    _keep(node, batch.asking.principal, window.screened, node.clock())
     return window
 
 

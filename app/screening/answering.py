@@ -129,8 +129,13 @@ class Finder(Protocol):
         threshold: float | None,
         now_ms: int,
         ended: bool = False,
+        session: Session | None = None,
     ) -> Found:
-        """The parties of notices that one party may be: of those valid now, or with `ended` of those that ended too."""
+        """The parties of notices that one party may be: of those valid now, or with `ended` of those that ended too.
+
+        Args:
+            session: the snapshot to answer from; None takes a new one.
+        """
         ...
 
     def algorithm(self) -> Mapping[str, Any]:
@@ -358,6 +363,7 @@ class Answering:
                         threshold=options.threshold,
                         now_ms=now_ms,
                         ended=compares,
+                        session=session,
                     ),
                 )
             )

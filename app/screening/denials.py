@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import date
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import orjson
-from sqlalchemy import and_, or_, select, tuple_
+from sqlalchemy import and_, bindparam, false, or_, select, tuple_
 
 from app.domain.control_codes import ControlCode, ancestors
 from app.domain.encoding import b64u_encode
@@ -25,7 +26,7 @@ from app.screening.undercut import LOOK_BACK_YEARS, Denied, Goods, Parameter
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from sqlalchemy import ColumnElement
+    from sqlalchemy import ColumnElement, Select
     from sqlalchemy.orm import Session
 
     from app.gate import Principal
@@ -145,9 +146,36 @@ def load(
     wanted = sorted(set(keys))
     found: dict[Key, DenialView] = {}
     for at in range(0, len(wanted), 500):
-        named = tuple_(NoticeRow.log_id, NoticeRow.idx).in_(wanted[at : at + 500])
-        found |= {view.key: view for view in _read(session, principal, named, now_ms=now_ms)}
+        of_logs, values = by_log(wanted[at : at + 500])
+        rows = session.execute(_by_keys(principal, of_logs), values).all()
+        found |= {view.key: view for view in (_view(row, now_ms) for row in rows)}
     return found
+
+
+def by_log(keys: Iterable[Key]) -> tuple[int, dict[str, Any]]:
+    """How many logs there are among keys, and the values of `among`."""
+    of_log: dict[int, list[int]] = {}
+    for log_id, idx in keys:
+        of_log.setdefault(log_id, []).append(idx)
+    values: dict[str, Any] = {}
+    for n, (log_id, indexes) in enumerate(of_log.items()):
+        values |= {f"log_{n}": log_id, f"idx_{n}": indexes}
+    return len(of_log), values
+
+
+def among(log: Any, index: Any, logs: int) -> ColumnElement[bool]:  # noqa: ANN401 - two columns of one table
+    """Whether a row's key is one of many, which `by_log` gives as values.
+
+    Log by log: for a list of pairs SQLite reads the whole table. With values that are bound later, since a statement is made
+    once for a caller and not for each of a thousand parties.
+    """
+    return or_(
+        false(),
+        *(
+            and_(log == bindparam(f"log_{n}"), index.in_(bindparam(f"idx_{n}", expanding=True)))
+            for n in range(logs)
+        ),
+    )
 
 
 def at_codes(
@@ -189,20 +217,19 @@ def _number(code: ControlCode) -> str | None:
     return steps[2] if len(steps) > 2 and len(steps[0]) == 1 else steps[0]  # noqa: PLR2004
 
 
-def _read(
-    session: Session, principal: Principal, condition: ColumnElement[bool], *, now_ms: int
-) -> list[DenialView]:
-    rows = session.execute(
+@lru_cache(maxsize=256)
+def _by_keys(principal: Principal, logs: int) -> Select[*tuple[Any, ...]]:
+    return (
         select(*_COLUMNS)
         .join(LogRow, LogRow.id == NoticeRow.log_id)
         .where(
-            and_(condition, visible(principal)),
+            among(NoticeRow.log_id, NoticeRow.idx, logs),
+            visible(principal),
             NoticeRow.content_state.in_(SHOWN),
             NoticeRow.status == "active",
             NoticeRow.document.is_not(None),
         )
     )
-    return [_view(row, now_ms) for row in rows]
 
 
 def _view(row: Any, now_ms: int) -> DenialView:  # noqa: ANN401 - a row of _COLUMNS

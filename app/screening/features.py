@@ -206,6 +206,30 @@ def combined(name: float, found: Sequence[Feature]) -> float:
     return 1 / (1 + math.exp(-(math.log(kept / (1 - kept)) + odds)))
 
 
+def most_odds(query: Query) -> float:
+    """The most that what is beside the names may add to the odds of a query, as a logarithm."""
+    return math.fsum(
+        odds
+        for given, odds in (
+            (query.birth_dates, ODDS["birth_date", "agrees"]),
+            (query.founded, ODDS["founded", "agrees"]),
+            (query.countries, ODDS["country", "agrees"]),
+            (query.identifiers, ODDS["identifier", "agrees"]),
+            (query.addresses, ODDS["address", "agrees"]),
+            (query.contacts, ODDS["contact", "agrees"]),
+        )
+        if given
+    )
+
+
+def at_most(name: float, odds: float) -> float:
+    """The most that `combined` may give for a name's score if what is beside it adds no more than `odds`."""
+    if not odds:
+        return name
+    kept = min(max(name, 0.005), _CLOSEST)
+    return max(name, 1 / (1 + math.exp(-(math.log(kept / (1 - kept)) + odds))))
+
+
 _PEOPLE: Final = frozenset({"Person"})
 _THINGS: Final = frozenset({"Vessel", "Airplane"})
 

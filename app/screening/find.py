@@ -7,28 +7,32 @@ query, the caller's rights, the visible notices and `now`. Nothing of a query is
 
 from __future__ import annotations
 
+import pickle
 import threading
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final
+from functools import cached_property, lru_cache
+from typing import IO, TYPE_CHECKING, Any, Final
 
 import orjson
-from sqlalchemy import and_, select, tuple_
+from sqlalchemy import and_, select
 
 from app.domain.errors import InvalidFilter
 from app.gate import may_read, visible
 from app.models import CounterRow, LogRow, NoticeRow, ScreenedRow
 from app.projections.screened import IDENTIFIER_PROPERTIES
 from app.queries.filters import SHOWN, day_of
+from app.screening.denials import among, by_log
 from app.screening.explain import Explanation, explain
-from app.screening.features import features, name_score
+from app.screening.features import at_most, features, most_odds, name_score
 from app.screening.normalise import normalise
 from app.screening.score import Comparer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
+    from sqlalchemy import Select
     from sqlalchemy.orm import Session
 
     from app.db import Database
@@ -41,7 +45,9 @@ DEFAULT_LIMIT: Final = 10
 MAX_LIMIT: Final = 500
 DEFAULT_THRESHOLD: Final = 0.7
 RESCORED: Final = 100
-"""Parties whose whole entry is read for one query: what is beside the name may reorder as many."""
+"""Parties whose whole entry may be read for one query: what is beside the name may reorder as many."""
+READ_AT_ONCE: Final = 16
+"""Parties that are read in one go, best first, until no further one can be among the hits."""
 PAGE: Final = 2000
 NEVER: Final = 1 << 60
 _ACTIVE, _WITHDRAWN, _HIDDEN = 1, 2, 0
@@ -160,12 +166,14 @@ class Screener:
         limit: int = DEFAULT_LIMIT,
         threshold: float = DEFAULT_THRESHOLD,
         include_inactive: bool = False,
+        session: Session | None = None,
     ) -> Screening:
         """Whom the query is alike to.
 
         Args:
             now: unix ms.
             include_inactive: withdrawn and expired notices too.
+            session: a snapshot to answer from, which the index is brought up to once; None takes one of its own.
 
         Raises:
             InvalidFilter: a limit or a threshold out of range.
@@ -174,21 +182,37 @@ class Screener:
             raise InvalidFilter(f"limit is a whole number from 1 to {MAX_LIMIT}.")
         if not 0 <= threshold <= 1:
             raise InvalidFilter("threshold is a number from 0 to 1.")
-        with self._db.read() as session:
+        with nullcontext(session) if session is not None else self._db.read() as snapshot:
             with self._lock:
-                self._follow(session)
+                if snapshot.info.get(self) is None:
+                    self._follow(snapshot)
+                    snapshot.info[self] = self._seq
                 found, seq = self._search(caller, query, now, include_inactive=include_inactive), self._seq
-            hits = self._read(
-                session, caller, query, found, now, threshold, include_inactive=include_inactive
-            )
-        hits.sort(key=lambda hit: (-hit.score, hit.log_id, hit.root_idx, hit.position))
+            reading = _Reading(snapshot, caller, query, now, threshold, include_inactive=include_inactive)
+            hits = reading.best(found, limit)
         return Screening(tuple(hits[:limit]), sum(hit.is_match for hit in hits), threshold, seq)
+
+    @property
+    def held(self) -> int:
+        """Parties in memory now."""
+        return self._index.parties if self._seq else 0
 
     def refresh(self) -> int:
         """Bring the index up to date, as every query does; returns the number of parties in it."""
         with self._db.read() as session, self._lock:
             self._follow(session)
             return self._index.parties
+
+    def dump(self, file: IO[bytes]) -> None:
+        """Write a copy of the index, brought up to date, for `restore` in another process of this node. It holds names."""
+        with self._db.read() as session, self._lock:
+            self._follow(session)
+            pickle.dump((self._epoch, self._seq, self._index), file, protocol=pickle.HIGHEST_PROTOCOL)
+
+    def restore(self, file: IO[bytes]) -> None:
+        """Go on from a copy that `dump` wrote; what has changed since is read from the database."""
+        with self._lock:
+            self._epoch, self._seq, self._index = pickle.load(file)  # noqa: S301 - from our own process
 
     # ── following the database ────────────────────────────────────────────────────────────────────────────────────
 
@@ -236,7 +260,10 @@ class Screener:
         if loading:
             self._index.sort()
 
-    def _search(self, caller: Principal, query: Query, now: int, *, include_inactive: bool) -> list[Key]:
+    def _search(
+        self, caller: Principal, query: Query, now: int, *, include_inactive: bool
+    ) -> list[tuple[float, Key]]:
+        """What is worth reading: the most that its score may be, and its key; best first."""
         index = self._index
         gates = [
             may_read(caller, issuer=issuer, tlp_rank=rank, audience=who) for issuer, rank, who in index.gates
@@ -245,68 +272,81 @@ class Screener:
         who = index.visible(gates, statuses=statuses, now=-NEVER if include_inactive else now // 1000)
         identifiers = [value for _, value in query.identifiers]
         found = index.search(query.read, identifiers, who, gates)
-        decided = [index.key_of(f.party) for f in found if f.by_identifier]
-        named = sorted(
-            (-name_score(f.agreement), index.key_of(f.party)) for f in found if f.agreement is not None
-        )
-        return decided + [key for _, key in named[:RESCORED]]
+        decided = [(1.0, index.key_of(f.party)) for f in found if f.by_identifier]
+        beside = most_odds(query)
+        named = sorted((-f.score, index.key_of(f.party)) for f in found if f.agreement is not None)
+        return decided + [(at_most(-score, beside), key) for score, key in named[:RESCORED]]
 
-    # ── reading what was found ────────────────────────────────────────────────────────────────────────────────────
 
-    def _read(
-        self,
-        session: Session,
-        caller: Principal,
-        query: Query,
-        found: Iterable[Key],
-        now: int,
-        threshold: float,
-        *,
-        include_inactive: bool,
-    ) -> list[Hit]:
-        """The hits as this session sees them: the gate is asked again, in SQL, and names are compared as they stand."""
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """Reading what was found as one session sees it: the gate is asked again, in SQL, and names are compared as they stand."""
+
+    session: Session
+    caller: Principal
+    query: Query
+    now: int
+    threshold: float
+    include_inactive: bool
+
+    def best(self, found: Sequence[tuple[float, Key]], limit: int) -> list[Hit]:
+        """The `limit` best hits and every other that reaches the threshold, best first. What can be neither is not read."""
+        comparers = [
+            (text, Comparer(name)) for text, name in zip(self.query.names, self.query.read, strict=True)
+        ]
+        hits: list[Hit] = []
+        at = 0
+        while at < len(found):
+            ahead = found[at][0]
+            enough = len(hits) >= limit and ahead < hits[limit - 1].score
+            if enough and ahead < self.threshold:
+                break
+            some = [key for _, key in found[at : at + READ_AT_ONCE]]
+            at += len(some)
+            hits += self._read(some, comparers)
+            hits.sort(key=lambda hit: (-hit.score, hit.log_id, hit.root_idx, hit.position))
+        return hits
+
+    def _read(self, keys: Iterable[Key], comparers: list[tuple[str, Comparer]]) -> list[Hit]:
         wanted: dict[tuple[int, int], set[int]] = {}
-        for log_id, idx, pos in found:
+        for log_id, idx, pos in keys:
             wanted.setdefault((log_id, idx), set()).add(pos)
-        if not wanted:
-            return []
-        rows = session.execute(
-            select(
-                ScreenedRow.parties,
-                NoticeRow.log_id,
-                NoticeRow.idx,
-                NoticeRow.id,
-                LogRow.origin,
-                NoticeRow.issuer,
-                NoticeRow.type,
-                NoticeRow.title,
-                NoticeRow.status,
-                NoticeRow.denied_on,
-                NoticeRow.valid_until,
-                NoticeRow.exp,
-            )
-            .join(NoticeRow, and_(NoticeRow.log_id == ScreenedRow.log_id, NoticeRow.idx == ScreenedRow.idx))
-            .join(LogRow, LogRow.id == NoticeRow.log_id)
-            .where(
-                tuple_(ScreenedRow.log_id, ScreenedRow.idx).in_(list(wanted)),
-                ScreenedRow.parties.is_not(None),
-                NoticeRow.content_state.in_(SHOWN),
-                visible(caller),
-            )
-        ).all()
-        comparers = [(text, Comparer(name)) for text, name in zip(query.names, query.read, strict=True)]
+        logs, values = by_log(wanted)
+        rows = self.session.execute(_parties(self.caller, logs), values).all()
         hits = []
         for row in rows:
-            status = _status(row, now)
-            if status != "active" and not include_inactive:
+            status = _status(row, self.now)
+            if status != "active" and not self.include_inactive:
                 continue
             chosen = wanted[row.log_id, row.idx]
             hits += [
-                _hit(row, party, query, comparers, status, threshold)
+                _hit(row, party, self.query, comparers, status, self.threshold)
                 for party in orjson.loads(row.parties)
                 if party["pos"] in chosen
             ]
         return hits
+
+
+_READ: Final = (
+    ScreenedRow.parties, NoticeRow.log_id, NoticeRow.idx, NoticeRow.id, LogRow.origin, NoticeRow.issuer, NoticeRow.type,
+    NoticeRow.title, NoticeRow.status, NoticeRow.denied_on, NoticeRow.valid_until, NoticeRow.exp,
+)  # fmt: skip
+
+
+@lru_cache(maxsize=256)
+def _parties(caller: Principal, logs: int) -> Select[*tuple[Any, ...]]:
+    """The parties of notices by their keys, as far as the caller may read them; see `denials.among`."""
+    return (
+        select(*_READ)
+        .join(NoticeRow, and_(NoticeRow.log_id == ScreenedRow.log_id, NoticeRow.idx == ScreenedRow.idx))
+        .join(LogRow, LogRow.id == NoticeRow.log_id)
+        .where(
+            among(ScreenedRow.log_id, ScreenedRow.idx, logs),
+            ScreenedRow.parties.is_not(None),
+            NoticeRow.content_state.in_(SHOWN),
+            visible(caller),
+        )
+    )
 
 
 def _indexed(row: Any) -> Iterable[Indexed]:  # noqa: ANN401 - a row of `_follow`

@@ -12,6 +12,8 @@ from app.screening.find import DEFAULT_THRESHOLD
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from sqlalchemy.orm import Session
+
     from app.gate import Principal
     from app.screening.application import Asked
     from app.screening.find import Hit, Screener
@@ -43,11 +45,18 @@ class ScreenerFinder:
         threshold: float | None,
         now_ms: int,
         ended: bool = False,
+        session: Session | None = None,
     ) -> Found:
         """See `answering.Finder`."""
         least = DEFAULT_THRESHOLD if threshold is None else threshold
         screening = self._screener.screen(
-            principal, asked.query, now=now_ms, limit=limit, threshold=least, include_inactive=ended
+            principal,
+            asked.query,
+            now=now_ms,
+            limit=limit,
+            threshold=least,
+            include_inactive=ended,
+            session=session,
         )
         matches = tuple(_match(hit) for hit in screening.hits if hit.is_match)
         below = [hit.score for hit in screening.hits if not hit.is_match]

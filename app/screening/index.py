@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from array import array
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -23,11 +24,12 @@ from app.screening.score import Comparer, similarity
 from app.screening.words import token
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Container, Sequence
+    from collections.abc import Container, Sequence
 
     from numpy.typing import NDArray
 
     from app.screening.score import Agreement
+    from app.screening.words import Token
 
 CANDIDATES: Final = 48
 """Names that are compared word by word for one name of a query."""
@@ -35,6 +37,14 @@ PRUNED: Final = 0.4
 """Names whose estimate is below this part of the best one's are not compared."""
 FRESH: Final = 4096
 """Names added to a loaded index before it is sorted again: some tens of milliseconds, seldom."""
+JOINED_LEAST: Final = 0.8
+"""How alike two neighbours written as one word must be to another word."""
+KEYED_AT_ONCE: Final = 8192
+"""Names whose keys are made together while loading."""
+MAX_MET: Final = 4000
+"""Words of the vocabulary that one word of a query is compared with: those that share a key, the oldest first."""
+MASKS: Final = 16
+"""Kinds of callers whose view of the parties is kept."""
 MAX_WORDS: Final = 400
 """Words of the vocabulary that one word of a query may meet, the most alike."""
 
@@ -78,19 +88,22 @@ class _Pairs:
         self._new_keys, self._new_values = array("I"), array("I")
         self._fresh: dict[int, list[int]] = {}
 
-    def add(self, keys: Collection[int], value: int, *, live: bool) -> None:
-        self._new_keys.extend(keys)
-        self._new_values.extend([value] * len(keys))
+    def add(self, keys: NDArray[np.uint32], values: NDArray[np.uint32], *, live: bool) -> None:
+        self._new_keys.frombytes(keys.tobytes())
+        self._new_values.frombytes(values.tobytes())
         if live:
-            for key in keys:
+            for key, value in zip(keys.tolist(), values.tolist(), strict=True):
                 self._fresh.setdefault(key, []).append(value)
 
     def sort(self) -> None:
         """Sort what came since in with the rest."""
-        keys = np.concatenate((self._keys, np.frombuffer(self._new_keys, np.uint32)))
-        values = np.concatenate((self._values, np.frombuffer(self._new_values, np.uint32)))
+        keys, values = np.frombuffer(self._new_keys, np.uint32), np.frombuffer(self._new_values, np.uint32)
         order = np.argsort(keys, kind="stable")
-        self._keys, self._values = keys[order], values[order]
+        keys, values = keys[order], values[order]
+        if len(self._keys):
+            at = self._keys.searchsorted(keys, "right")
+            keys, values = np.insert(self._keys, at, keys), np.insert(self._values, at, values)
+        self._keys, self._values = keys, values
         self._new_keys, self._new_values = array("I"), array("I")
         self._fresh = {}
 
@@ -99,7 +112,7 @@ class _Pairs:
         return self.find_each(keys)[0]
 
     def find_each(self, keys: NDArray[np.uint32]) -> tuple[NDArray[np.uint32], NDArray[np.intp]]:
-        """All values, and for each the place of its key in `keys`."""
+        """All values, and for each the place of its key in `keys`, in the order of `keys`."""
         left = self._keys.searchsorted(keys, "left")
         counts = self._keys.searchsorted(keys, "right") - left
         places = np.repeat(np.arange(len(keys)), counts)
@@ -110,6 +123,8 @@ class _Pairs:
             if extra:
                 found = np.concatenate((found, np.array([v for _, v in extra], np.uint32)))
                 places = np.concatenate((places, np.array([i for i, _ in extra], np.intp)))
+                order = np.argsort(places, kind="stable")
+                found, places = found[order], places[order]
         return found, places
 
     def since(self, start: int) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
@@ -149,11 +164,30 @@ class Indexed:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A party with the agreement of its best name; `party` is its number in this index."""
+    """A party with the agreement of its best name and its score; `party` is its number in this index."""
 
     party: int
     agreement: Agreement | None
     by_identifier: bool = False
+    score: float = 0.0
+
+
+@dataclass(slots=True)
+class Work:
+    """What searching has cost so far: words of the vocabulary and whole names that were compared."""
+
+    words: int = 0
+    names: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Visible:
+    """A mask of parties, and what it holds for: so many changes of the index, and a time from `since` to before `until`."""
+
+    parties: NDArray[np.bool_]
+    changes: int
+    since: int
+    until: int
 
 
 class Index:
@@ -183,8 +217,19 @@ class Index:
         self._party_pos = _Column(np.uint16)
         self.gates: list[tuple[str, int, str | None]] = []
         self._gate_ids: dict[tuple[str, int, str | None], int] = {}
+        self._new_words: list[Token] = []  # not keyed yet
+        self._new_names: list[Name] = []
+        self.work = Work()
         self._fresh_names = 0
+        self._changes = 0
         self._loading = True
+        self._seen: dict[tuple[frozenset[int], tuple[int, ...]], _Visible] = {}
+        # Room to add up in, zero between two searches: making it anew took longer than a search.
+        self._total, self._once, self._marked = (
+            np.zeros(0, np.float32),
+            np.zeros(0, np.float32),
+            np.zeros(0, np.bool_),
+        )
         self._visible_words: dict[frozenset[int], tuple[int, NDArray[np.bool_]]] = {}
 
     # ── putting in and taking out ─────────────────────────────────────────────────────────────────────────────────
@@ -208,13 +253,15 @@ class Index:
         for name in party.names:
             self._add_name(number, name, live=live)
         if party.identifiers:
-            self._identifiers.add([identifier_key(v) for v in party.identifiers], number, live=live)
+            keys = np.array([identifier_key(v) for v in party.identifiers], np.uint32)
+            self._identifiers.add(keys, np.full(len(keys), number, np.uint32), live=live)
+        self._changes += 1
 
     def _add_name(self, party: int, name: Name, *, live: bool) -> None:
         if not name.tokens:
             return
         number = self._name_party.size
-        words = [self._word(t.text, live=live) for t in name.tokens]
+        words = [self._word(t) for t in name.tokens]
         forms = self._form_ids.get(name.forms)
         if forms is None:
             forms = self._form_ids[name.forms] = len(self._forms)
@@ -224,28 +271,50 @@ class Index:
         self._name_party.append(party)
         self._name_weight.append(name.weight)
         self._name_forms.append(forms)
-        self._postings.add(dict.fromkeys(words), number, live=live)
-        self._joined.add(joined_keys(name), number, live=live)
+        self._new_names.append(name)
         if live:
+            self._key()
             self._fresh_names += 1
-            if self._fresh_names > FRESH:
+            if self._fresh_names > max(FRESH, number // 32):
                 self.sort()
+        elif len(self._new_names) >= KEYED_AT_ONCE:
+            self._key()
 
-    def _word(self, text: str, *, live: bool) -> int:
-        number = self._word_ids.get(text)
+    def _word(self, own: Token) -> int:
+        number = self._word_ids.get(own.text)
         if number is None:
-            number = self._word_ids[text] = len(self._words)
-            self._words.append(text)
-            self._word_keys.add(token_keys(token(text)), number, live=live)
+            number = self._word_ids[own.text] = len(self._words)
+            self._words.append(own.text)
+            self._new_words.append(own)
         return number
+
+    def _key(self) -> None:
+        """Make the keys of what was put in since the last time, all at once."""
+        live = not self._loading
+        keys, places = token_keys(self._new_words)
+        first_word = np.uint32(len(self._words) - len(self._new_words))
+        self._word_keys.add(keys, places + first_word, live=live)
+        first = self._name_party.size - len(self._new_names)
+        start = self._name_starts[first] if first < len(self._name_starts) else len(self._name_words)
+        words = np.array(self._name_words[start:], np.uint32)
+        names = np.repeat(
+            np.arange(first, first + len(self._new_names), dtype=np.uint32),
+            [len(name.tokens) for name in self._new_names],
+        )
+        self._postings.add(words, names, live=live)
+        keys, places = joined_keys(self._new_names)
+        self._joined.add(keys, places + np.uint32(first), live=live)
+        self._new_words, self._new_names = [], []
 
     def remove(self, log_id: int, idx: int) -> None:
         """Take the parties of a notice out."""
         gone = (self._party_idx.array == idx) & (self._party_log.array == log_id)
         self._party_alive.array[gone] = False
+        self._changes += 1
 
     def sort(self) -> None:
         """End of loading, or of many additions: sort all of it."""
+        self._key()
         for pairs in (self._word_keys, self._postings, self._joined, self._identifiers):
             pairs.sort()
         self._fresh_names = 0
@@ -256,16 +325,25 @@ class Index:
 
     def visible(self, gates: Sequence[bool], *, statuses: Sequence[int], now: int) -> NDArray[np.bool_]:
         """Which parties may take part in a search: alive, of a status, not expired, and behind an open gate."""
-        if not self._party_alive.size:
-            return np.zeros(0, np.bool_)
+        opened = frozenset(i for i, is_open in enumerate(gates) if is_open)
+        which = opened, tuple(statuses)
+        known = self._seen.get(which)
+        if known is None or known.changes != self._changes or not known.since <= now < known.until:
+            if len(self._seen) >= MASKS:
+                self._seen.clear()
+            known = self._seen[which] = self._look(gates, statuses, now)
+        return known.parties
+
+    def _look(self, gates: Sequence[bool], statuses: Sequence[int], now: int) -> _Visible:
         open_gates = np.array([*gates, False], np.bool_)
-        seen: NDArray[np.bool_] = (
-            self._party_alive.array
-            & open_gates[self._party_gate.array]
-            & np.isin(self._party_status.array, np.array(statuses, np.uint8))
-            & (self._party_until.array > now)
-        )
-        return seen
+        wanted = np.zeros(256, np.bool_)
+        wanted[list(statuses)] = True
+        seen = self._party_alive.array & open_gates[self._party_gate.array]
+        seen &= wanted[self._party_status.array]
+        ends = self._party_until.array
+        later = ends > now
+        until = int(ends[later].min()) if later.any() else now + 1
+        return _Visible(seen & later, self._changes, now, until)
 
     def search(
         self,
@@ -279,13 +357,15 @@ class Index:
         words = self._words_behind(gates)
         for name in names:
             comparer = Comparer(name)
-            for number in self._candidates(name, visible, words):
+            candidates = self._candidates(name, visible, words)
+            self.work.names += len(candidates)
+            for number in candidates:
                 agreement = comparer.compare(self._name(number))
                 value = name_score(agreement)
                 party = int(self._name_party.array[number])
                 if party not in best or value > best[party][0]:
                     best[party] = (value, agreement)
-        found = [Found(party, agreement) for party, (_, agreement) in best.items()]
+        found = [Found(party, agreement, score=value) for party, (value, agreement) in best.items()]
         return found + self._by_identifier(identifiers, visible, best)
 
     def _by_identifier(
@@ -331,25 +411,26 @@ class Index:
     ) -> list[int]:
         """The names most worth comparing, by what the words they share say."""
         parties = self._name_party.array
-        total = np.zeros(len(parties), np.float32)
-        touched: list[NDArray[np.uint32]] = []
-        once = np.zeros(len(parties), np.float32)
+        if len(self._total) < len(parties):
+            room = len(parties) + len(parties) // 8
+            self._total, self._once = np.zeros(room, np.float32), np.zeros(room, np.float32)
+            self._marked = np.zeros(room, np.bool_)
+        total, once, marked = self._total, self._once, self._marked
         for met, worth in self._meetings(name, words):
-            if not len(met):
-                continue
-            keep = visible[parties[met]]
-            numbers, values = met[keep], worth[keep]
-            order = np.argsort(values, kind="stable")
-            once[numbers[order]] = values[order]  # the last one, the greatest, stays
-            distinct = np.unique(numbers)
-            total[distinct] += once[distinct]
-            touched.append(distinct)
-        if not touched:
-            return []
-        numbers = np.unique(np.concatenate(touched))
+            once[met] = (
+                worth  # in rising order: of a name that was met twice the last one, the greatest, stays
+            )
+            total[met] += once[met]  # a name that stands there twice is given the same sum twice
+            once[met] = 0
+            marked[met] = True
+        every = np.flatnonzero(marked[: len(parties)])
+        numbers = every[visible[parties[every]]]
+        sums = total[numbers]
+        total[every] = 0
+        marked[every] = False
         if not len(numbers):
-            return []  # all that share a word are hidden, withdrawn or expired
-        matched = np.minimum(total[numbers], name.weight)
+            return []  # nothing shares a word, or all that do are hidden, withdrawn or expired
+        matched = np.minimum(sums, name.weight)
         left = np.maximum(name.weight - matched, 0)
         other = np.maximum(self._name_weight.array[numbers] - matched, 0)
         conflict = np.minimum(left, other)
@@ -361,6 +442,9 @@ class Index:
             + 1e-6
         )
         # Ties fall by number, oldest first, so that the same index answers the same.
+        if len(estimate) > 4 * CANDIDATES:
+            best = np.flatnonzero(estimate >= np.partition(estimate, -CANDIDATES)[-CANDIDATES])
+            numbers, estimate = numbers[best], estimate[best]
         order = np.argsort(-estimate, kind="stable")[:CANDIDATES]
         worth_it = estimate[order] >= PRUNED * estimate[order[0]]
         return [int(n) for n in numbers[order[worth_it]]]
@@ -370,56 +454,55 @@ class Index:
     ) -> list[tuple[NDArray[np.uint32], NDArray[np.float32]]]:
         """For each word of the query, names with what meeting it there is worth."""
         found = []
+        neighbours = [token(a.latin + b.latin) for a, b in pairwise(name.tokens)]
+        keys, places = token_keys([*name.tokens, *neighbours])
         for place, own in enumerate(name.tokens):
-            ids = np.unique(self._word_keys.find(np.fromiter(token_keys(own), np.uint32)))
-            if words is not None:
-                ids = ids[words[ids]]
-            alike = [
-                (value, number)
-                for number in ids.tolist()
-                if (value := similarity(own, token(self._words[number]), person=name.is_person)[0])
-            ]
-            alike.sort(reverse=True)
-            del alike[MAX_WORDS:]
-            met = np.array([n for _, n in alike], np.uint32)
-            worth = np.array([sharpened(v) * own.weight for v, _ in alike], np.float32)
-            numbers, places = self._postings.find_each(met)
-            values = worth[places] if len(places) else np.zeros(0, np.float32)
-            joined = self._joined.find(np.fromiter(joined_by(own), np.uint32))
+            numbers, values = self._alike(
+                own, keys[places == place], own.weight, words, person=name.is_person
+            )
+            joined = self._joined.find(joined_by(own))
             if len(joined):
-                numbers = np.concatenate((numbers, joined))
-                values = np.concatenate(
-                    (values, np.full(len(joined), 0.95 * max(own.weight, 1.0), np.float32))
-                )
+                worth = np.full(len(joined), 0.95 * max(own.weight, 1.0), np.float32)
+                # Behind what is worth less, before what is worth more: see `_candidates`.
+                at = int(values.searchsorted(worth[0]))
+                numbers = np.concatenate((numbers[:at], joined, numbers[at:]))
+                values = np.concatenate((values[:at], worth, values[at:]))
             found.append((numbers, values))
-            if place + 1 < len(name.tokens):
-                found.append(
-                    self._as_one(
-                        own.latin + name.tokens[place + 1].latin,
-                        own.weight + name.tokens[place + 1].weight,
-                        words,
-                        name,
-                    )
-                )
+        for place, joined_word in enumerate(neighbours):
+            # Names that write two neighbours of the query as one word.
+            weight = name.tokens[place].weight + name.tokens[place + 1].weight
+            own_keys = keys[places == place + len(name.tokens)]
+            found.append(
+                self._alike(joined_word, own_keys, weight, words, person=name.is_person, least=JOINED_LEAST)
+            )
         return found
 
-    def _as_one(
-        self, word: str, weight: float, words: NDArray[np.bool_] | None, name: Name
+    def _alike(
+        self,
+        own: Token,
+        keys: NDArray[np.uint32],
+        weight: float,
+        words: NDArray[np.bool_] | None,
+        *,
+        person: bool,
+        least: float = 0.0,
     ) -> tuple[NDArray[np.uint32], NDArray[np.float32]]:
-        """Names that write two neighbours of the query as one word."""
-        joined = token(word)
-        ids = np.unique(self._word_keys.find(np.fromiter(token_keys(joined), np.uint32)))
+        """Names that have a word like this one, and what that is worth, the least first."""
+        ids = np.unique(self._word_keys.find(keys), sorted=True)
         if words is not None:
             ids = ids[words[ids]]
+        ids = ids[:MAX_MET]
+        self.work.words += len(ids)
         alike = [
             (value, number)
             for number in ids.tolist()
-            if (value := similarity(joined, token(self._words[number]), person=name.is_person)[0]) > 0.8
+            if (value := similarity(own, token(self._words[number]), person=person)[0]) > least
         ]
-        met = np.array([n for _, n in alike], np.uint32)
-        numbers, places = self._postings.find_each(met)
+        alike.sort()
+        del alike[:-MAX_WORDS]
+        numbers, places = self._postings.find_each(np.array([n for _, n in alike], np.uint32))
         worth = np.array([sharpened(v) * weight for v, _ in alike], np.float32)
-        return numbers, (worth[places] if len(places) else np.zeros(0, np.float32))
+        return numbers, worth[places]
 
     # ── figures ───────────────────────────────────────────────────────────────────────────────────────────────────
 

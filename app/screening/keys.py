@@ -1,26 +1,33 @@
 """Keys by which a word is found although it is written otherwise.
 
 A word of the index and a word of a query meet if they share a key; whether they are alike is decided afterwards, by
-`score.similarity`. Keys are CRC-32 of a text: a collision costs one comparison and changes nothing.
+`score.similarity`. Keys are 32 bits of a checksum: a collision costs one comparison and changes nothing. They are made for
+many words at once, with numpy, because that is most of the work of making an index.
 """
 
 from __future__ import annotations
 
 import zlib
-from itertools import pairwise
+from functools import cache
+from itertools import combinations, pairwise
 from typing import TYPE_CHECKING, Final
 
+import numpy as np
+from numpy.typing import NDArray
+
 from app.screening.spelling import skeleton
-from app.screening.words import PARTICLES, groups_of
+from app.screening.words import PARTICLES, groups_of_each
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from app.screening.normalise import Name
     from app.screening.words import Token
 
 PREFIX: Final = 8
 """Letters of a word that deletions are made of: typing errors beyond change nothing of them."""
 
-# One space of numbers for each kind of key, by the start value of the checksum.
+# One space of numbers for each kind of key: the start value of a checksum, or what a number is mixed with.
 _SPELLING: Final = 1
 _GROUP: Final = 2
 _BONES: Final = 3
@@ -34,71 +41,143 @@ _ACRONYM: Final = 9
 MAX_JOINED_GROUPS: Final = 4
 MAX_ACRONYM: Final = 9
 
+_AT_ONCE: Final = 4096
+"""Words whose deletions are made together: some megabytes."""
 
-def spelling_keys(word: str) -> set[int]:
-    """The word's start and what is left of it with one letter out (from four letters) or two (from seven).
+Keys = tuple[NDArray[np.uint32], NDArray[np.uint32]]
 
-    Two words within so many edits share a key: https://wolfgarbe.medium.com, "symmetric delete", cut to a prefix.
+
+def _mixed(values: NDArray[np.uint32], kind: int) -> NDArray[np.uint32]:
+    """Numbers spread over 32 bits, another way for each kind; different numbers stay different (MurmurHash3's finalizer)."""
+    h = values ^ np.uint32(kind * 0x9E3779B9 & 0xFFFFFFFF)
+    h ^= h >> np.uint32(16)
+    h *= np.uint32(0x85EBCA6B)
+    h ^= h >> np.uint32(13)
+    h *= np.uint32(0xC2B2AE35)
+    h ^= h >> np.uint32(16)
+    return h
+
+
+_FACTORS: Final = np.array([pow(0x01000193, k, 1 << 32) for k in range(PREFIX)], np.uint32)
+
+
+@cache
+def _left(length: int, out: int) -> NDArray[np.intp]:
+    """Places of the letters that are left of `length` when `out` are deleted, a row for each way."""
+    return np.array(list(combinations(range(length), length - out)), np.intp)
+
+
+def spelling_keys(words: Sequence[str]) -> Keys:
+    """Of words in Latin letters: (keys, for each the place of its word).
+
+    A word's keys are its start and what is left of it with one letter out (from four letters) or two (from six). Two words
+    within so many edits share a key: "symmetric delete", https://wolfgarbe.medium.com, cut to a prefix.
     """
-    start = word[:PREFIX].encode()
-    found = {zlib.crc32(start, _SPELLING)}
-    length = len(start)
-    if length < 4:
-        return found
-    once = {start[:i] + start[i + 1 :] for i in range(length)}
-    found.update(zlib.crc32(s, _SPELLING) for s in once)
-    if len(word) >= 6:
-        twice = {s[:i] + s[i + 1 :] for s in once for i in range(length - 1)}
-        found.update(zlib.crc32(s, _SPELLING) for s in twice)
-    return found
+    found, places = [], []
+    for start in range(0, len(words), _AT_ONCE):
+        some = words[start : start + _AT_ONCE]
+        text = b"".join([word[:PREFIX].encode().ljust(PREFIX, b"\0") for word in some])
+        letters = np.frombuffer(text, np.uint8).reshape(-1, PREFIX).astype(np.uint32)
+        lengths = np.fromiter(map(len, some), np.int64, len(some))
+        prefixes = np.minimum(lengths, PREFIX)
+        outs = np.where(prefixes < 4, 0, np.where(lengths < 6, 1, 2))
+        for length in range(1, PREFIX + 1):
+            for out in range(3):
+                rows = np.flatnonzero((prefixes == length) & (outs == out))
+                if not len(rows):
+                    continue
+                parts = [
+                    (letters[rows][:, left] * _FACTORS[: left.shape[1]]).sum(-1, dtype=np.uint32)
+                    for left in (_left(length, n) for n in range(out + 1))
+                ]
+                keys = np.sort(_mixed(np.concatenate(parts, axis=1), _SPELLING), axis=1)
+                once = np.ones(keys.shape, np.bool_)  # doubled letters leave the same when either is out
+                once[:, 1:] = keys[:, 1:] != keys[:, :-1]
+                found.append(keys[once])
+                places.append(np.repeat(rows + start, once.sum(1)).astype(np.uint32))
+    return _all(found, places)
 
 
-def token_keys(token: Token) -> set[int]:
-    """All keys of a word, the same for the index and for a query."""
-    found = spelling_keys(token.latin) if token.latin else {zlib.crc32(token.text.encode(), _SPELLING)}
-    found.update(zlib.crc32(b"%d" % group, _GROUP) for group in token.groups)
-    found.update(zlib.crc32(name.encode(), _CLASS) for name in token.classes)
-    if len(token.bones) > 1:
-        found.add(zlib.crc32(token.bones.encode(), _BONES))
-    return found
+def token_keys(tokens: Sequence[Token]) -> Keys:
+    """All keys of words, the same for the index and for a query: (keys, for each the place of its word)."""
+    latin = [place for place, token in enumerate(tokens) if token.latin]
+    keys, places = spelling_keys([tokens[place].latin for place in latin])
+    texts: list[int] = []
+    of_text: list[int] = []
+    groups: list[int] = []
+    of_group: list[int] = []
+    for place, token in enumerate(tokens):
+        if not token.latin:
+            texts.append(zlib.crc32(token.text.encode(), _SPELLING))
+            of_text.append(place)
+        for name in token.classes:
+            texts.append(zlib.crc32(name.encode(), _CLASS))
+            of_text.append(place)
+        if len(token.bones) > 1:
+            texts.append(zlib.crc32(token.bones.encode(), _BONES))
+            of_text.append(place)
+        groups += token.groups
+        of_group += [place] * len(token.groups)
+    return _all(
+        [keys, np.array(texts, np.uint32), _grouped(groups, _GROUP)],
+        [np.array(latin, np.uint32)[places], np.array(of_text, np.uint32), np.array(of_group, np.uint32)],
+    )
 
 
-def joined_keys(name: Name) -> set[int]:
-    """Keys of neighbours written as one word, of the whole name so, and of its first letters."""
-    words = [t.latin for t in name.tokens]
-    found: set[int] = set()
-    if len(words) < 2:
-        return found
-    for a, b in pairwise(words):
-        found |= _one_word(a + b)
-    if len(words) > 2:
-        found.add(zlib.crc32("".join(words).encode(), _JOINED))
-        if not name.is_person:
-            found.update(zlib.crc32(letters.encode(), _ACRONYM) for letters in acronyms(name))
-    return found
+def joined_keys(names: Sequence[Name]) -> Keys:
+    """Keys of neighbours written as one word, of the whole name so, and of its first letters: (keys, places of names)."""
+    pairs: list[str] = []
+    of_pair: list[int] = []
+    texts: list[int] = []
+    of_text: list[int] = []
+    for place, name in enumerate(names):
+        words = [t.latin for t in name.tokens]
+        if len(words) < 2:
+            continue
+        pairs += [a + b for a, b in pairwise(words)]
+        of_pair += [place] * (len(words) - 1)
+        if len(words) > 2:
+            texts.append(zlib.crc32("".join(words).encode(), _JOINED))
+            of_text.append(place)
+            if not name.is_person:
+                short = acronyms(name)
+                texts += [zlib.crc32(letters.encode(), _ACRONYM) for letters in short]
+                of_text += [place] * len(short)
+    for place, pair in zip(of_pair, pairs, strict=True):
+        texts.append(zlib.crc32(pair.encode(), _JOINED))
+        of_text.append(place)
+        bones = skeleton(pair)
+        if len(bones) > 3:
+            texts.append(zlib.crc32(bones.encode(), _JOINED_BONES))
+            of_text.append(place)
+    groups, of_group = groups_of_each(pairs, MAX_JOINED_GROUPS)
+    return _all(
+        [np.array(texts, np.uint32), _mixed(groups, _JOINED_GROUP)],
+        [np.array(of_text, np.uint32), np.array(of_pair, np.uint32)[of_group]],
+    )
 
 
-def _one_word(joined: str) -> set[int]:
-    found = {zlib.crc32(joined.encode(), _JOINED)}
-    bones = skeleton(joined)
-    if len(bones) > 3:
-        found.add(zlib.crc32(bones.encode(), _JOINED_BONES))
-    found.update(zlib.crc32(b"%d" % group, _JOINED_GROUP) for group in groups_of(joined)[:MAX_JOINED_GROUPS])
-    return found
+def _grouped(groups: Sequence[int], kind: int) -> NDArray[np.uint32]:
+    return _mixed(np.array(groups, np.int64).astype(np.uint32), kind)
 
 
-def joined_by(token: Token) -> set[int]:
+def _all(keys: Sequence[NDArray[np.uint32]], places: Sequence[NDArray[np.uint32]]) -> Keys:
+    none: list[NDArray[np.uint32]] = [np.zeros(0, np.uint32)]
+    return np.concatenate(none + list(keys)), np.concatenate(none + list(places))
+
+
+def joined_by(token: Token) -> NDArray[np.uint32]:
     """The keys under which a word finds neighbours of an index that it may be written together of."""
     if len(token.latin) < 3:
-        return set()
-    found = {zlib.crc32(token.latin.encode(), _ACRONYM)} if len(token.latin) < MAX_ACRONYM else set()
+        return np.zeros(0, np.uint32)
+    found = [zlib.crc32(token.latin.encode(), _ACRONYM)] if len(token.latin) < MAX_ACRONYM else []
     if len(token.latin) > 3:
-        found.add(zlib.crc32(token.latin.encode(), _JOINED))
+        found.append(zlib.crc32(token.latin.encode(), _JOINED))
         if token.native:
             if len(token.bones) > 3:
-                found.add(zlib.crc32(token.bones.encode(), _JOINED_BONES))
-            found.update(zlib.crc32(b"%d" % group, _JOINED_GROUP) for group in token.groups)
-    return found
+                found.append(zlib.crc32(token.bones.encode(), _JOINED_BONES))
+            return np.concatenate((np.array(found, np.uint32), _grouped(token.groups, _JOINED_GROUP)))
+    return np.array(found, np.uint32)
 
 
 def acronyms(name: Name) -> set[str]:

@@ -15,7 +15,7 @@ from app.screening.words import (
     PARTICLES,
     Token,
     legal_forms,
-    longest_form,
+    longest_forms,
     ordinals,
     titles,
     token,
@@ -92,12 +92,12 @@ def normalise(text: str, schema: Schema) -> Name:
 
 def _without_forms(words: Sequence[str]) -> tuple[list[str], frozenset[str]]:
     """The words that are no legal form, and the kinds of form. A single word counts only at the start or the end."""
-    known, longest = legal_forms(), longest_form()
+    known, begins = legal_forms(), longest_forms()
     kinds: set[str] = set()
     left: list[tuple[int, str]] = []
     at = 0
     while at < len(words):
-        for length in range(min(longest, len(words) - at), 0, -1):
+        for length in range(min(begins.get(words[at], 0), len(words) - at), 0, -1):
             phrase = tuple(words[at : at + length])
             edge = at == 0 or at + length == len(words)
             if phrase in known and (length > 1 or edge):

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from app.gate import Principal
-    from app.screening.answering import Answer
+    from app.screening.batch import Kept
 
 DAY_MS: Final = 86_400_000
 
@@ -42,7 +42,7 @@ def owner(principal: Principal) -> str:
 
 
 def keep(
-    session: Session, token: str, answers: Sequence[tuple[Any, Answer]], *, whole: bool, days: int, now: int
+    session: Session, token: str, answers: Sequence[Kept], *, whole: bool, days: int, now: int
 ) -> list[str]:
     """Keep what was asked (if `whole`) and what was found; forget what is older than `days`. Returns the records' ids."""
     session.execute(delete(ScreeningRow).where(ScreeningRow.at < now - days * DAY_MS))
@@ -51,11 +51,11 @@ def keep(
             id=uuid7(now),
             token_id=token,
             at=now,
-            parties=len(answer.parties),
+            parties=parties,
             asked=orjson.dumps(asked).decode() if whole else None,
-            found=orjson.dumps(answer.refs()).decode(),
+            found=orjson.dumps(refs).decode(),
         )
-        for asked, answer in answers
+        for asked, parties, refs in answers
     ]
     session.add_all(rows)
     session.flush()

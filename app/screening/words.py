@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any, Final
 from app.screening.spelling import is_semitic, is_unspaced, latin, skeleton
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
 
 DATA: Final = Path(__file__).parent / "data"
@@ -71,7 +73,7 @@ class Token:
         return self.text != self.latin
 
 
-@lru_cache(maxsize=200_000)
+@lru_cache(maxsize=32_768)
 def token(text: str) -> Token:
     """Everything about a word that `spelling.words_of` gave."""
     plain = latin(text)
@@ -135,9 +137,12 @@ def legal_forms() -> dict[tuple[str, ...], str]:
 
 
 @cache
-def longest_form() -> int:
-    """Words of the longest legal form."""
-    return max(map(len, legal_forms()))
+def longest_forms() -> dict[str, int]:
+    """Words that a legal form begins with, and how many words the longest of those forms has."""
+    found: dict[str, int] = {}
+    for phrase in legal_forms():
+        found[phrase[0]] = max(found.get(phrase[0], 0), len(phrase))
+    return found
 
 
 @cache
@@ -181,6 +186,20 @@ def _unplaned(raw: np.ndarray, at: int, count: int) -> np.ndarray:
 
     planes = raw[at : at + 4 * count].reshape(4, count)
     return np.ascontiguousarray(planes.T).view("<u4").reshape(-1)
+
+
+def groups_of_each(words: Sequence[str], most: int) -> tuple[np.ndarray, np.ndarray]:
+    """At most so many groups of each of many words, short names left out: (groups, for each the place of its word)."""
+    import numpy as np  # noqa: PLC0415 - see `_group_table`
+
+    hashes, starts, groups = _group_table()
+    wanted = np.fromiter((zlib.crc32(word.encode()) for word in words), np.uint32, len(words))
+    at = np.minimum(hashes.searchsorted(wanted), len(hashes) - 1)
+    known = np.flatnonzero(hashes[at] == wanted)
+    first, end = starts[at[known]].astype(np.int64), starts[at[known] + 1].astype(np.int64)
+    counts = np.minimum(end - first, most)
+    within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+    return groups[np.repeat(first, counts) + within], np.repeat(known, counts)
 
 
 def groups_of(word: str) -> tuple[int, ...]:

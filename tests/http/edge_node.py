@@ -82,6 +82,7 @@ class EdgeNode:
     answer: Callable[[SignedNotice], Receipt | VerbaleError] | None = None
     state: str = "EE"
     origin: str = origin_of("EE")
+    is_warming: bool = False
 
     def clock(self) -> int:
         return self.now_ms

@@ -249,7 +249,10 @@ def test_a_node_without_roster_database_or_loops_is_live_and_not_ready(
         client.app.state.readiness = None  # the last result is kept for some seconds
         return client.get("/health/ready", headers=headers)
 
-    assert [c["ok"] for c in probe(admin).json()["checks"]] == [True, True, True]
+    assert [c["ok"] for c in probe(admin).json()["checks"]] == [True] * 4
+    node.is_warming = True
+    assert [c["name"] for c in probe(admin).json()["checks"] if not c["ok"]] == ["screening"]
+    node.is_warming = False
     node.stopped = ["follow us.example/log/1"]
     answer = probe({})
     assert (answer.status_code, answer.json()["type"].split("#")[1]) == (503, "not-ready")

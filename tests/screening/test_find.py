@@ -13,6 +13,7 @@ from app.screening.party import NothingToCompare, Query, UnreadableParty
 from tests import examples
 from tests.db.test_rebuild import amendment, rebuild, withdrawal
 from tests.federation.world import Peer, World
+from tests.screening.asking import token
 
 OPERATOR = operator("EE")
 
@@ -95,6 +96,17 @@ def test_an_expired_denial_is_found_on_request_only(world: World) -> None:
     world.clock.tick(7200)
     assert ask(ee, company("Borealis Signals")).hits == ()
     assert [h.status for h in ask(ee, company("Borealis Signals"), include_inactive=True).hits] == ["expired"]
+
+
+def test_a_node_that_may_be_asked_to_screen_is_warm_before_it_is_asked(world: World) -> None:
+    ee = world.make("EE")
+    ee.must_post(ee.officer.sign(denial("Borealis Signals Ltd")))
+    ee.node.is_warming = True
+    ee.node.warm_screening()
+    assert (ee.node.is_warming, ee.node.screener.held) == (False, 0)  # nobody may ask: nothing is read
+    token(ee)
+    ee.node.warm_screening()
+    assert ee.node.screener.held == 1
 
 
 # ── what is beside the name ───────────────────────────────────────────────────────────────────────────────────────

@@ -1,0 +1,200 @@
+"""The index alone: keys, what a search costs, and that additions, orders and times change nothing but what they should."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from app.domain.party import Schema
+from app.screening.index import CANDIDATES, MAX_MET, Index, Indexed
+from app.screening.keys import token_keys
+from app.screening.normalise import MAX_TOKENS, normalise
+from app.screening.party import NothingToCompare, Query, UnreadableParty
+from app.screening.words import token
+
+NEVER = 1 << 60
+OPEN = ("EE", 0, "ALL")
+HIDDEN = ("US", 4, "US")
+
+
+def listed(number: int, *names: str, schema: Schema = "Company", **more: Any) -> Indexed:
+    read = tuple(normalise(name, schema) for name in names)
+    return Indexed(1, number, 0, more.pop("gate", OPEN), 1, more.pop("until", NEVER), read, **more)
+
+
+def loaded(*parties: Indexed) -> Index:
+    index = Index()
+    for party in parties:
+        index.add(party)
+    index.sort()
+    return index
+
+
+def ask(index: Index, name: str, schema: Schema = "Company", *, now: int = 0) -> list[tuple[int, float]]:
+    """Numbers of notices with scores, best first, as a caller who may read OPEN sees them."""
+    gates = [gate == OPEN for gate in index.gates]
+    visible = index.visible(gates, statuses=(1,), now=now)
+    query = Query(schema, (name,))
+    found = index.search(query.read, (), visible, gates)
+    return sorted(((index.key_of(f.party)[1], f.score) for f in found), key=lambda f: (-f[1], f[0]))
+
+
+# ── keys ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+WORDS = st.text("abcdefghij", min_size=1, max_size=14)
+
+
+@given(st.lists(WORDS, min_size=1, max_size=20))
+def test_a_word_has_the_same_keys_alone_and_among_others(words: list[str]) -> None:
+    tokens = [token(word) for word in words]
+    keys, places = token_keys(tokens)
+    for place, one in enumerate(tokens):
+        assert set(keys[places == place].tolist()) == set(token_keys([one])[0].tolist())
+
+
+@given(WORDS.filter(lambda word: len(word) >= 6), st.data())
+def test_words_that_differ_in_two_letters_of_their_start_share_a_key(word: str, data: st.DataObject) -> None:
+    places = data.draw(st.lists(st.integers(0, min(len(word), 7) - 1), min_size=2, max_size=2, unique=True))
+    other = "".join("z" if place in places else letter for place, letter in enumerate(word))
+    mine, theirs = (set(token_keys([token(w)])[0].tolist()) for w in (word, other))
+    assert mine & theirs
+
+
+# ── what changes nothing ──────────────────────────────────────────────────────────────────────────────────────────
+
+NAMES = [
+    "Borealis Signals Ltd",
+    "Boreal Signals",
+    "Meridian Optics GmbH",
+    "Meridiane Optik",
+    "Qaanaaq Dynamics",
+    "Signals Research Institute",
+]
+
+
+def test_an_index_that_grew_answers_as_one_that_was_loaded() -> None:
+    parties = [listed(n, name) for n, name in enumerate(NAMES)]
+    grown = loaded(*parties[:2])
+    for party in parties[2:]:
+        grown.add(party)
+    whole = loaded(*parties)
+    for name in [*NAMES, "Borealis Sygnals", "MeridianOptics", "S.R.I. Institute"]:
+        assert ask(grown, name) == ask(whole, name) != []
+    grown.sort()
+    for name in NAMES:
+        assert ask(grown, name) == ask(whole, name)
+
+
+def test_what_is_taken_out_or_over_is_not_found_and_the_rest_is() -> None:
+    index = loaded(listed(1, "Borealis Signals", until=100), listed(2, "Borealis Signals"))
+    assert [n for n, _ in ask(index, "Borealis Signals", now=99)] == [1, 2]
+    assert [n for n, _ in ask(index, "Borealis Signals", now=100)] == [2]
+    assert [n for n, _ in ask(index, "Borealis Signals", now=50)] == [1, 2]
+    index.add(listed(3, "Borealis Signals"))
+    assert [n for n, _ in ask(index, "Borealis Signals", now=99)] == [1, 2, 3]
+    index.remove(1, 2)
+    assert [n for n, _ in ask(index, "Borealis Signals", now=99)] == [1, 3]
+
+
+def test_one_search_leaves_nothing_behind_for_the_next() -> None:
+    index = loaded(*(listed(n, name) for n, name in enumerate(NAMES)))
+    first = [ask(index, name) for name in NAMES]
+    for name in reversed(NAMES):
+        ask(index, name)
+    assert [ask(index, name) for name in NAMES] == first
+
+
+# ── what it costs ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def cost(index: Index, name: str, schema: Schema = "Company") -> tuple[int, int]:
+    words, names = index.work.words, index.work.names
+    ask(index, name, schema)
+    return index.work.words - words, index.work.names - names
+
+
+def test_a_name_that_ten_thousand_parties_bear_costs_as_much_as_one_that_few_bear() -> None:
+    index = loaded(*(listed(n, "Borealis Signals") for n in range(10_000)))
+    assert cost(index, "Borealis Signals")[1] == CANDIDATES
+    found = ask(index, "Borealis Signals")
+    assert [n for n, _ in found] == list(range(CANDIDATES))
+    assert {score for _, score in found} == {found[0][1]}
+
+
+def test_a_vocabulary_made_to_meet_costs_a_bounded_number_of_comparisons() -> None:
+    letters = "bcdfghjklmnpqrstvwxz"
+    words = [f"aaaaaa{a}{b}{c}" for a in letters for b in letters for c in letters]
+    index = loaded(*(listed(n, word) for n, word in enumerate(words)))
+    assert len(words) > MAX_MET
+    assert cost(index, "aaaaaabcd aaaaaabcf")[0] <= 3 * MAX_MET
+
+
+HOSTILE = [
+    "a" * 10_000,
+    "ab " * 3_000,
+    "a.b." * 2_500,
+    "'" * 5_000 + "a'b" * 1_000,
+    "& + " * 2_500,
+    "o'o'o'" * 1_600,
+    "🙂" * 5_000,
+    "\u202eevil\u202c " * 1_000,
+    "a\u200bb\u200b" * 2_500,
+    "Раvel " * 1_500,
+    "Co Ltd " * 1_400,
+    "L.L.C. " * 1_400,
+    "1970 " * 2_000,
+    "1970",
+    "\u0301" * 10_000,
+    "ﷺ" * 3_000,
+    "محمد" * 2_000,
+    "王" * 10_000,
+]
+
+
+@pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
+@pytest.mark.parametrize("schema", ["Person", "Company"])
+def test_a_hostile_name_is_cut_to_a_bounded_number_of_words(text: str, schema: Schema) -> None:
+    name = normalise(text, schema)
+    assert len(name.tokens) <= MAX_TOKENS
+    assert all(len(t.text) <= 40 for t in name.tokens)
+    assert normalise(text, schema) == name
+
+
+ANYTHING = st.text(
+    st.one_of(
+        st.characters(),
+        st.sampled_from("aеоΑВсpx .,'’&-\u200b\u200d\u202e\u2066🙂ß ﷺ王한محمد1970"),
+        st.sampled_from(["Co", "Ltd", "bin", "al"]).map(lambda w: w[0]),
+    ),
+    max_size=200,
+)
+SMALL = loaded(*(listed(n, name) for n, name in enumerate(NAMES)))
+
+
+@settings(max_examples=300, deadline=None)
+@given(ANYTHING, st.sampled_from(["Person", "Company", "Vessel", "LegalEntity"]))
+def test_any_text_is_answered_or_refused_the_same_every_time_within_bounds(text: str, schema: Schema) -> None:
+    try:
+        first = ask(SMALL, text, schema)
+    except (NothingToCompare, UnreadableParty):
+        with pytest.raises((NothingToCompare, UnreadableParty)):
+            ask(SMALL, text, schema)
+        return
+    assert ask(SMALL, text, schema) == first
+    words, names = cost(SMALL, text, schema)
+    assert words <= (2 * MAX_TOKENS - 1) * SMALL.vocabulary
+    assert names <= CANDIDATES
+    assert all(0 <= score <= 1 for _, score in first)
+
+
+def test_words_that_only_hidden_parties_have_cost_the_caller_nothing() -> None:
+    seen = loaded(listed(1, "Borealis Signals"))
+    both = loaded(
+        listed(1, "Borealis Signals"),
+        *(listed(n, f"Boreali{letter} Signal{letter}", gate=HIDDEN) for n, letter in enumerate("bcdfghk", 2)),
+    )
+    assert ask(both, "Borealis Signals") == ask(seen, "Borealis Signals")
+    assert cost(both, "Borealis Signals") == cost(seen, "Borealis Signals")
