@@ -24,6 +24,8 @@ from app.screening import records
 from app.screening.answering import DEFAULT_LIMIT, Answering, Options
 from app.screening.application import read_application
 from app.screening.batch import Asking, Batch, numbered
+from app.screening.explain import MODEL
+from app.screening.features import calibration
 from app.screening.freshness import read_freshness
 
 if TYPE_CHECKING:
@@ -228,6 +230,16 @@ def list_screenings(
         items, following = records.listed(session, records.owner(principal), limit=limit, cursor=cursor)
         found = [records.wire(session, principal, row, now=node.clock()) for row in items]
     return _json({"items": found, "next": following})
+
+
+@router.get("/thresholds", response_class=Response)
+def get_thresholds(principal: CurrentScreener) -> Response:
+    """What a threshold means: the part of clean names that reach it, for persons, organisations and both. Scope `screen`.
+
+    Measured with names alone against one list; on a longer list more clean names reach a threshold.
+    """
+    del principal  # the same for everybody who may screen
+    return _json({"model": MODEL, **calibration()})
 
 
 @router.get("/{screening_id}", response_class=Response)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from app.screening.features import Feature
     from app.screening.score import Agreement, Met
 
-MODEL = "verbale-1"
+MODEL = "verbale-2"
 """Names the rules and weights; changed with them, so that a kept answer says what it was made by."""
 
 

@@ -123,6 +123,13 @@ def model() -> Mapping[str, tuple[float, ...]]:
     return {kind: tuple(read[kind][name] for name in NAME_FEATURES) for kind in ("person", "other")}
 
 
+@cache
+def calibration() -> Mapping[str, Any]:
+    """The table of thresholds with the part of clean names that reach each, as `verbale screen evaluate` measured it."""
+    read: dict[str, Any] = json.loads((DATA / "calibration.json").read_text(encoding="utf-8"))
+    return read
+
+
 def name_score(agreement: Agreement) -> float:
     """How well two names agree, 0 to 1: the logistic function of the weighted features."""
     if not agreement.met:

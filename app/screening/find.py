@@ -167,12 +167,14 @@ class Screener:
         threshold: float = DEFAULT_THRESHOLD,
         include_inactive: bool = False,
         session: Session | None = None,
+        matches_only: bool = False,
     ) -> Screening:
         """Whom the query is alike to.
 
         Args:
             now: unix ms.
             include_inactive: withdrawn and expired notices too.
+            matches_only: of those below the threshold the best alone: what else there is need not be read.
             session: a snapshot to answer from, which the index is brought up to once; None takes one of its own.
 
         Raises:
@@ -189,7 +191,7 @@ class Screener:
                     snapshot.info[self] = self._seq
                 found, seq = self._search(caller, query, now, include_inactive=include_inactive), self._seq
             reading = _Reading(snapshot, caller, query, now, threshold, include_inactive=include_inactive)
-            hits = reading.best(found, limit)
+            hits = reading.best(found, 1 if matches_only else limit, matches_only=matches_only)
         return Screening(tuple(hits[:limit]), sum(hit.is_match for hit in hits), threshold, seq)
 
     @property
@@ -289,8 +291,11 @@ class _Reading:
     threshold: float
     include_inactive: bool
 
-    def best(self, found: Sequence[tuple[float, Key]], limit: int) -> list[Hit]:
-        """The `limit` best hits and every other that reaches the threshold, best first. What can be neither is not read."""
+    def best(self, found: Sequence[tuple[float, Key]], limit: int, *, matches_only: bool) -> list[Hit]:
+        """The `limit` best hits and every other that reaches the threshold, best first. What can be neither is not read.
+
+        With `matches_only` the limit is for hits below the threshold.
+        """
         comparers = [
             (text, Comparer(name)) for text, name in zip(self.query.names, self.query.read, strict=True)
         ]
@@ -298,10 +303,12 @@ class _Reading:
         at = 0
         while at < len(found):
             ahead = found[at][0]
-            enough = len(hits) >= limit and ahead < hits[limit - 1].score
-            if enough and ahead < self.threshold:
+            rank = limit + (sum(hit.is_match for hit in hits) if matches_only else 0)
+            if ahead < self.threshold and len(hits) >= rank and ahead < hits[rank - 1].score:
                 break
-            some = [key for _, key in found[at : at + READ_AT_ONCE]]
+            # As many as may be matches, and a few that may be the nearest; but a large answer in pieces.
+            likely = sum(most >= self.threshold for most, _ in found[at : at + READ_AT_ONCE])
+            some = [key for _, key in found[at : at + max(likely, min(limit, READ_AT_ONCE))]]
             at += len(some)
             hits += self._read(some, comparers)
             hits.sort(key=lambda hit: (-hit.score, hit.log_id, hit.root_idx, hit.position))

@@ -57,6 +57,7 @@ class ScreenerFinder:
             threshold=least,
             include_inactive=ended,
             session=session,
+            matches_only=True,
         )
         matches = tuple(_match(hit) for hit in screening.hits if hit.is_match)
         below = [hit.score for hit in screening.hits if not hit.is_match]

@@ -421,7 +421,6 @@ class Index:
                 worth  # in rising order: of a name that was met twice the last one, the greatest, stays
             )
             total[met] += once[met]  # a name that stands there twice is given the same sum twice
-            once[met] = 0
             marked[met] = True
         every = np.flatnonzero(marked[: len(parties)])
         numbers = every[visible[parties[every]]]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
+from app.domain.names import fold
 from app.screening.spelling import words_of
 from app.screening.words import (
     HONORIFICS,
@@ -78,8 +79,8 @@ class Name:
 @lru_cache(maxsize=4096)
 def normalise(text: str, schema: Schema) -> Name:
     """Read a name; `Name.emptiness` says if nothing is left of it."""
-    words = [word[:MAX_TOKEN] for word in words_of(text)[: 2 * MAX_TOKENS]]
     person = schema == "Person"
+    words = [word[:MAX_TOKEN] for word in words_of(_turned(text) if person else text)[: 2 * MAX_TOKENS]]
     forms: frozenset[str] = frozenset()
     form_only = False
     if not person:
@@ -88,6 +89,17 @@ def normalise(text: str, schema: Schema) -> Name:
         words = left or words
         words = [str(ordinals()[w]) if w in ordinals() else w for w in words]
     return Name(text, tuple(token(word) for word in words[:MAX_TOKENS]), forms, person, form_only)
+
+
+def _turned(text: str) -> str:
+    """A person's name as it is said: "Karelin, Ivo" is Ivo Karelin, and "Ivo Karelin, Jr." is not turned."""
+    last, comma, first = text.partition(",")
+    if not comma or "," in first:
+        return text
+    said = fold(first).split()
+    if not said or not fold(last) or all(word in HONORIFICS or word in titles() for word in said):
+        return text
+    return f"{first} {last}"
 
 
 def _without_forms(words: Sequence[str]) -> tuple[list[str], frozenset[str]]:

@@ -162,25 +162,29 @@ class Comparer:
         """Align the words of the two names."""
         query = self.query
         ours, theirs = query.tokens, notice.tokens
-        pairs: list[tuple[float, Met]] = []
+        pairs: list[_Pair] = []
+        strong_q, strong_n = set(), set()
         for j, other in enumerate(theirs):
+            weight = other.weight
             for i, (value, kind, edits) in enumerate(self._row(other)):
                 if value:
-                    gain = value * value * min(ours[i].weight, other.weight) - 0.001 * abs(i - j)
-                    pairs.append((gain, Met((i,), (j,), value, kind, edits)))
-        strong_q = {m.query[0] for _, m in pairs if m.similarity > 0.9}
-        strong_n = {m.notice[0] for _, m in pairs if m.similarity > 0.9}
+                    own = ours[i].weight
+                    gain = value * value * (min(weight, own)) - 0.001 * abs(i - j)
+                    pairs.append((-gain, (i,), (j,), value, kind, edits))
+                    if value > 0.9:
+                        strong_q.add(i)
+                        strong_n.add(j)
         if len(strong_q) < len(ours) and len(strong_n) < len(theirs):
             pairs += self._joins(notice, strong_q, strong_n)
         pairs.sort(key=_gain)
         met: list[Met] = []
         used_q: set[int] = set()
         used_n: set[int] = set()
-        for _, pair in pairs:
-            if used_q.isdisjoint(pair.query) and used_n.isdisjoint(pair.notice):
-                met.append(pair)
-                used_q.update(pair.query)
-                used_n.update(pair.notice)
+        for _, places, others, value, kind, edits in pairs:
+            if used_q.isdisjoint(places) and used_n.isdisjoint(others):
+                met.append(Met(places, others, value, kind, edits))
+                used_q.update(places)
+                used_n.update(others)
         return Agreement(
             query,
             notice,
@@ -189,10 +193,10 @@ class Comparer:
             tuple(j for j in range(len(theirs)) if j not in used_n),
         )
 
-    def _joins(self, notice: Name, strong_q: set[int], strong_n: set[int]) -> list[tuple[float, Met]]:
+    def _joins(self, notice: Name, strong_q: set[int], strong_n: set[int]) -> list[_Pair]:
         """Neighbours written as one word, on either side; and the whole name as one word."""
         ours, theirs = self.query.tokens, notice.tokens
-        found: list[tuple[float, Met]] = []
+        found: list[_Pair] = []
         for i, joined in enumerate(self._joined):
             if i in strong_q and i + 1 in strong_q:
                 continue
@@ -202,7 +206,7 @@ class Comparer:
                     value, edits = _join_value(joined, other.latin, other)
                     if value:
                         found.append(
-                            (value * value * min(weight, 1.0), Met((i, i + 1), (j,), value, "joined", edits))
+                            (-value * value * min(weight, 1.0), (i, i + 1), (j,), value, "joined", edits)
                         )
         for j in range(len(theirs) - 1):
             if j in strong_n and j + 1 in strong_n:
@@ -214,7 +218,7 @@ class Comparer:
                     value, edits = _join_value(joined, own.latin, own)
                     if value:
                         found.append(
-                            (value * value * min(weight, 1.0), Met((i,), (j, j + 1), value, "joined", edits))
+                            (-value * value * min(weight, 1.0), (i,), (j, j + 1), value, "joined", edits)
                         )
         if (len(ours) == 1) != (len(theirs) == 1) and max(len(ours), len(theirs)) > 2:
             value, edits = _join_value("".join(t.latin for t in ours), "".join(t.latin for t in theirs))
@@ -224,13 +228,17 @@ class Comparer:
                 if one.latin in acronyms(many):
                     value, kind = ACRONYM, "acronym"
             if value:
-                whole = Met(tuple(range(len(ours))), tuple(range(len(theirs))), value, kind, edits)
-                found.append((9.0, whole))
+                whole = tuple(range(len(ours))), tuple(range(len(theirs)))
+                found.append((-9.0, *whole, value, kind, edits))
         return found
 
 
-def _gain(item: tuple[float, Met]) -> float:
-    return -item[0]
+_Pair = tuple[float, tuple[int, ...], tuple[int, ...], float, Kind, int]
+"""What meeting gains, negated for sorting, and the members of a `Met`: most pairs never become one."""
+
+
+def _gain(item: _Pair) -> float:
+    return item[0]
 
 
 def _join_value(x: str, y: str, written: Token | None = None) -> tuple[float, int]:

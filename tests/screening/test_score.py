@@ -1,0 +1,86 @@
+"""Scores of names as they are: whoever changes a rule sees here what it changes, and renames `explain.MODEL`."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from app.domain.party import Schema
+from app.screening.features import calibration, name_score
+from app.screening.normalise import normalise
+from app.screening.score import Agreement, Comparer
+from tests.federation.world import World
+from tests.screening.asking import token
+
+SCORES = [
+    ("Person", "Ivo Karelin", "Karelin, Ivo", 0.993, ["equal", "equal"]),
+    ("Person", "Ivo Karelin", "Ivo Karelyn", 0.983, ["equal", "spelling"]),
+    ("Person", "Ivo Karelin", "Ivan Karelin", 0.140, ["equal"]),
+    ("Person", "Ivo Karelin", "Ivo Maselin", 0.918, ["equal", "spelling"]),
+    ("Person", "I. Karelin", "Ivo Karelin", 0.986, ["equal", "initial"]),
+    ("Person", "Ivo Petr Karelin", "Ivo Karelin", 0.912, ["equal", "equal"]),
+    ("Person", "Mohamed Karelin", "محمد Karelin", 0.987, ["equal", "same name"]),
+    ("Person", "Ivo Ivo", "Ivo Karelin", 0.109, ["equal"]),
+    ("Person", "Nuraldin Karelin", "Nur Aldin Karelin", 0.980, ["equal", "joined"]),
+    ("Person", "P\u0430vel Karelin", "Pavel Karelin", 0.993, ["equal", "equal"]),  # a Cyrillic letter
+    ("Person", "Иво Карелин", "Ivo Karelin", 0.971, ["transliteration", "transliteration"]),
+    ("Person", "Ivo Karelin", "Qaanaaq Dynamics", 0.0, []),
+    ("Company", "Borealis Signals Ltd", "Borealis Signals GmbH", 0.994, ["equal", "equal"]),
+    ("Company", "Borealis Trading", "Meridian Trading", 0.024, ["equal"]),
+    ("Company", "Borealis Signals 44", "Borealis Signals 45", 0.863, ["equal", "equal"]),
+    ("Company", "BorealisSignals", "Borealis Signals", 0.976, ["joined"]),
+    ("Company", "Qaanaaq Marine Research Institute", "QMRI", 0.750, ["acronym"]),
+    ("Company", "Borealis Intl", "Borealis International", 0.981, ["equal", "same word"]),
+]
+
+
+def agreement(schema: Schema, a: str, b: str) -> Agreement:
+    return Comparer(normalise(a, schema)).compare(normalise(b, schema))
+
+
+@pytest.mark.parametrize(("schema", "a", "b", "score", "kinds"), SCORES)
+def test_two_names_score_as_they_did(schema: Schema, a: str, b: str, score: float, kinds: list[str]) -> None:
+    found = agreement(schema, a, b)
+    assert (round(name_score(found), 3), [met.kind for met in found.met]) == (score, kinds)
+
+
+@pytest.mark.parametrize(("schema", "a", "b"), [case[:3] for case in SCORES])
+def test_no_word_meets_twice_and_none_is_lost(schema: Schema, a: str, b: str) -> None:
+    found = agreement(schema, a, b)
+    ours = [place for met in found.met for place in met.query] + list(found.query_left)
+    theirs = [place for met in found.met for place in met.notice] + list(found.notice_left)
+    assert sorted(ours) == list(range(len(found.query.tokens)))
+    assert sorted(theirs) == list(range(len(found.notice.tokens)))
+
+
+def test_a_name_turned_by_a_comma_is_read_as_it_is_said_and_a_suffix_turns_nothing() -> None:
+    def words(text: str, schema: Schema = "Person") -> list[str]:
+        return [t.text for t in normalise(text, schema).tokens]
+
+    assert words("KARELIN, Ivo Petr") == words("Ivo Petr Karelin")
+    assert words("Ivo Karelin, Jr.") == ["ivo", "karelin", "jr"]
+    assert words("Karelin, Ivo, Petr") == ["karelin", "ivo", "petr"]
+    assert words(", Ivo") == ["ivo"]
+    assert words("Ivo,") == ["ivo"]
+    assert words("Signals, Borealis", "Company") == ["signals", "borealis"]
+
+
+def test_the_thresholds_are_published_as_the_documents_say(world: World) -> None:
+    ee = world.make("EE")
+    answer = ee.request("GET", "/v1/screenings/thresholds", headers=token(ee))
+    assert answer.status_code == 200
+    assert answer.json() == {"model": "verbale-2", **calibration()}
+    assert ee.request("GET", "/v1/screenings/thresholds").status_code == 401
+    text = Path("docs/screening.md").read_text(encoding="utf-8")
+    for row, kind in (
+        ("threshold, persons", "person"),
+        ("threshold, organisations", "organization"),
+        ("threshold, both together", "all"),
+    ):
+        (line,) = re.findall(rf"\| {row} \|(.*)\|", text)
+        told = [float(cell.strip(" %")) for cell in line.split("|")]
+        meant = [step[kind] for step in calibration()["thresholds"]]
+        meant.append(calibration()["alerts_at_shipped_threshold"][kind] * 100)
+        assert told == [round(value, 2 if n < 5 else 1) for n, value in enumerate(meant)]
