@@ -112,7 +112,7 @@ class _Pairs:
         return self.find_each(keys)[0]
 
     def find_each(self, keys: NDArray[np.uint32]) -> tuple[NDArray[np.uint32], NDArray[np.intp]]:
-        """All values, and for each the place of its key in `keys`, in the order of `keys`."""
+        """All values, and for each the place of its key in `keys`. Those of one value are in the order of `keys`."""
         left = self._keys.searchsorted(keys, "left")
         counts = self._keys.searchsorted(keys, "right") - left
         places = np.repeat(np.arange(len(keys)), counts)
@@ -123,8 +123,6 @@ class _Pairs:
             if extra:
                 found = np.concatenate((found, np.array([v for _, v in extra], np.uint32)))
                 places = np.concatenate((places, np.array([i for i, _ in extra], np.intp)))
-                order = np.argsort(places, kind="stable")
-                found, places = found[order], places[order]
         return found, places
 
     def since(self, start: int) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
@@ -462,10 +460,8 @@ class Index:
             joined = self._joined.find(joined_by(own))
             if len(joined):
                 worth = np.full(len(joined), 0.95 * max(own.weight, 1.0), np.float32)
-                # Behind what is worth less, before what is worth more: see `_candidates`.
-                at = int(values.searchsorted(worth[0]))
-                numbers = np.concatenate((numbers[:at], joined, numbers[at:]))
-                values = np.concatenate((values[:at], worth, values[at:]))
+                numbers = np.concatenate((numbers, joined))
+                values = np.concatenate((values, worth))
             found.append((numbers, values))
         for place, joined_word in enumerate(neighbours):
             # Names that write two neighbours of the query as one word.

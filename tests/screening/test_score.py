@@ -27,6 +27,8 @@ SCORES = [
     ("Person", "P\u0430vel Karelin", "Pavel Karelin", 0.993, ["equal", "equal"]),  # a Cyrillic letter
     ("Person", "Иво Карелин", "Ivo Karelin", 0.971, ["transliteration", "transliteration"]),
     ("Person", "Ivo Karelin", "Qaanaaq Dynamics", 0.0, []),
+    ("Person", "И. Karelin", "Ivo Karelin", 0.717, ["equal"]),  # an initial says nothing in another script
+    ("Company", "B. Signals", "Borealis Signals", 0.627, ["equal"]),  # nor of what is no person
     ("Company", "Borealis Signals Ltd", "Borealis Signals GmbH", 0.994, ["equal", "equal"]),
     ("Company", "Borealis Trading", "Meridian Trading", 0.024, ["equal"]),
     ("Company", "Borealis Signals 44", "Borealis Signals 45", 0.863, ["equal", "equal"]),
