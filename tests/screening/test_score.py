@@ -30,6 +30,13 @@ SCORES = [
     ("Person", "И. Karelin", "Ivo Karelin", 0.717, ["equal"]),  # an initial says nothing in another script
     ("Company", "B. Signals", "Borealis Signals", 0.627, ["equal"]),  # nor of what is no person
     ("Company", "Borealis Signals Ltd", "Borealis Signals GmbH", 0.994, ["equal", "equal"]),
+    (
+        "Company",
+        "\u0410\u0412\u0421 Signals",
+        "ABC Signals",
+        0.992,
+        ["equal", "equal"],
+    ),  # a Cyrillic word that looks Latin
     ("Company", "Borealis Trading", "Meridian Trading", 0.024, ["equal"]),
     ("Company", "Borealis Signals 44", "Borealis Signals 45", 0.863, ["equal", "equal"]),
     ("Company", "BorealisSignals", "Borealis Signals", 0.976, ["joined"]),
