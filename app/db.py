@@ -310,4 +310,4 @@ def _begin_sqlite(connection: Any) -> None:  # noqa: ANN401 - an SQLAlchemy conn
     # A transaction that starts as a reader and then writes can fail with "database is locked" at once: a write
     # transaction says so from the start.
     writes = connection.get_execution_options().get("verbale_write", True)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+    connection.connection.execute("BEGIN IMMEDIATE" if writes else "BEGIN")

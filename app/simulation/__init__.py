@@ -2,7 +2,8 @@
 
     virtual      time, turns, locks              site      one State's disk, processes and clock
     storage      SQLite that loses power         officers  what contact points write
-    network      the transport and the routes    world     one run, from start to quiet
+    quick        sessions without overhead       world     one run, from start to quiet
+    network      the transport and the routes
     faults       accidents                       malice    what dishonest nodes do
     invariants   what must hold, checked from outside
     growth       what it costs with 200 States   command   `verbale simulate`

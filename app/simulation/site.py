@@ -120,6 +120,7 @@ class Surroundings:
     committed: Callable[[Site], None]
     signs_head: Callable[[Site, bytes], None]
     signs_receipt: Callable[[Site, bytes], None]
+    quick: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +201,7 @@ class Site:
             witness=Watched(key(self.kids["witness"]), lambda message: around.signs_receipt(self, message)),
             transport=key(self.kids["transport"]),
         )
-        database = PoweredDatabase(self.disk, self.power, lambda: around.committed(self))
+        database = PoweredDatabase(self.disk, self.power, lambda: around.committed(self), quick=around.quick)
         node.open(Parts(keys, database, self.roster_client, _webhooks(self.state)))  # type: ignore[arg-type]  # stands in for the client
         self.node = node
         node.adopt(self.roster_client.roster)

@@ -17,6 +17,7 @@ from sqlalchemy.pool import StaticPool
 
 from app import migrations
 from app.db import Database
+from app.simulation.quick import QuickSession
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -99,9 +100,14 @@ def _open(content: bytes) -> sqlite3.Connection:
 class PoweredDatabase(Database):
     """`Database` on a `Disk`, for as long as the power lasts."""
 
-    def __init__(self, disk: Disk, power: Power, committed: Callable[[], None]) -> None:
-        """`committed` is called after every COMMIT, before anybody else can run."""
+    def __init__(
+        self, disk: Disk, power: Power, committed: Callable[[], None], *, quick: bool = True
+    ) -> None:
+        """`committed` is called after every COMMIT, before anybody else can run; `quick`: see `app.simulation.quick`."""
         super().__init__("sqlite://", engine=_engine(disk.raw))
+        if quick:
+            self._write_sessions.class_ = self._read_sessions.class_ = QuickSession
+            self._read_sessions.configure(info={"reads": disk.raw})
         self._writer = None  # tasks take turns, and no transaction is open when one waits
         self._power, self._committed = power, committed
 
@@ -126,7 +132,8 @@ class PoweredDatabase(Database):
 
 def _engine(raw: sqlite3.Connection) -> Engine:
     shared = _dialect_engine()
-    pool = StaticPool(lambda: raw, dialect=shared.dialect)  # type: ignore[arg-type]  # a driver connection
+    # A session ends its transaction itself; there is nothing left to reset when its connection comes back.
+    pool = StaticPool(lambda: raw, dialect=shared.dialect, reset_on_return=None)  # type: ignore[arg-type]  # a driver connection
     engine = Engine(pool, shared.dialect, _URL, hide_parameters=True)
     engine.update_execution_options(compiled_cache=_STATEMENTS)
     return engine

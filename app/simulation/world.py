@@ -83,6 +83,7 @@ class World:
         *,
         trace: Callable[[str], None] | None = None,
         faultless: bool = False,
+        quick: bool = True,
     ) -> None:
         """Set it up.
 
@@ -92,6 +93,7 @@ class World:
             steps: how many events before everything heals.
             trace: takes each line of what happens.
             faultless: nobody is dishonest.
+            quick: sessions spare what SQLAlchemy does for each statement; the run is the same without.
         """
         self.seed, self.steps = seed, steps
         self.rng = random.Random(f"verbale simulation {seed}")  # noqa: S311 - replayed, not secret
@@ -112,6 +114,7 @@ class World:
             self._committed,
             self.truth.signs_head,
             self.truth.signs_receipt,
+            quick,
         )
         self.codes = _codes(states)
         self.roster = first_roster(self.codes)

@@ -59,6 +59,13 @@ def test_a_seed_replays_to_the_last_byte_in_another_process() -> None:
     assert first == second
 
 
+@pytest.mark.timeout(600)
+def test_what_spares_work_in_the_sessions_changes_nothing() -> None:
+    quick, usual = (World(12, 4, 40, quick=quick).play() for quick in (True, False))
+    assert quick.broken is None
+    assert quick == usual
+
+
 def test_another_seed_is_another_run() -> None:
     assert play(8, 4, 10).trace != play(9, 4, 10).trace
 
