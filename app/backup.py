@@ -430,7 +430,7 @@ def restore(
         _after(session, db, there)
     migrations.upgrade(db)
     with db.write() as session:
-        _mark(db, session, now)
+        mark_restored(db, session, now)
     return manifest
 
 
@@ -489,7 +489,7 @@ def _after(session: Session, db: Database, there: MetaData) -> None:
                     )
 
 
-def _mark(db: Database, session: Session, now: int) -> None:
+def mark_restored(db: Database, session: Session, now: int) -> None:
     """Say of every log that it came from a backup, and close the own one."""
     for log_id, is_own in session.execute(select(LogRow.id, LogRow.is_own)).all():
         session.execute(

@@ -33,6 +33,10 @@ def simulate(
     states: Annotated[int, typer.Option("--states", min=LEAST_STATES, max=249, help="How many States.")] = 25,
     steps: Annotated[int, typer.Option("--steps", min=0, help="Events before everything heals.")] = 200,
     processes: Annotated[int, typer.Option("--processes", min=0, help="0: one a core, at most 2.")] = 0,
+    mild: Annotated[
+        bool,
+        typer.Option("--mild", help="No start-up gate, backups, gossip, accusations or other node keys."),
+    ] = False,
     trace: Annotated[bool, typer.Option("--trace", help="Print everything that happens, in order.")] = False,
     shrink: Annotated[
         bool, typer.Option("--shrink", help="For a seed that fails, look for the fewest steps that do.")
@@ -52,10 +56,12 @@ def simulate(
         typer.echo(measure(states, as_json=as_json))
         return DONE
     if seeds == 1:
-        outcome = play(seed, states, steps, trace=trace)
+        outcome = play(seed, states, steps, trace=trace, mild=mild)
         outcomes: Iterator[Outcome] = iter((outcome,))
     else:
-        outcomes = _many(range(seed, seed + seeds), states, steps, processes or min(2, os.cpu_count() or 1))
+        outcomes = _many(
+            range(seed, seed + seeds), states, steps, processes or min(2, os.cpu_count() or 1), mild=mild
+        )
     failed = 0
     began = time.monotonic()
     for outcome in outcomes:
@@ -63,33 +69,33 @@ def simulate(
         if as_json:
             typer.echo(json.dumps(asdict(outcome)))
         elif outcome.broken is not None or seeds == 1:
-            typer.echo(_describe(outcome))
+            typer.echo(_describe(outcome, mild=mild))
         if shrink and outcome.broken is not None:
-            typer.echo(f"  fewest steps that break it: {fewest_steps(outcome)}")
+            typer.echo(f"  fewest steps that break it: {fewest_steps(outcome, mild=mild)}")
     if seeds > 1 and not as_json:
         took = time.monotonic() - began
         typer.echo(f"{seeds} seeds of {states} States, {steps} steps each: {failed} broken. {took:.0f} s.")
     return REFUSED if failed else DONE
 
 
-def play(seed: int, states: int, steps: int, *, trace: bool = False) -> Outcome:
+def play(seed: int, states: int, steps: int, *, trace: bool = False, mild: bool = False) -> Outcome:
     """Play one seed."""
-    return World(seed, states, steps, trace=typer.echo if trace else None).play()
+    return World(seed, states, steps, trace=typer.echo if trace else None, mild=mild).play()
 
 
-def fewest_steps(failed: Outcome) -> int:
+def fewest_steps(failed: Outcome, *, mild: bool = False) -> int:
     """Fewest steps after which the same invariant breaks: a shorter run is a prefix of a longer one, then all heals."""
     low, high = 0, failed.steps
     while low < high:
         middle = (low + high) // 2
-        if play(failed.seed, failed.states, middle).broken == failed.broken:
+        if play(failed.seed, failed.states, middle, mild=mild).broken == failed.broken:
             high = middle
         else:
             low = middle + 1
     return low
 
 
-def _describe(outcome: Outcome) -> str:
+def _describe(outcome: Outcome, *, mild: bool = False) -> str:
     line = (
         f"seed {outcome.seed}: {outcome.notices} statements, {outcome.messages} messages, {outcome.virtual_s} s of virtual "
         f"time, trace {outcome.trace[:16]}"
@@ -98,11 +104,12 @@ def _describe(outcome: Outcome) -> str:
         return f"{line}: every invariant held"
     again = (
         f"verbale simulate --seed {outcome.seed} --states {outcome.states} --steps {outcome.steps} --trace"
+        f"{' --mild' if mild else ''}"
     )
     return f"{line}\n  BROKEN in step {outcome.at}: {outcome.broken}: {outcome.what}\n  again: {again}"
 
 
-def _many(seeds: range, states: int, steps: int, processes: int) -> Iterator[Outcome]:
+def _many(seeds: range, states: int, steps: int, processes: int, *, mild: bool) -> Iterator[Outcome]:
     progress = Progress(
         TextColumn("seeds"),
         BarColumn(),
@@ -117,13 +124,13 @@ def _many(seeds: range, states: int, steps: int, processes: int) -> Iterator[Out
     ):
         task = progress.add_task("seeds", total=len(seeds))
         left = iter(seeds)
-        running = {pool.submit(play, seed, states, steps) for seed in _take(left, 2 * processes)}
+        running = {pool.submit(play, seed, states, steps, mild=mild) for seed in _take(left, 2 * processes)}
         while running:
             done, running = wait(running, return_when=FIRST_COMPLETED)
             for future in done:
                 progress.advance(task)
                 yield future.result()
-                running |= {pool.submit(play, seed, states, steps) for seed in _take(left, 1)}
+                running |= {pool.submit(play, seed, states, steps, mild=mild) for seed in _take(left, 1)}
 
 
 def _take(seeds: Iterator[int], count: int) -> Iterator[int]:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import random
     from collections.abc import Callable, Mapping
 
+    from app.domain.roster import KeyUse
     from app.simulation.site import Site
     from app.simulation.world import World
 
@@ -59,7 +60,7 @@ class Plan:
 
 def step(world: World) -> None:
     """One step of the run."""
-    steps, weights = zip(*_STEPS, strict=True)
+    steps, weights = zip(*(_STEPS if world.mild else _ALL_STEPS), strict=True)
     chosen: Callable[[World], None] = world.rng.choices(steps, weights)[0]
     chosen(world)
 
@@ -125,7 +126,7 @@ def _fault_crash(world: World) -> None:
     power = site.power
 
     def restart() -> None:
-        if site.power is power:
+        if site.power is power and not site.is_down:
             site.kill()
             world.note(f"{site.name} starts again")
             site.start()
@@ -175,6 +176,46 @@ def _fault_adopt(world: World) -> None:
         world.do(site, lambda: site.run("roster", lambda node: node.refresh_roster()))
 
 
+def _work_gate(world: World) -> None:
+    """Nodes whose gate is closed, or that are not level after a restore, ask again."""
+    for site in world.sites.values():
+        if site.power.alive and (site.is_closed or site.is_being_restored):
+            world.do(site, site.pass_gate)
+
+
+def _work_gossip(world: World) -> None:
+    site = _site(world)
+    code = world.rng.choice([code for code in world.codes if code != site.state])
+    if site.power.alive:
+        world.do(site, lambda: site.gossip(code))
+
+
+def _fault_restore(world: World) -> None:
+    """A backup is made; or the disk is lost, and after a while the node starts on the backup it has."""
+    site = _poster(world) if world.rng.randrange(4) else _site(world)
+    if not site.honest or not site.power.alive or site.is_being_restored:
+        return
+    if site.backup is None:
+        site.backup = site.disk.copy()
+        world.note(f"{site.name} is backed up")
+        return
+    site.kill()
+    site.is_down = True
+    world.note(f"{site.name} has lost its disk")
+    # Whoever still waits for an answer of it has given up by then.
+    world.do(
+        site, lambda: world.restore(site) if site.is_down else None, after=world.rng.randrange(25_000, 60_000)
+    )
+
+
+def _fault_node_key(world: World) -> None:
+    """A node gets another key of one kind."""
+    site = _poster(world)
+    use: KeyUse = world.rng.choice(("log", "witness", "transport"))
+    if site.honest and site.power.alive and site.kids[use].endswith("/1"):
+        world.do(site, lambda: world.rotate_node_key(site, use))
+
+
 def _malice(world: World) -> None:
     malice.step(world)
 
@@ -191,4 +232,12 @@ _STEPS: Final[tuple[tuple[Callable[[World], None], int], ...]] = (
     (_fault_rotate, 1),
     (_fault_adopt, 6),
     (_malice, 8),
+)
+_ALL_STEPS: Final = (
+    *_STEPS,
+    (_work_gate, 20),
+    (_work_gossip, 6),
+    (_fault_restore, 6),
+    (_fault_node_key, 1),
+    (malice.accuse, 2),
 )

@@ -39,6 +39,7 @@ LINE: Final = "bad input never stops the line"
 STORED: Final = "stored before cosigned"
 CONVERGENCE: Final = "convergence after the network heals"
 NO_FRAME: Final = "nobody can frame an honest State"
+SAME_TIME: Final = "every node tells the same time"
 FORK_SEEN: Final = "a fork that was shown is found"
 
 
@@ -88,6 +89,7 @@ class Truth:
         self.logs: dict[str, LogTruth] = defaultdict(LogTruth)
         self.contents: dict[bytes, tuple[str, Written]] = {}
         self.erased: dict[str, set[str]] = defaultdict(set)
+        self.lost: set[tuple[str, int]] = set()
         self.cosigned: dict[tuple[str, str, int], bytes] = {}
         self._seen: dict[tuple[str, str], _Seen] = {}
 
@@ -108,7 +110,7 @@ class Truth:
         if log.leaves.get(index) != leaf_hash:
             raise Broken(DURABLE, f"{site.name} acknowledged index {index} before it was committed")
 
-    def restored(self, site: Site, mirrored: int) -> None:
+    def restored(self, site: Site, mirrored: int, others: list[Site]) -> None:
         """A disk was put back. What no honest mirror holds is lost with it: `mirrored` is the first such index."""
         for key in [key for key in self._seen if key[0] == site.name]:
             del self._seen[key]
@@ -116,6 +118,32 @@ class Truth:
         for book in (log.leaves, log.acknowledged, log.written):
             for index in [index for index in book if index >= mirrored]:
                 del book[index]
+        for size in [size for size in log.roots if size > mirrored]:
+            del log.roots[size]
+        held = {
+            index
+            for other in others
+            for (index,) in other.disk.rows(
+                "SELECT idx FROM entries JOIN logs ON logs.id = log_id WHERE origin = ? AND body_state = 'held'",
+                site.origin,
+            )
+        }
+        self.lost |= {(site.origin, index) for index in log.written if index not in held}
+
+    def tell_the_same_time(self, sites: list[Site], origins: list[str]) -> None:
+        """The times between which the leaves of these honest logs were logged are the same at every node."""
+        for origin in origins:
+            told: dict[str, list[tuple[Any, ...]]] = {
+                site.name: site.disk.rows(
+                    "SELECT c.size, c.at FROM confirmations c JOIN logs ON logs.id = c.log_id WHERE origin = ? ORDER BY 1, 2",
+                    origin,
+                )
+                for site in sites
+            }
+            if len({tuple(rows) for rows in told.values()}) > 1:
+                (first, one), *rest = told.items()
+                other, two = next((name, rows) for name, rows in rest if rows != one)
+                raise Broken(SAME_TIME, f"of {origin} {first} knows {one}, {other} {two}")
 
     # ── at every commit ───────────────────────────────────────────────────────────────────────────────────────────
 
@@ -308,6 +336,8 @@ class Truth:
             log = self.logs[origin]
             written = log.written.get(index)
             if not log.honest or written is None or not written.parts:
+                continue
+            if (origin, index) in self.lost:
                 continue
             if state == "erased" or written.statement.id in self.erased[origin]:
                 continue

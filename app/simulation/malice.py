@@ -21,10 +21,11 @@ from app.models import EntryRow, LogRow
 from app.simulation.invariants import FORK_SEEN, Broken
 from app.simulation.network import Answer
 from app.simulation.officers import ALL, Written, key
-from app.simulation.site import Site, witness_name
+from app.simulation.site import Site, url_of, witness_name
 from app.simulation.storage import Disk
 from app.tlog.checkpoint import Checkpoint
 from app.tlog.cosignature import cosign
+from app.tlog.evidence import Evidence
 from app.tlog.note import parse as parse_note
 from app.tlog.store import append_leaves, lock_log
 from app.tlog.witness import Submission
@@ -56,6 +57,37 @@ def step(world: World) -> None:
     site, kind = world.rng.choice(acts)
     if site.power.alive:
         _ACTS[kind](world, site)
+
+
+# ── false accusations ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def accuse(world: World) -> None:
+    """A dishonest node brings a record of a fork that never was: true heads of an honest log, and a root made up."""
+    accusers = [world.sites[code] for code in world.plan.dishonest if world.sites[code].power.alive]
+    accused = [
+        (site.origin, heads)
+        for site in world.sites.values()
+        if site.honest and len(heads := _signed(site.disk, site.origin)) > 1
+    ]
+    if not accusers or not accused:
+        return
+    rng = world.rng
+    site, (origin, heads) = rng.choice(accusers), rng.choice(accused)
+    older, newer = sorted(rng.sample(range(len(heads)), 2))
+    record = Evidence(
+        "fork", origin, heads[older], heads[newer], rng.randbytes(32), (rng.randbytes(32),)
+    ).encode()
+    world.note(f"{site.name} accuses {origin}")
+    for code in rng.sample(world.codes, 3):
+        if code != site.state:
+            url = f"{url_of(code)}/evidence"
+            world.do(site, lambda url=url: site.node.client.post(url, record, limit=2**14))  # type: ignore[misc]
+
+
+def _signed(disk: Disk, origin: str) -> list[bytes]:
+    sql = "SELECT note FROM heads JOIN logs ON logs.id = log_id WHERE origin = ? AND note IS NOT NULL AND heads.size > 0 ORDER BY heads.size"
+    return [bytes(note) for (note,) in disk.rows(sql, origin)]
 
 
 # ── two histories ─────────────────────────────────────────────────────────────────────────────────────────────────

@@ -23,6 +23,7 @@ from app.domain.errors import VerbaleError
 from app.gate import ANONYMOUS
 from app.problems import encode
 from app.replication.signatures import target
+from app.restored import OPEN
 from app.routers import log, peers
 from app.simulation.storage import PowerLost
 
@@ -187,6 +188,8 @@ def serve(site: Site, request: httpx.Request) -> Answer:
     """What the node at `site` answers, by the functions below its routes."""
     node = site.node
     path = request.url.path
+    if site.is_being_restored and not path.startswith(OPEN):  # `app.restored`, which is no plain function
+        return _answer(site, 503, b"{}")
     for method, pattern, convertors, endpoint in _routes():
         match = pattern.match(path)
         if method != request.method or match is None:

@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from app.backup import mark_restored
 from app.domain.roster import CentralContactTerm, Roster, RosterKey, RosterLog, RosterState
 from app.node import Machine, Node, NodeKeys, Parts
 from app.notify.guard import UrlPolicy
 from app.notify.keys import WebhookKeys
 from app.notify.setup import WebhookSetup
+from app.replication.witness import witness_endpoints
 from app.settings import Settings
-from app.setup import begin_own_log
+from app.setup import FIRST_START, begin_own_log
 from app.simulation.network import Line
 from app.simulation.officers import Officer, Written, key
 from app.simulation.storage import Disk, Power, PoweredDatabase, PowerLost, empty_database
@@ -121,6 +123,7 @@ class Surroundings:
     signs_head: Callable[[Site, bytes], None]
     signs_receipt: Callable[[Site, bytes], None]
     quick: bool = True
+    gates: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +176,11 @@ class Site:
         self.busy: set[str] = set()
         self.generation = 0
         self.nonces = 0
-        self.backups: list[bytes] = []
+        self.backup: bytes | None = None
+        self.is_down = False
+        folder = around.folder / self.name
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / FIRST_START).touch()
         self.kids = {use: f"{state}/{use}/1" for use in ("log", "witness", "transport")}
 
     def clock(self) -> int:
@@ -204,7 +211,11 @@ class Site:
         database = PoweredDatabase(self.disk, self.power, lambda: around.committed(self), quick=around.quick)
         node.open(Parts(keys, database, self.roster_client, _webhooks(self.state)))  # type: ignore[arg-type]  # stands in for the client
         self.node = node
+        if around.gates:
+            node.gate.close()
         node.adopt(self.roster_client.roster)
+        if around.gates and node.gate.needs_nobody():
+            node.gate.step()
 
     def kill(self) -> None:
         """End the process between two instructions."""
@@ -215,6 +226,24 @@ class Site:
     def _nonce(self) -> str:
         self.nonces += 1
         return f"{self.name}-{self.generation}-{self.nonces}"
+
+    def restore(self, content: bytes) -> None:
+        """Put a backup in the place of the disk and start on it, as `verbale restore` and `serve` do."""
+        self.disk.replace(content)
+        database = PoweredDatabase(self.disk, Power(lambda: None), lambda: None)
+        with database.write() as session:
+            mark_restored(database, session, self.clock())
+        self.start()
+
+    @property
+    def is_being_restored(self) -> bool:
+        """Whether a log here came from a backup and is not level yet."""
+        return bool(self.disk.rows("SELECT 1 FROM log_watch WHERE restored_at IS NOT NULL LIMIT 1"))
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the start-up gate is closed."""
+        return bool(self.disk.rows("SELECT 1 FROM log_watch WHERE closed_at IS NOT NULL LIMIT 1"))
 
     # ── steps: each is what one of the node's loops or routes does, in the caller's task ──────────────────────────
 
@@ -268,6 +297,25 @@ class Site:
         """How far this site is with a log."""
         rows = self.disk.rows(_HEAD, origin)
         return Head(*rows[0]) if rows else Head()
+
+    def pass_gate(self) -> None:
+        """Ask the witnesses how far the own log is; level what came from a backup."""
+        self.run("gate", lambda node: node.gate.step())
+
+    def gossip(self, state: str) -> None:
+        """Hear what another State's witness shows of every log; tell it of evidence; see whether a log is withheld."""
+
+        def step(node: Node) -> None:
+            (witness,) = [e for e in witness_endpoints(node.roster(), self.state) if e.state == state]
+            node.vigil.hear_from(witness)
+
+        self.run(f"gossip {state}", step)
+        self.run("look after", lambda node: node.look_after())
+
+    def stored(self, origin: str) -> int:
+        """How many leaves of a log are on the disk."""
+        rows = self.disk.rows("SELECT size FROM logs WHERE origin = ?", origin)
+        return int(rows[0][0]) if rows else 0
 
     def publish(self) -> None:
         """Sign the newest head."""

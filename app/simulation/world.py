@@ -31,6 +31,7 @@ from app.simulation.virtual import Schedule
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from app.domain.roster import KeyUse
     from app.simulation.network import Answer
 
 QUIET_ROUNDS: Final = 12
@@ -84,6 +85,7 @@ class World:
         trace: Callable[[str], None] | None = None,
         faultless: bool = False,
         quick: bool = True,
+        mild: bool = False,
     ) -> None:
         """Set it up.
 
@@ -93,9 +95,10 @@ class World:
             steps: how many events before everything heals.
             trace: takes each line of what happens.
             faultless: nobody is dishonest.
+            mild: no start-up gate, no backup is restored, nobody gossips or accuses, and node keys stay.
             quick: sessions spare what SQLAlchemy does for each statement; the run is the same without.
         """
-        self.seed, self.steps = seed, steps
+        self.seed, self.steps, self.mild = seed, steps, mild
         self.rng = random.Random(f"verbale simulation {seed}")  # noqa: S311 - replayed, not secret
         self.schedule = Schedule()
         self.truth = Truth()
@@ -115,6 +118,7 @@ class World:
             self.truth.signs_head,
             self.truth.signs_receipt,
             quick,
+            gates=not mild,
         )
         self.codes = _codes(states)
         self.roster = first_roster(self.codes)
@@ -144,6 +148,8 @@ class World:
             self.at = self.steps + 1
             self._heal()
             self._settle()
+            if not self.mild:
+                self._confirm()
             self.truth.settled([site for site in self.sites.values() if site.honest])
             malice.check_forks(self)
         except Broken as found:
@@ -313,12 +319,15 @@ class World:
         for site in self.sites.values():
             site.skew_ms = 0
             site.roster_client.newest = self.roster
-            if not site.power.alive:
+            if site.is_down:
+                self.do(site, lambda site=site: self.restore(site))  # type: ignore[misc]  # bound at once
+            elif not site.power.alive:
                 self.do(site, site.start)
         self.schedule.run()
         for site in self.sites.values():
             self.do(site, lambda site=site: site.node.refresh_roster())  # type: ignore[misc]  # bound at once
         waiting, self.unanswered = self.unanswered, []
+        self._open_gates()
         for site, written, of, kind in waiting:
             self.do(site, lambda s=site, w=written, o=of, k=kind: self.send(s, w, o, k))  # type: ignore[misc]
         self.schedule.run()
@@ -326,6 +335,38 @@ class World:
         unanswered = [post for post in self.unanswered if post[0].state not in self.two_faced]
         if unanswered:
             raise Broken(LINE, f"{len(unanswered)} posts get no answer although nothing is wrong")
+
+    def _open_gates(self) -> None:
+        """With everybody there, every honest log may grow again soon."""
+        waiting: list[Site] = []
+        for _ in range(QUIET_ROUNDS):
+            waiting = [site for site in self.sites.values() if site.is_closed or site.is_being_restored]
+            if self.mild or not waiting:
+                return
+            for site in waiting:
+                self.do(site, site.pass_gate)
+            self.schedule.run()
+        stuck = [site for site in waiting if site.honest and (site.is_closed or site.is_being_restored)]
+        if stuck:
+            raise Broken(
+                CONVERGENCE, f"{stuck[0].name} stays closed: {stuck[0].node.gate.why or 'not level'}"
+            )
+
+    def _confirm(self) -> None:
+        """Every honest log is offered to all, and its history goes round; then all tell the same time."""
+        logs = [site for site in self.sites.values() if site.honest and site.head(site.origin).size > 0]
+        for site in logs:
+            for code in self.codes:
+                if code != site.state:
+                    self.do(site, lambda s=site, c=code: s.offer(c))  # type: ignore[misc]  # bound at once
+        self.schedule.run()
+        for site in self.sites.values():
+            for log in logs:
+                if log is not site and site.honest:
+                    self.do(site, lambda s=site, o=log.origin: s.follow(o))  # type: ignore[misc]
+        self.schedule.run()
+        honest = [site for site in self.sites.values() if site.honest]
+        self.truth.tell_the_same_time(honest, [log.origin for log in logs])
 
     def _settle(self) -> None:
         """Rounds of looking, until a whole round has nothing to do. Looks that could find nothing are left out."""
@@ -358,6 +399,20 @@ class World:
             return here.size < head.size
         return here.size < head.size or here.judged < here.size or here.wanted > 0
 
+    # ── backups ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def restore(self, site: Site) -> None:
+        """A node that was down starts on its backup. What no honest mirror has of its log is lost, and nothing else may be."""
+        backup, site.backup, site.is_down = site.backup, None, False
+        if backup is None:
+            raise RuntimeError("there is no backup")
+        mirrored = max(o.stored(site.origin) for o in self.sites.values() if o.honest and o is not site)
+        self.note(
+            f"{site.name} starts on a backup; {mirrored} of its {site.stored(site.origin)} leaves are mirrored"
+        )
+        self.truth.restored(site, mirrored, [o for o in self.sites.values() if o.honest and o is not site])
+        site.restore(backup)
+
     # ── membership ────────────────────────────────────────────────────────────────────────────────────────────────
 
     def rotate(self, site: Site) -> None:
@@ -376,6 +431,18 @@ class World:
         site.roster_client.newest = self.roster
         self.note(f"{site.state} signs with {new} from index {size} on")
         site.node.refresh_roster()
+
+    def rotate_node_key(self, site: Site, use: KeyUse) -> None:
+        """Give a node another log, witness or transport key: it lies there before the roster lists it, and a start takes it up."""
+        number = int(site.kids[use].rsplit("/", 1)[1]) + 1
+        new = f"{site.state}/{use}/{number}"
+        fresh = RosterKey(new, use, key(new).public, BEGIN_S - 30 * DAY_S)
+        self.change_roster(site.state, keys=(*self.roster.states[site.state].keys, fresh))
+        site.kids[use] = new
+        self.note(f"{site.state} signs with {new}")
+        site.kill()
+        site.roster_client.roster = site.roster_client.newest = self.roster
+        site.start()
 
     def change_roster(self, state: str, **changes: object) -> None:
         """A new version of the roster, in which one State differs; sites adopt it when the seed says."""

@@ -35,6 +35,7 @@ class Mutation:
     seed: int
     states: int = 5
     steps: int = 40
+    mild: bool = True
 
 
 MUTATIONS = (
@@ -96,6 +97,16 @@ MUTATIONS = (
         "acknowledged is durable",
         2,
     ),
+    Mutation(
+        "skip the start-up gate",
+        "app/replication/startup.py",
+        "            if size == 0 and restored is None and self._marker.exists():\n",
+        "            if size >= 0:\n",
+        "acknowledged is durable",
+        2,
+        steps=100,
+        mild=False,
+    ),
 )
 
 FORGET_UNSIGNED = '''"""A start that tidies up: leaves that no head covers yet go, and their indexes are given again."""
@@ -135,13 +146,18 @@ def plant(mutation: Mutation, folder: Path) -> None:
     (folder / "app/tlog/mutant.py").write_text(FORGET_UNSIGNED, "utf-8")
 
 
-def run(folder: Path, seed: int, states: int, steps: int, seeds: int = 1) -> list[dict[str, Any]]:
-    """Play seeds in the copy; what became of each."""
+def run(folder: Path, seed: int, states: int, steps: int, *, mild: bool) -> list[dict[str, Any]]:
+    """Play a seed in the copy; what became of it."""
     command = [sys.executable, "-m", "app.cli", "simulate", "--json"]
-    numbers = {"--seed": seed, "--states": states, "--steps": steps, "--seeds": seeds}
+    numbers = {"--seed": seed, "--states": states, "--steps": steps}
     arguments = [text for name, value in numbers.items() for text in (name, str(value))]
     done = subprocess.run(
-        [*command, *arguments], cwd=folder, capture_output=True, text=True, check=False, timeout=3600
+        [*command, *arguments, *(["--mild"] if mild else [])],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=3600,
     )
     if done.returncode not in (0, 1):
         raise AssertionError(done.stderr)
@@ -154,7 +170,7 @@ def find(mutation: Mutation, *, search: bool = False) -> dict[str, Any] | None:
         folder = Path(name)
         plant(mutation, folder)
         for seed in range(1, SEARCHED + 1) if search else (mutation.seed,):
-            (outcome,) = run(folder, seed, mutation.states, mutation.steps)
+            (outcome,) = run(folder, seed, mutation.states, mutation.steps, mild=mutation.mild)
             if outcome["broken"] is not None:
                 return outcome
     return None
