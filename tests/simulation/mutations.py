@@ -54,8 +54,8 @@ MUTATIONS = (
     Mutation(
         "sign before commit",
         "app/tlog/publish.py",
-        "            session.add(HeadRow(log_id=log_id, size=log.size, root=root, note=None, at=now))\n",
-        "            session.add(HeadRow(log_id=log_id, size=log.size, root=root, note=None, at=now))\n"
+        "            execute(session, _DECIDE, log_id=log_id, size=log.size, root=root, note=None, at=now)\n",
+        "            execute(session, _DECIDE, log_id=log_id, size=log.size, root=root, note=None, at=now)\n"
         "            sign_checkpoint(Checkpoint(log.origin, log.size, root), signer)\n",
         "one root for a size",
         1,
