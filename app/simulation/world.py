@@ -402,15 +402,23 @@ class World:
     # ── backups ───────────────────────────────────────────────────────────────────────────────────────────────────
 
     def restore(self, site: Site) -> None:
-        """A node that was down starts on its backup. What no honest mirror has of its log is lost, and nothing else may be."""
+        """A node that was down starts on its backup. What no honest mirror has of its log is lost, and nothing else may be.
+
+        If only a dishonest node has more of it, nobody can say what is lost: then the disk turns out to be whole.
+        """
         backup, site.backup, site.is_down = site.backup, None, False
         if backup is None:
             raise RuntimeError("there is no backup")
-        mirrored = max(o.stored(site.origin) for o in self.sites.values() if o.honest and o is not site)
-        self.note(
-            f"{site.name} starts on a backup; {mirrored} of its {site.stored(site.origin)} leaves are mirrored"
-        )
-        self.truth.restored(site, mirrored, [o for o in self.sites.values() if o.honest and o is not site])
+        others = [other for other in self.sites.values() if other is not site]
+        honest = [other for other in others if other.honest]
+        mirrored = max(other.stored(site.origin) for other in honest)
+        if max(other.stored(site.origin) for other in others) > mirrored:
+            self.note(f"{site.name} has its disk back")
+            site.start()
+            return
+        had = site.stored(site.origin)
+        self.note(f"{site.name} starts on a backup; {mirrored} of its {had} leaves are mirrored")
+        self.truth.restored(site, mirrored, honest)
         site.restore(backup)
 
     # ── membership ────────────────────────────────────────────────────────────────────────────────────────────────
