@@ -71,12 +71,15 @@ def federation(
 
 @bench.command()
 def webhooks(
-    deliveries: Annotated[int, typer.Option("--deliveries", help="Deliveries of one round.")] = 20_000,
-    rounds: Annotated[int, typer.Option("--rounds", help="Rounds of bare client and fan-out in turn.")] = 3,
+    deliveries: Annotated[int, typer.Option("--deliveries", help="Deliveries of one round.")] = 10_000,
+    rounds: Annotated[int, typer.Option("--rounds", help="Rounds of bare client and fan-out in turn.")] = 2,
     signing: Annotated[str, typer.Option("--signing", help="v1, v1a or both.")] = "v1",
+    workers: Annotated[
+        int, typer.Option("--workers", help="Sending processes for the fan-out: 1, 2 or 4.")
+    ] = 1,
     pending: Annotated[
         int, typer.Option("--pending", help="Deliveries that wait for the claim rate; 0 leaves it out.")
-    ] = 1_000_000,
+    ] = 100_000,
     database_url: Annotated[
         str, typer.Option("--database-url", help="An empty PostgreSQL database instead of SQLite.")
     ] = "",
@@ -96,6 +99,7 @@ def webhooks(
             database_url=database_url,
             rounds=rounds,
             scheme=signing,
+            workers=workers,
             many=pending,
             say=say,
         ).as_dict()

@@ -1,7 +1,7 @@
 """The sending side of `verbale bench webhooks`, a process of its own: the node's delivery loop, or a bare HTTP client.
 
     python -m app.bench.sender deliver DATABASE_URL KEYS_DIR     the loop, as a node runs it
-    python -m app.bench.sender bare URLS IN_FLIGHT COUNT BODY    the same POSTs, with nothing behind them
+    python -m app.bench.sender bare URLS IN_FLIGHT COUNT BODY    the same POSTs on the same event loop, with nothing behind them
 
 `deliver` prints `ready`, waits for a line `go`, and takes `pace RATE SECONDS` lines meanwhile: it then commits events itself
 and wakes the loop, as the node's sequencer does. It ends when standard input ends, with its CPU seconds and memory.
@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Final
 
 import aiohttp
+import uvloop
 
 from app.bench import outbox_rows
 from app.clock import system_clock
@@ -103,7 +104,7 @@ def main() -> None:
         return
     urls, in_flight, count, body = arguments
     before = time.process_time()  # imports are not what is measured
-    took = asyncio.run(bare(urls.split(","), int(in_flight), int(count), body.encode()))
+    took = uvloop.run(bare(urls.split(","), int(in_flight), int(count), body.encode()))
     print(json.dumps({"seconds": took, "cpu_s": time.process_time() - before}), flush=True)
 
 

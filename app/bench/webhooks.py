@@ -4,10 +4,11 @@
     fan-out    from rows of the outbox to results in the database, everything included; the ratio is the yardstick
     dead       the same with one more endpoint that takes everything and never answers
     latency    from the commit of an event to its arrival, at one event in a tenth of a second and at 70 % of the peak
-    claims     deliveries claimed a second with 10,000 and with 1,000,000 waiting, and the memory of a process that does it
+    claims     deliveries claimed a second with 10,000 and with many more waiting, and the memory of a process that does it
 
-Bare and fan-out alternate, and the ratio is of the best of each: what else the machine does only ever takes away. The
-receiver, the sender and this process are three; all of it stays on loopback.
+Bare and fan-out alternate, and the ratio is of the best of each: what else the machine does only ever takes away. Several
+sending processes (`workers`) share the number in flight, so that it stays that of the bare client. The receiver, the
+senders and this process are one each; all of it stays on loopback.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import statistics
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
@@ -44,7 +45,6 @@ IDLE_EVENTS_PER_S: Final = 10.0
 PACED_S: Final = 5.0
 SHARE_OF_PEAK: Final = 0.7
 FEW: Final = 10_000
-MANY: Final = 1_000_000
 CLAIMED: Final = 4_000
 """Deliveries claimed for one figure of the claim rate."""
 
@@ -58,6 +58,7 @@ class Result:
     database: str
     deliveries: int
     scheme: str
+    workers: int = 1
     bare: list[float] = field(default_factory=list)
     fan_out: list[float] = field(default_factory=list)
     cpu_bare_us: list[float] = field(default_factory=list)
@@ -67,6 +68,7 @@ class Result:
     dead_delay_ms: float = 0.0
     idle_ms: list[float] = field(default_factory=list)
     busy_ms: list[float] = field(default_factory=list)
+    pending: int = 0
     claims_few: float = 0.0
     claims_many: float = 0.0
     memory_few_mb: float = 0.0
@@ -79,6 +81,7 @@ class Result:
             "database": self.database,
             "deliveries": self.deliveries,
             "signing": self.scheme,
+            "workers": self.workers,
             "bare_per_s": round(max(self.bare)),
             "fan_out_per_s": round(max(self.fan_out)),
             "fan_out_ratio": round(max(self.fan_out) / max(self.bare), 3),
@@ -93,11 +96,12 @@ class Result:
         }
         if self.claims_many:
             found |= {
-                "claims_per_s_10k": round(self.claims_few),
-                "claims_per_s_1m": round(self.claims_many),
+                "pending": self.pending,
+                "claims_per_s_few": round(self.claims_few),
+                "claims_per_s_many": round(self.claims_many),
                 "claims_ratio": round(self.claims_many / self.claims_few, 3),
-                "memory_mb_10k": round(self.memory_few_mb),
-                "memory_mb_1m": round(self.memory_many_mb),
+                "memory_mb_few": round(self.memory_few_mb),
+                "memory_mb_many": round(self.memory_many_mb),
             }
         return found
 
@@ -184,22 +188,28 @@ def run(
     database_url: str = "",
     rounds: int = 3,
     scheme: str = "v1",
-    many: int = MANY,
+    workers: int = 1,
+    many: int,
     say: Callable[[str], None],
 ) -> Result:
     """Measure. `database_url` names an empty PostgreSQL database; by default SQLite in `directory`.
 
     Args:
         deliveries: of one round of fan-out.
+        workers: sending processes, out of 1, 2 and 4.
         many: deliveries that wait for the second claim rate; 0 leaves the claim rates out.
 
     Raises:
         BenchFailed: a process did not do what is measured.
     """
+    if claims.PER_SUBSCRIPTION % workers:
+        raise BenchFailed(
+            f"{workers} workers cannot share {claims.PER_SUBSCRIPTION} places of one endpoint: take 1, 2 or 4."
+        )
     database = Database(database_url or f"sqlite:///{directory / 'bench.db'}")
     try:
         migrations.upgrade(database)
-        result = Result("SQLite" if database.is_sqlite else "PostgreSQL", deliveries, scheme)
+        result = Result("SQLite" if database.is_sqlite else "PostgreSQL", deliveries, scheme, workers)
         setup = setup_of(directory / "keys")
         outbox_rows.add_log(database)
         token = _token(database)
@@ -211,9 +221,17 @@ def run(
             for n in range(rounds):
                 say(f"round {n + 1} of {rounds}: bare, fan-out, dead endpoint")
                 _bare(result, receiver, urls, deliveries, body)
+                _share_places(database, workers)
                 rate = _fan_out(
-                    database, directory / "keys", receiver, deliveries // ENDPOINTS, ENDPOINTS, result
+                    database,
+                    directory / "keys",
+                    receiver,
+                    deliveries // ENDPOINTS,
+                    ENDPOINTS,
+                    result,
+                    workers,
                 )
+                _share_places(database, 1)
                 result.fan_out.append(rate)
                 _with_dead(database, setup, directory / "keys", receiver, token, base, deliveries, result)
             _latencies(database, setup, directory / "keys", receiver, token, base, result, say)
@@ -285,21 +303,25 @@ def _fan_out(
     events: int,
     endpoints: int,
     result: Result | None = None,
+    workers: int = 1,
 ) -> float:
     """Deliveries a second, from the first look at the outbox to the last arrival."""
     receiver.ask("reset")
-    with _delivering(database, keys) as sender:
+    with ExitStack() as stack:
+        senders = [stack.enter_context(_delivering(database, keys)) for _ in range(workers)]
         outbox_rows.add_events(database, events)
         began = time.time()
-        sender.ask("go")
+        for sender in senders:
+            sender.ask("go")
         wanted = events * endpoints
         if receiver.ask(f"wait {wanted} {LONGEST_S}") < wanted:
             raise BenchFailed(f"Not all of {wanted} deliveries arrived in {LONGEST_S:.0f} s.")
         last = max(at for _, _, at in receiver.ask("report"))
-        sender.end()
-        used = sender.read()
+        for sender in senders:
+            sender.end()
+        cpu_s = sum(sender.read()["cpu_s"] for sender in senders)
     if result is not None:
-        result.cpu_us.append(used["cpu_s"] / wanted * 1e6)
+        result.cpu_us.append(cpu_s / wanted * 1e6)
     _finish_all(database)
     return float(wanted / (last - began))
 
@@ -329,6 +351,11 @@ def _with_dead(
 def _subscription(database: Database, url: str) -> str:
     with database.read() as session:
         return session.scalars(select(SubscriptionRow.id).where(SubscriptionRow.url == url)).one()
+
+
+def _share_places(database: Database, workers: int) -> None:
+    with database.write() as session:
+        session.execute(update(SubscriptionRow).values(max_in_flight=claims.PER_SUBSCRIPTION // workers))
 
 
 def _set_status(database: Database, id_: str, status: str) -> None:
@@ -389,8 +416,9 @@ def _claim_rates(
     result: Result,
     say: Callable[[str], None],
 ) -> None:
-    """Claims among few and among many that wait. Both are taken with all rows there, in alternation."""
+    """Claims among few that wait, then among many."""
     say(f"claims: {FEW:,} and {many:,} waiting")
+    result.pending = many
     _fill(database, FEW)
     result.claims_few, result.memory_few_mb = _claim_rate(database, setup), _memory(database, keys)
     _fill(database, many)
@@ -455,6 +483,8 @@ def _claim_rate(database: Database, setup: WebhookSetup) -> float:
         began, claimed = time.monotonic(), 0
         while claimed < CLAIMED // 3:
             rows = claims.claim(database, system_clock(), len(quick) * claims.AHEAD, busy=quick)
+            if not rows:
+                raise BenchFailed("Nothing could be claimed, although deliveries wait.")
             claims.prepare(database, system_clock(), setup, rows)
             claimed += len(rows)
         best = max(best, claimed / (time.monotonic() - began))

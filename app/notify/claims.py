@@ -40,8 +40,12 @@ if TYPE_CHECKING:
     from app.gate import Principal
     from app.notify.setup import WebhookSetup
 
-LEASE_MS: Final = 60_000
-"""Four times the longest attempt (15 s): a lease that ends early only costs a duplicate."""
+LEASE_MS: Final = 10_000
+"""So long a killed worker holds up what it had claimed, and an ordered subscription with it. A worker that lives renews its
+leases; one that ends early only costs a duplicate."""
+
+RENEW_MS: Final = 5_000
+"""What is being sent when so little is left of its lease is renewed; what still waits for a place goes back."""
 
 PER_SUBSCRIPTION: Final = 4
 """Deliveries in flight to one endpoint from one worker, unless its subscription says otherwise."""
@@ -52,9 +56,9 @@ SUSPECTS_SHARE: Final = 4
 MINUTE_MS: Final = 60_000
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Claimed:
-    """A row leased to this worker. `attempts` counts the attempt that is about to be made."""
+    """A row leased to this worker. `attempts` counts the attempt that is about to be made; `renew` moves `leased_until`."""
 
     id: str
     subscription_id: str
@@ -261,6 +265,31 @@ def take(
             .execution_options(synchronize_session=False)
         )
     return claimed
+
+
+def renew(db: Database, now: int, held: Iterable[Claimed], *, lease_ms: int = LEASE_MS) -> None:
+    """Lengthen leases that this worker still holds. One that ended and was taken by another worker stays as it is there."""
+    by_end: dict[int, list[Claimed]] = defaultdict(list)
+    for one in held:
+        by_end[one.leased_until].append(one)
+    with db.write() as session:
+        for leased_until, some in by_end.items():
+            renewed = set(
+                session.scalars(
+                    update(DeliveryRow)
+                    .where(
+                        db.any_of(DeliveryRow.id, [one.id for one in some]),
+                        DeliveryRow.state == PENDING,
+                        DeliveryRow.leased_until == leased_until,
+                    )
+                    .values(leased_until=now + lease_ms)
+                    .returning(DeliveryRow.id)
+                    .execution_options(synchronize_session=False)
+                )
+            )
+            for one in some:
+                if one.id in renewed:
+                    one.leased_until = now + lease_ms
 
 
 def _due(db: Database, session: Session, one: _Waiting, now: int, share: int) -> list[Any]:

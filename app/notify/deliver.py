@@ -6,7 +6,8 @@ places, so one that hangs for its fifteen seconds holds these and nobody else's;
 endpoint's next delivery at once, and the database is asked in batches meanwhile.
 
 The database is spoken to from one thread, the network from one asyncio loop. Killed at any line, the loop has lost
-nothing: a row it had claimed becomes due again when its lease ends, and goes out under the same `webhook-id`.
+nothing: a row it had claimed becomes due again when its lease ends, and goes out under the same `webhook-id`. Leases are
+short; a running loop renews those of its attempts.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 import aiohttp
+import uvloop
 
 from app.domain.errors import UnsafeKeyFile
 from app.notify import claims, outbox, results, retry, signing
@@ -38,7 +40,7 @@ if TYPE_CHECKING:
 
     from app.clock import Clock
     from app.db import Database
-    from app.notify.claims import Ready, Withheld
+    from app.notify.claims import Claimed, Ready, Withheld
     from app.notify.setup import WebhookSetup
 
 T = TypeVar("T")
@@ -65,8 +67,11 @@ AHEAD_IN_ALL: Final = 1_024
 
 POLL_SECONDS: Final = 1.0
 GATHER_SECONDS: Final = 0.02
-"""Between two looks at the database: under load results are written and claims made in batches, and a first event is seen
-at once."""
+"""Between two looks at the database: a first event is seen at once, and whoever comes second waits for company."""
+
+RECORD_SECONDS: Final = 0.1
+"""Within which an attempt's result is written. Under load a look is made when some endpoint has half of its queue left, which
+makes large batches: a look costs some milliseconds however much it finds."""
 
 RESOLVER_THREADS: Final = 64
 """Names are looked up in threads. Names of dead servers take long, and must not keep others from being looked up."""
@@ -162,7 +167,8 @@ class Sender:
             ) as answer:
                 status = answer.status
                 head = _head(answer)
-                retry_after = retry.parse_retry_after(answer.headers.get("Retry-After"), self._clock())
+                if (asked := answer.headers.get("Retry-After")) is not None:
+                    retry_after = retry.parse_retry_after(asked, self._clock())
                 beginning = await _drain(answer)
                 if retry.verdict(status) != "delivered" and beginning:
                     excerpt = beginning[:MAX_EXCERPT].decode("utf-8", "replace").replace("\0", "\ufffd")
@@ -263,10 +269,11 @@ async def deliver_step(
 class _Lane:
     """One endpoint in a worker: what waits for a place, what is under way, how quick it is."""
 
-    __slots__ = ("most", "quick", "running", "stopped", "waiting")
+    __slots__ = ("low", "most", "quick", "running", "stopped", "waiting")
 
     def __init__(self) -> None:
         self.waiting: deque[Ready] = deque()
+        self.low = 0  # with no more than so many waiting it is time for the next look
         self.running = 0
         self.most = 1
         self.quick = 0
@@ -300,7 +307,9 @@ class DeliveryLoop:
         self._hint: asyncio.Event | None = None
         self._sender: Sender | None = None
         self._lanes: dict[str, _Lane] = defaultdict(_Lane)
-        self._tasks: set[asyncio.Task[Attempt]] = set()
+        self._places: set[asyncio.Task[None]] = set()
+        self._under_way: dict[str, Claimed] = {}  # by delivery id: whose leases are renewed
+        self._hungry: dict[str, _Lane] = {}  # by endpoint: what waits though its endpoint has room
         self._finished: list[Attempt] = []
         self._withheld: list[Withheld] = []
         self._unsent: list[Unsent] = []
@@ -336,7 +345,7 @@ class DeliveryLoop:
         if loop is None:
             return
         try:
-            loop.call_soon_threadsafe(self._wake)
+            loop.call_soon_threadsafe(self._hinted)
         except RuntimeError:  # the loop has just been closed: nobody is left to be woken
             return
 
@@ -344,11 +353,11 @@ class DeliveryLoop:
         """Deliver in this thread until `stop` (by default: until `stop()` is called)."""
         if stop is not None:
             self._stop = stop
-        asyncio.run(self._main())
+        uvloop.run(self._main())
 
     # ── inside the loop ───────────────────────────────────────────────────────────────────────────────────────────
 
-    def _wake(self) -> None:
+    def _hinted(self) -> None:
         if self._hint is not None:
             self._hint.set()
 
@@ -362,9 +371,8 @@ class DeliveryLoop:
             async with Sender(self._setup, self._clock) as self._sender:
                 while not self._stop.is_set():
                     try:
-                        busy = await self._turn(thread)
+                        pause = await self._turn(thread)
                         crashes, self._beat = 0, time.monotonic()
-                        pause = 0.0 if busy else self._poll
                     except (
                         Exception
                     ):  # the loop outlives everything: what it was doing stands in the database
@@ -394,13 +402,28 @@ class DeliveryLoop:
         self._looked = time.monotonic()
         self._hint.clear()
 
-    async def _turn(self, thread: ThreadPoolExecutor) -> bool:
-        """Record what is over, fan out, claim and start what there is room for. True: look again at once."""
+    async def _turn(self, thread: ThreadPoolExecutor) -> float:
+        """Record what is over, fan out, claim and start what there is room for; the seconds until the next look."""
         await self._record(thread)
+        await self._renew(thread)
         looked_at = await self._in(thread, outbox.fan_out_step, self._db, self._clock, self._setup)
-        room = self._room()
-        if room <= 0:
-            return bool(looked_at)  # an attempt that ends wakes the loop
+        if (room := self._room()) > 0:
+            await self._claim(thread, room)
+        for id_, lane in self._lanes.items():  # places that others held are free now
+            self._fill(id_, lane)
+        if looked_at:
+            return 0.0
+        pending = self._places or self._finished or self._withheld or self._unsent
+        return min(self._poll, RECORD_SECONDS) if pending else self._poll
+
+    async def _renew(self, thread: ThreadPoolExecutor) -> None:
+        """Keep what is being sent. What only waits is not kept: see `_fill`."""
+        soon = self._clock() + claims.RENEW_MS
+        ending = [claimed for claimed in self._under_way.values() if claimed.leased_until < soon]
+        if ending:
+            await self._in(thread, claims.renew, self._db, self._clock(), ending)
+
+    async def _claim(self, thread: ThreadPoolExecutor, room: int) -> None:
         busy = {id_: Busy(lane.running + len(lane.waiting), lane.quick) for id_, lane in self._lanes.items()}
         for id_ in [id_ for id_, one in busy.items() if one.held == 0]:
             del self._lanes[id_]  # endpoints come and go; nothing is remembered of those that rest
@@ -418,13 +441,12 @@ class DeliveryLoop:
             )
             self._withheld.extend(withheld)
             self._begin(ready)
-        for lane in self._lanes.values():  # places that others held are free now
-            self._fill(lane)
-        return bool(looked_at or claimed or self._finished or self._withheld or self._unsent)
 
     def _room(self) -> int:
         held = (
-            len(self._tasks) + len(self._finished) + sum(len(lane.waiting) for lane in self._lanes.values())
+            len(self._under_way)
+            + len(self._finished)
+            + sum(len(lane.waiting) for lane in self._lanes.values())
         )
         return AHEAD_IN_ALL - held
 
@@ -435,45 +457,63 @@ class DeliveryLoop:
             lane.waiting.append(one)
             lane.stopped = False
             lane.most = one.endpoint.places
+        for lane in self._lanes.values():
+            lane.low = len(lane.waiting) // 2
 
-    def _fill(self, lane: _Lane) -> None:
-        """Take what waits into the free places of one endpoint. What waited too long, or behind a failure, goes back."""
-        assert self._sender is not None  # noqa: S101 - entered
-        loop = asyncio.get_running_loop()
-        latest = self._clock() + round(self._sender.total_seconds * 1000)
-        while lane.waiting:
-            if lane.stopped or lane.waiting[0].claimed.leased_until < latest:
-                self._unsent.append(Unsent(lane.waiting.popleft().claimed))
-                continue
-            if lane.running >= lane.most or len(self._tasks) >= self._concurrency:
+    def _fill(self, id_: str, lane: _Lane) -> None:
+        """Open places of one endpoint for what waits, as far as there are any."""
+        self._hungry.pop(id_, None)
+        while self._has_next(lane) and lane.running < lane.most:
+            if len(self._places) >= self._concurrency:
+                self._hungry[id_] = lane
                 return
             lane.running += 1
-            task = loop.create_task(self._sender.send(lane.waiting.popleft()))
-            self._tasks.add(task)
-            task.add_done_callback(lambda done, lane=lane: self._done(done, lane))  # type: ignore[misc]
+            place = asyncio.get_running_loop().create_task(self._place(id_, lane))
+            self._places.add(place)
+            place.add_done_callback(self._places.discard)
 
-    def _done(self, task: asyncio.Task[Attempt], lane: _Lane) -> None:
-        self._tasks.discard(task)
-        lane.running -= 1
-        if not task.cancelled():
-            if (error := task.exception()) is not None:
-                log.error(
-                    "an attempt failed in this node",
-                    extra={"action": "webhook.attempt_failed"},
-                    exc_info=error,
-                )
-                lane.stopped = True
-            else:
-                attempt = task.result()
-                self._finished.append(attempt)
-                if attempt.verdict == "delivered":
-                    lane.quick += 1
-                else:
-                    lane.stopped = True
-        if not self._stop.is_set():
-            self._fill(lane)
-        if self._hint is not None:
-            self._hint.set()
+    def _has_next(self, lane: _Lane) -> bool:
+        """Whether something may be sent. What waits behind a failure goes back, and so does what has waited too long: the
+        gate was asked when it was claimed, and another worker may have room.
+        """
+        soon = self._clock() + claims.RENEW_MS
+        while lane.waiting and (lane.stopped or lane.waiting[0].claimed.leased_until < soon):
+            self._unsent.append(Unsent(lane.waiting.popleft().claimed))
+        return bool(lane.waiting) and not self._stop.is_set()
+
+    async def _place(self, id_: str, lane: _Lane) -> None:
+        """One place of an endpoint: sends what waits, one after another. It ends when nothing does, or others wait for it."""
+        try:
+            while self._has_next(lane):
+                await self._send(lane, lane.waiting.popleft())
+                if self._hungry:
+                    break
+        finally:
+            lane.running -= 1
+            self._places.discard(asyncio.current_task())
+            for other, hungry in [*self._hungry.items(), (id_, lane)]:  # itself comes last
+                self._fill(other, hungry)
+
+    async def _send(self, lane: _Lane, ready: Ready) -> None:
+        assert self._sender is not None  # noqa: S101 - entered
+        claimed = ready.claimed
+        self._under_way[claimed.id] = claimed
+        try:
+            attempt = await self._sender.send(ready)
+        except Exception:
+            lane.stopped = True
+            log.exception("an attempt failed in this node", extra={"action": "webhook.attempt_failed"})
+            self._hinted()
+            return
+        finally:
+            del self._under_way[claimed.id]
+        self._finished.append(attempt)
+        if attempt.verdict == "delivered":
+            lane.quick += 1
+        else:
+            lane.stopped = True
+        if lane.stopped or len(lane.waiting) <= lane.low:
+            self._hinted()
 
     async def _record(self, thread: ThreadPoolExecutor) -> None:
         attempts, withheld, unsent = self._finished, self._withheld, self._unsent
@@ -499,10 +539,10 @@ class DeliveryLoop:
             raise
 
     async def _leave(self, thread: ThreadPoolExecutor) -> None:
-        if self._tasks:
-            await asyncio.wait(list(self._tasks), timeout=LEAVE_SECONDS)
-        for task in list(self._tasks):
-            task.cancel()
+        if self._places:
+            await asyncio.wait(list(self._places), timeout=LEAVE_SECONDS)
+        for place in list(self._places):
+            place.cancel()
         for lane in self._lanes.values():
             self._unsent.extend(Unsent(one.claimed) for one in lane.waiting)
             lane.waiting.clear()

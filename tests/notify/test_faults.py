@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -188,6 +189,82 @@ def test_a_failure_of_a_lost_lease_does_not_take_the_row_from_whom_it_was_given(
     failure = results.Attempt(first, clock(), 500, "status", 1)
     results.record(db, clock(), [failure], fraction=lambda: 0.5)
     assert delivery(db, id_).leased_until == second.leased_until
+
+
+def test_a_renewed_lease_holds_and_one_that_was_lost_stays_anothers(
+    db: Database, clock: SettableClock, setup: WebhookSetup
+) -> None:
+    log = Log(db)
+    id_, _ = subscribe(db, setup, add_token(db), "http://127.0.0.1:9999/")
+    log.issue()
+    outbox.fan_out_step(db, clock, setup)
+    (first,) = claims.claim(db, clock(), 1)
+    clock.now += claims.LEASE_MS - 1
+    claims.renew(db, clock(), [first])
+    clock.now += claims.LEASE_MS - 1
+    assert claims.claim(db, clock(), 1) == []
+    clock.now += 1
+    (second,) = claims.claim(db, clock(), 1)
+    lost = first.leased_until
+    claims.renew(db, clock() + 1, [first])
+    assert (first.leased_until, delivery(db, id_).leased_until) == (lost, second.leased_until)
+    claims.renew(db, clock() + 1, [second])
+    failure = results.Attempt(second, clock(), 500, "status", 1)
+    results.record(db, clock(), [failure], fraction=lambda: 0.5)
+    assert (delivery(db, id_).last_status, delivery(db, id_).leased_until) == (500, 0)
+
+
+def test_the_loop_renews_what_it_is_sending_and_gives_back_what_only_waits(
+    db: Database, clock: SettableClock, setup: WebhookSetup
+) -> None:
+    log, held = Log(db), threading.Event()
+
+    def holds_the_second(request: Received, _c: socket.socket, _closing: threading.Event) -> bytes:
+        if json.loads(request.body)["data"]["index"] == 1:
+            held.wait(60)
+        return answer()
+
+    with Receiver(holds_the_second) as receiver:
+        id_, _ = subscribe(db, setup, add_token(db), receiver.url, ordered=True)
+        for _ in range(4):
+            log.issue()
+        outbox.fan_out_step(db, clock, setup)
+        loop = DeliveryLoop(db, clock, setup, poll_seconds=0.01)
+        loop.start()
+        try:
+            for _ in range(2):
+                assert receiver.arrived.acquire(timeout=60)
+            # The first was quick, so that what follows was claimed ahead of its turn.
+            _until(lambda: _leases(db, id_) == [0] + [NOW + claims.LEASE_MS] * 3)
+            clock.now += claims.LEASE_MS - claims.RENEW_MS + 1
+            _until(lambda: _leases(db, id_) == [0, clock.now + claims.LEASE_MS, 0, 0])
+            held.set()
+            for _ in range(2):
+                assert receiver.arrived.acquire(timeout=60)
+        finally:
+            held.set()
+            loop.stop()
+    assert [json.loads(r.body)["data"]["index"] for r in receiver.received] == [0, 1, 2, 3]
+    assert _leases(db, id_) == [0] * 4
+
+
+def _leases(db: Database, id_: str) -> list[int]:
+    """Until when each of a subscription's deliveries is leased, in order."""
+    with db.read() as session:
+        return list(
+            session.scalars(
+                select(DeliveryRow.leased_until)
+                .where(DeliveryRow.subscription_id == id_)
+                .order_by(DeliveryRow.event_seq)
+            )
+        )
+
+
+def _until(holds: Callable[[], bool]) -> None:
+    """Ask the database again and again: nobody tells what another thread has written."""
+    deadline = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < deadline
 
 
 def test_a_clock_that_was_set_back_sends_nothing_twice_and_goes_on(

@@ -26,6 +26,8 @@ from tests.notify.receivers import (
 from tests.notify.test_deliver import hangs, scripted, step
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from app.db import Database
     from app.notify.setup import WebhookSetup
 
@@ -227,6 +229,36 @@ def test_endpoints_that_fail_hold_a_quarter_of_the_places_however_many_they_are(
     assert owners.count(well) == claims.PER_SUBSCRIPTION
     assert len(owners) - owners.count(well) == 16 // claims.SUSPECTS_SHARE
     assert len(set(owners)) == 1 + 16 // claims.SUSPECTS_SHARE
+
+
+def test_two_endpoints_with_a_backlog_share_the_last_place(
+    db: Database, clock: SettableClock, setup: WebhookSetup
+) -> None:
+    log, token = Log(db), add_token(db)
+    came: list[int] = []
+
+    def noting(number: int) -> Callable[..., bytes]:
+        def note(*_: object) -> bytes:
+            came.append(number)
+            return answer()
+
+        return note
+
+    with Receiver(noting(0)) as first, Receiver(noting(1)) as second:
+        for receiver in (first, second):
+            subscribe(db, setup, token, receiver.url)
+        for _ in range(12):
+            log.issue()
+        loop = DeliveryLoop(db, clock, setup, concurrency=1, poll_seconds=0.05)
+        loop.start()
+        try:
+            for receiver in (first, second):
+                for n in range(12):
+                    assert receiver.arrived.acquire(timeout=60), n
+        finally:
+            loop.stop()
+    assert len(came) == 24
+    assert max(came[:6].count(0), came[:6].count(1)) < 6, "one had to wait for the whole backlog of the other"
 
 
 def test_an_endpoint_has_the_places_its_subscription_says(
