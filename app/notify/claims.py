@@ -22,13 +22,11 @@ from sqlalchemy.orm import aliased
 from app.db import execute
 from app.domain.events import WITHOUT_NOTICE
 from app.gate import event_visible, visible
-from app.models import ApiTokenRow, DeliveryRow, EventRow, LogRow, NoticeRow, SubscriptionRow
+from app.models import ApiTokenRow, DeliveryRow, EventRow, NoticeRow, SubscriptionRow
 from app.models.service import PENDING
 from app.notify import matching, payload
 from app.notify.endpoint import Endpoint
 from app.notify.matching import Cause
-from app.notify.payload import Told
-from app.queries.filters import is_active
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -384,7 +382,7 @@ def _prepare(
     bodies = told_bodies(session, principal, setup, {row.event_seq for row, _ in rows}, now, full=full)
     unclear = [row for row, _ in rows if row.event_seq not in bodies]
     before = _told_before(session, unclear) if unclear else {}
-    recalls = _recalls(session, setup, {row.event_seq for row in unclear if row.id in before})
+    recalls = _recalls(session, setup, {row.event_seq for row in unclear if row.id in before}, now)
     for row, endpoint in rows:
         body = bodies.get(row.event_seq)
         if body is not None:
@@ -440,45 +438,29 @@ def _told_before(session: Session, rows: Sequence[Claimed]) -> dict[str, bool]:
     return {id_: bool(recalled) for id_, recalled in found}  # the last one of each stays
 
 
-def _recalls(session: Session, setup: WebhookSetup, seqs: set[int]) -> dict[int, tuple[str, bytes]]:
+def _recalls(session: Session, setup: WebhookSetup, seqs: set[int], now: int) -> dict[int, tuple[str, bytes]]:
     """What is said of notices that the caller may not see any more: the type of each event, and the body."""
     if not seqs:
         return {}
     rows = session.execute(
-        matching.with_notice(select(*_TOLD).select_from(EventRow)).where(
+        matching.with_notice(select(*payload.columns(now)).select_from(EventRow)).where(
             EventRow.seq.in_(seqs), NoticeRow.id.is_not(None)
-        ),
-        {"now": 0},
+        )
     )
     return {
         row.seq: (
             row.type,
-            (_told(row) if row.type == matching.ERASED else _gone(row)).body(setup.public_url),
+            (payload.told(row) if row.type == matching.ERASED else payload.recall(row)).body(
+                setup.public_url
+            ),
         )
         for row in rows
     }
 
 
-_TOLD: Final = (
-    EventRow.seq,
-    EventRow.type,
-    EventRow.at,
-    EventRow.idx,
-    EventRow.detail,
-    LogRow.origin,
-    LogRow.state,
-    Cause.id.label("cause_id"),
-    Cause.version,
-    Cause.leaf_hash,
+_JUDGED: Final = (
     Cause.tlp_rank.label("cause_rank"),
     Cause.audience.label("cause_audience"),
-    matching.Acked.version.label("acked_version"),
-    NoticeRow.id.label("notice_id"),
-    NoticeRow.issuer,
-    NoticeRow.type.label("notice_type"),
-    NoticeRow.tlp_rank,
-    NoticeRow.status,
-    NoticeRow.version.label("notice_version"),
     NoticeRow.content_state,
 )
 
@@ -497,7 +479,7 @@ def told_bodies(
     Args:
         full: with the notice's document, unless that would be too long.
     """
-    columns = (*_TOLD, is_active(now).label("is_active"), visible(principal).label("seen"))
+    columns = (*payload.columns(now), *_JUDGED, visible(principal).label("seen"))
     document = NoticeRow.document if full else true()
     rows = session.execute(
         matching.with_notice(select(*columns, document.label("document")).select_from(EventRow)).where(
@@ -505,7 +487,7 @@ def told_bodies(
         )
     )
     return {
-        row.seq: _told(row, row.document if full else None).body(setup.public_url)
+        row.seq: payload.told(row, row.document if full else None).body(setup.public_url)
         for row in rows
         if (row.notice_id is not None or row.type in WITHOUT_NOTICE)
         and matching.may_be_told(
@@ -518,44 +500,3 @@ def told_bodies(
             cause_audience=row.cause_audience,
         )
     }
-
-
-def _told(row: Any, document: str | None = None) -> Told:  # noqa: ANN401 - a row of the statements above
-    acknowledged = row.type == matching.ACKNOWLEDGED
-    erased = row.type == matching.ERASED
-    about_notice = row.notice_id is not None
-    return Told(
-        event_type=row.type,
-        at=row.at,
-        notice_id=row.notice_id,
-        version=row.acked_version if acknowledged else (row.version or row.notice_version),
-        issuer=row.issuer,
-        notice_type=None if erased else row.notice_type,
-        tlp_rank=None if erased else row.tlp_rank,
-        status=row.status
-        if erased or not about_notice or row.status != "active" or row.is_active
-        else "expired",
-        origin=row.origin,
-        index=row.idx,
-        leaf_hash=None if row.leaf_hash is None else bytes(row.leaf_hash),
-        acknowledgement=(row.cause_id, row.state) if acknowledged else None,
-        detail=row.detail,
-        document=document,
-    )
-
-
-def _gone(row: Any) -> Told:  # noqa: ANN401 - a row of `_TOLD`
-    """A recall that says nothing of the version that may not be seen: not even that there is one."""
-    return Told(
-        event_type=matching.RECALLED,
-        at=row.at,
-        notice_id=row.notice_id,
-        version=None,
-        issuer=row.issuer,
-        notice_type=None,
-        tlp_rank=None,
-        status="recalled",
-        origin=row.origin,
-        index=None,
-        leaf_hash=None,
-    )

@@ -23,14 +23,13 @@ from sqlalchemy.orm import aliased
 
 from app.domain.encoding import b64u_decode, b64u_encode
 from app.domain.errors import InvalidCursor, Malformed, Refused, UnsafeKeyFile
-from app.domain.handling import Tlp
 from app.events import COUNTER
 from app.gate import event_visible, may_read, may_see_event, visible
-from app.models import CounterRow, EntryRow, EventRow, LogRow, NoticeRow
-from app.notify import matching
-from app.notify.matching import Acked, Cause
+from app.models import CounterRow, EntryRow, EventRow, NoticeRow
+from app.notify import matching, payload
+from app.notify.matching import Cause
 from app.notify.payload import rfc3339
-from app.queries.filters import SHOWN, NoticeFilter, is_active
+from app.queries.filters import SHOWN, NoticeFilter
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,6 +38,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from app.gate import Principal
+    from app.notify.payload import Told
     from app.notify.setup import WebhookSetup
 
 SCANNED: Final = 2_000
@@ -270,34 +270,17 @@ def merged(shared: Span, private: Span) -> Span:
 
 def _columns(principal: Principal, now: int) -> Sequence[Any]:
     return (
-        EventRow.seq,
-        EventRow.type,
-        EventRow.at,
+        *payload.columns(now),
         EventRow.log_id,
-        EventRow.idx,
         EventRow.root_idx,
         EventRow.live,
-        EventRow.detail,
         EventRow.owner,
         EventRow.tlp_rank.label("event_rank"),
         EventRow.audience.label("event_audience"),
-        LogRow.origin,
-        LogRow.state,
-        Cause.id.label("cause_id"),
-        Cause.version,
-        Cause.leaf_hash,
         Cause.tlp_rank.label("cause_rank"),
         Cause.audience.label("cause_audience"),
-        Acked.version.label("acked_version"),
         Before.tlp_rank.label("before_rank"),
         Before.audience.label("before_audience"),
-        NoticeRow.id.label("notice_id"),
-        NoticeRow.issuer,
-        NoticeRow.type.label("notice_type"),
-        NoticeRow.tlp_rank,
-        NoticeRow.status,
-        is_active(now).label("is_active"),
-        NoticeRow.version.label("notice_version"),
         NoticeRow.content_state,
         visible(principal).label("seen"),
     )
@@ -332,14 +315,20 @@ def _asked(view: View, now: int) -> list[ColumnElement[bool]]:
 
 def _item(setup: WebhookSetup, view: View, row: Row[Any]) -> Item | None:
     """One event as the caller may be told it, or None."""
-    type_, data = _told(view.principal, row, setup.public_url)
-    if data is None or (view.types and type_ not in view.types):
+    told = _told(view.principal, row)
+    if told is None or (view.types and told.event_type not in view.types):
         return None
     position = _position(row)
     json = orjson.dumps(
-        {"id": _id(row), "type": type_, "timestamp": rfc3339(row.at), "live": row.live, "data": data}
+        {
+            "id": _id(row),
+            "type": told.event_type,
+            "timestamp": rfc3339(row.at),
+            "live": row.live,
+            "data": told.data(setup.public_url),
+        }
     )
-    return Item(position, type_, json)
+    return Item(position, told.event_type, json)
 
 
 def _id(row: Row[Any]) -> str:
@@ -348,22 +337,21 @@ def _id(row: Row[Any]) -> str:
     return b64u_encode(sha256(orjson.dumps(facts)).digest()[:16])
 
 
-def _told(principal: Principal, row: Row[Any], public_url: str) -> tuple[str, dict[str, Any] | None]:
-    """The type and the data of an event for this caller; no data: it is not told."""
+def _told(principal: Principal, row: Row[Any]) -> Told | None:
+    """What an event says to this caller; None: it is not told."""
     if not may_see_event(principal, owner=row.owner, of_notice=row.idx is not None):
-        return row.type, None
+        return None
     if row.idx is None:
-        origin = {} if row.origin is None else {"origin": row.origin}
-        return row.type, origin | orjson.loads(row.detail or "{}")
+        return payload.told(row)
     if row.notice_id is None:
-        return row.type, None
+        return None
     if row.type == matching.ERASED:
         known = row.event_rank is not None and may_read(
             principal, issuer=row.state, tlp_rank=row.event_rank, audience=row.event_audience
         )
-        return row.type, _notice(row, public_url, gone=True) if known else None
+        return payload.told(row) if known else None
     if row.seen and _is_shown(principal, row):
-        return row.type, _notice(row, public_url)
+        return payload.told(row)
     replaced = (
         row.type == AMENDED
         and not row.seen
@@ -371,7 +359,7 @@ def _told(principal: Principal, row: Row[Any], public_url: str) -> tuple[str, di
         and row.before_rank is not None
         and may_read(principal, issuer=row.state, tlp_rank=row.before_rank, audience=row.before_audience)
     )
-    return RECALLED, _recall(row, public_url) if replaced else None
+    return payload.recall(row) if replaced else None
 
 
 def _is_shown(principal: Principal, row: Row[Any]) -> bool:
@@ -385,40 +373,3 @@ def _is_shown(principal: Principal, row: Row[Any]) -> bool:
         cause_rank=row.cause_rank,
         cause_audience=row.cause_audience,
     )
-
-
-def _notice(row: Row[Any], public_url: str, *, gone: bool = False) -> dict[str, Any]:
-    acknowledged = row.type == matching.ACKNOWLEDGED
-    data: dict[str, Any] = {
-        "id": row.notice_id,
-        "version": row.acked_version if acknowledged else (row.version or row.notice_version),
-        "issuer": row.issuer,
-        "type": None if gone else row.notice_type,
-        "tlp": None if gone else Tlp(row.tlp_rank).label,
-        "status": "expired" if row.status == "active" and not row.is_active else row.status,
-        "origin": row.origin,
-        "index": row.idx,
-        "leaf_hash": None if row.leaf_hash is None else b64u_encode(bytes(row.leaf_hash)),
-        "url": f"{public_url}/v1/notices/{row.notice_id}",
-    }
-    if acknowledged:
-        data["acknowledgement"] = {"id": row.cause_id, "state": row.state}
-    if row.detail is not None:
-        data = orjson.loads(row.detail) | data
-    return data
-
-
-def _recall(row: Row[Any], public_url: str) -> dict[str, Any]:
-    """A newer version exists that the caller may not see; nothing of it is told."""
-    return {
-        "id": row.notice_id,
-        "version": None,
-        "issuer": row.issuer,
-        "type": None,
-        "tlp": None,
-        "status": "recalled",
-        "origin": row.origin,
-        "index": None,
-        "leaf_hash": None,
-        "url": f"{public_url}/v1/notices/{row.notice_id}",
-    }

@@ -1,19 +1,29 @@
-"""The body of a delivery: thin, so that every reading of the notice itself stays an audited request.
+"""What an event says, to webhooks and in the feed alike: thin, so that every reading of the notice itself stays audited.
 
 It says what happened to which notice, under which marking, and where the proof of it stands: origin, index and leaf hash
 let a receiver order what it gets, drop repeats and check everything against the log. Well under 20 kB, always.
+
+Whoever tells an event selects `columns` through `matching.with_notice` and makes `told` or `recall` of the row. Whether it
+may be told at all is decided before (`app.notify.matching`, `app.gate`).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
 from app.domain.encoding import b64u_encode
 from app.domain.handling import Tlp
+from app.models import EventRow, LogRow, NoticeRow
+from app.notify import matching
+from app.notify.matching import Acked, Cause
+from app.queries.filters import is_active
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 MAX_PAYLOAD: Final = 64 * 2**10
 """Bytes of a body, at most; a thin one has about 700. Standard Webhooks advises less than 20 kB."""
@@ -60,7 +70,7 @@ class Told:
         whole: dict[str, Any] = {
             "type": self.event_type,
             "timestamp": rfc3339(self.at),
-            "data": self._data(public_url),
+            "data": self.data(public_url),
         }
         if self.document is not None:
             whole["data"]["document"] = orjson.Fragment(self.document)
@@ -70,7 +80,8 @@ class Told:
             whole["data"]["document"] = None  # too long: it is to be fetched
         return orjson.dumps(whole)
 
-    def _data(self, public_url: str) -> dict[str, Any]:
+    def data(self, public_url: str) -> dict[str, Any]:
+        """The member `data`, but for the document and the number."""
         detail: dict[str, Any] = {} if self.detail is None else orjson.loads(self.detail)
         if self.notice_id is None:
             return ({} if self.origin is None else {"origin": self.origin}) | detail
@@ -90,6 +101,69 @@ class Told:
             statement_id, state = self.acknowledgement
             data["acknowledgement"] = {"id": statement_id, "state": state}
         return detail | data
+
+
+def columns(now: int) -> Sequence[Any]:
+    """What `told` and `recall` need of an event's row, to be selected. `now` in unix ms, for what is expired."""
+    return (
+        EventRow.seq,
+        EventRow.type,
+        EventRow.at,
+        EventRow.idx,
+        EventRow.detail,
+        LogRow.origin,
+        LogRow.state,
+        Cause.id.label("cause_id"),
+        Cause.version,
+        Cause.leaf_hash,
+        Acked.version.label("acked_version"),
+        NoticeRow.id.label("notice_id"),
+        NoticeRow.issuer,
+        NoticeRow.type.label("notice_type"),
+        NoticeRow.tlp_rank,
+        NoticeRow.status,
+        NoticeRow.version.label("notice_version"),
+        is_active(now).label("is_active"),
+    )
+
+
+def told(row: Any, document: str | None = None) -> Told:  # noqa: ANN401 - a row with `columns`
+    """What an event says to whoever may be told all of it."""
+    acknowledged = row.type == matching.ACKNOWLEDGED
+    erased = row.type == matching.ERASED
+    return Told(
+        event_type=row.type,
+        at=row.at,
+        notice_id=row.notice_id,
+        version=row.acked_version if acknowledged else (row.version or row.notice_version),
+        issuer=row.issuer,
+        notice_type=None if erased else row.notice_type,
+        tlp_rank=None if erased else row.tlp_rank,
+        status="expired" if row.status == "active" and not row.is_active else row.status,
+        origin=row.origin,
+        index=row.idx,
+        leaf_hash=None if row.leaf_hash is None else bytes(row.leaf_hash),
+        acknowledgement=(row.cause_id, row.state) if acknowledged else None,
+        detail=row.detail,
+        document=document,
+    )
+
+
+def recall(row: Any) -> Told:  # noqa: ANN401 - a row with `columns`
+    """A recall that says nothing of the version that may not be seen: not even that there is one."""
+    return Told(
+        event_type=matching.RECALLED,
+        at=row.at,
+        notice_id=row.notice_id,
+        version=None,
+        issuer=row.issuer,
+        notice_type=None,
+        tlp_rank=None,
+        status="recalled",
+        origin=row.origin,
+        index=None,
+        leaf_hash=None,
+    )
 
 
 _NUMBER_BYTES: Final = 40
