@@ -382,17 +382,16 @@ def _prepare(
     bodies = told_bodies(session, principal, setup, {row.event_seq for row, _ in rows}, now, full=full)
     unclear = [row for row, _ in rows if row.event_seq not in bodies]
     before = _told_before(session, unclear) if unclear else {}
-    recalls = _recalls(session, setup, {row.event_seq for row in unclear if row.id in before}, now)
+    recalls = _recalls(session, principal, setup, {row.event_seq for row in unclear}, now) if unclear else {}
     for row, endpoint in rows:
         body = bodies.get(row.event_seq)
         if body is not None:
             ready.append(Ready(row, endpoint, payload.numbered(body, row.number)))
             continue
-        event_type, recall = recalls.get(row.event_seq, ("", b""))
+        erased, body, could_read = recalls.get(row.event_seq, (False, b"", False))
         # Whoever knows that it is gone need not be told twice; an erasure is told all the same: it asks for more.
-        if row.id in before and (event_type == matching.ERASED or not before[row.id]):
-            recalled = event_type != matching.ERASED
-            ready.append(Ready(row, endpoint, payload.numbered(recall, row.number), recalled))
+        if body and ((erased and (row.id in before or could_read)) or before.get(row.id) is False):
+            ready.append(Ready(row, endpoint, payload.numbered(body, row.number), recalled=not erased))
         else:
             withheld.append(Withheld(row, "The notice is no longer visible to this subscription's token."))
 
@@ -438,24 +437,27 @@ def _told_before(session: Session, rows: Sequence[Claimed]) -> dict[str, bool]:
     return {id_: bool(recalled) for id_, recalled in found}  # the last one of each stays
 
 
-def _recalls(session: Session, setup: WebhookSetup, seqs: set[int], now: int) -> dict[int, tuple[str, bytes]]:
-    """What is said of notices that the caller may not see any more: the type of each event, and the body."""
-    if not seqs:
-        return {}
+def _recalls(
+    session: Session, principal: Principal, setup: WebhookSetup, seqs: set[int], now: int
+) -> dict[int, tuple[bool, bytes, bool]]:
+    """What is said of notices that the caller may not see any more.
+
+    Returns:
+        By event: whether it is an erasure, the body, and whether the caller could read what was erased.
+    """
+    handling = (EventRow.tlp_rank.label("event_rank"), EventRow.audience.label("event_audience"))
     rows = session.execute(
-        matching.with_notice(select(*payload.columns(now)).select_from(EventRow)).where(
+        matching.with_notice(select(*payload.columns(now), *handling).select_from(EventRow)).where(
             EventRow.seq.in_(seqs), NoticeRow.id.is_not(None)
         )
     )
-    return {
-        row.seq: (
-            row.type,
-            (payload.told(row) if row.type == matching.ERASED else payload.recall(row)).body(
-                setup.public_url
-            ),
-        )
-        for row in rows
-    }
+    found = {}
+    for row in rows:
+        erased = row.type == matching.ERASED
+        told = payload.told(row) if erased else payload.recall(row)
+        could_read = erased and matching.could_read(principal, row.state, row.event_rank, row.event_audience)
+        found[row.seq] = erased, told.body(setup.public_url), could_read
+    return found
 
 
 _JUDGED: Final = (

@@ -346,9 +346,7 @@ def _told(principal: Principal, row: Row[Any]) -> Told | None:
     if row.notice_id is None:
         return None
     if row.type == matching.ERASED:
-        known = row.event_rank is not None and may_read(
-            principal, issuer=row.state, tlp_rank=row.event_rank, audience=row.event_audience
-        )
+        known = matching.could_read(principal, row.state, row.event_rank, row.event_audience)
         return payload.told(row) if known else None
     if row.seen and _is_shown(principal, row):
         return payload.told(row)

@@ -6,7 +6,8 @@ The rules:
 * the gate (`app.gate`) decides on the notice as it stands now, when the event is fanned out and again when it is sent;
 * the filter selects notices by what `GET /v1/notices` calls them, whatever their status unless the filter names one;
 * whoever was told of a notice is told what becomes of it, also when an amendment took it out of the filter;
-* `notice.erased` goes to those who were told before, and to nobody else: nothing is left that a filter could match;
+* `notice.erased` goes to those who were told before: nothing is left that a filter could match. Where the delivery log does
+  not reach back to the notice, it goes to all who could read it;
 * whoever was told of a notice that they may no longer see is told so once, by a `notice.recalled` that names it and says
   nothing else (ADR on recalls): `GET` would answer that there is none, and acting on the old copy is the harm.
 """
@@ -163,6 +164,13 @@ def with_notice(statement: Statement) -> Statement:
                 NoticeRow.idx == func.coalesce(Acked.root_idx, EventRow.root_idx),
             ),
         )
+    )
+
+
+def could_read(principal: Principal, state: str | None, tlp_rank: int | None, audience: str | None) -> bool:
+    """Whether a notice of `state` that was erased was this caller's to read, by the handling that its erasure recorded."""
+    return tlp_rank is not None and may_read(
+        principal, issuer=state or "", tlp_rank=tlp_rank, audience=audience
     )
 
 

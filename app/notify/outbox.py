@@ -212,6 +212,9 @@ class _Event:
     notice: tuple[int, int] | None
     may: bool  # be told by its own right
     known: bool  # may be told to whoever was told of the notice before
+    erased: int | None = (
+        None  # of an erasure of what they could read: since when this node had the notice, unix ms
+    )
     watchlist: str | None = None  # whose match it is
 
 
@@ -225,6 +228,7 @@ def _make(
         alike[(matching.token_principal(one.token, setup.state), one.wanted)].append(one)
     seen: dict[Principal, list[_Event]] = {}
     told: dict[str, set[tuple[int, int]]] | None = None
+    kept_since = now - setup.keep_ms
     rows: list[tuple[Any, ...]] = []
     for (principal, wanted), subscribed in alike.items():
         if principal not in seen:
@@ -237,7 +241,8 @@ def _make(
             told = _told(session, [one.row.id for one in taking], after, last)
         for one in subscribed:
             before = (told or {}).get(one.row.id, set())
-            chosen = list(_chosen(events, wanted, selected, before, one.row.fanned_seq))
+            forgotten = kept_since if one.row.created_at < kept_since else 0
+            chosen = list(_chosen(events, wanted, selected, before, one.row.fanned_seq, forgotten))
             rows.extend(_rows(session, one.row, chosen, now))
     db.bulk_insert(session, DeliveryRow.__table__, _COLUMNS, rows)
 
@@ -256,25 +261,31 @@ def _events(session: Session, principal: Principal, after: int, last: int) -> li
             LogRow.state,
             Cause.tlp_rank,
             Cause.audience,
+            EventRow.tlp_rank.label("erased_rank"),
+            EventRow.audience.label("erased_audience"),
+            NoticeRow.received_at,
         ).select_from(EventRow)
     ).where(EventRow.seq > after, EventRow.seq <= last, EventRow.live, event_visible(principal))
     found = []
-    for seq, type_, log_id, root, detail, seen, content_state, log_state, rank, audience in session.execute(
-        statement.order_by(EventRow.seq)
-    ):
+    for row in session.execute(statement.order_by(EventRow.seq)):
         may = matching.may_be_told(
             principal,
-            event_type=type_,
-            seen=seen,
-            content_state=content_state,
-            log_state=log_state,
-            cause_rank=rank,
-            cause_audience=audience,
+            event_type=row.type,
+            seen=row.seen,
+            content_state=row.content_state,
+            log_state=row.state,
+            cause_rank=row.tlp_rank,
+            cause_audience=row.audience,
         )
-        notice = None if root is None or log_id is None else (log_id, root)
-        known = notice is not None and type_ != matching.ISSUED
-        watchlist = json.loads(detail or "{}").get("watchlist") if type_ == matching.MATCHED else None
-        found.append(_Event(seq, type_, notice, may, known, watchlist))
+        notice = None if row.root_idx is None or row.log_id is None else (row.log_id, row.root_idx)
+        known = notice is not None and row.type != matching.ISSUED
+        readable = row.type == matching.ERASED and matching.could_read(
+            principal, row.state, row.erased_rank, row.erased_audience
+        )
+        watchlist = json.loads(row.detail or "{}").get("watchlist") if row.type == matching.MATCHED else None
+        found.append(
+            _Event(row.seq, row.type, notice, may, known, row.received_at if readable else None, watchlist)
+        )
     return found
 
 
@@ -323,14 +334,26 @@ def _told(session: Session, ids: Sequence[str], after: int, last: int) -> dict[s
 
 
 def _chosen(
-    events: Iterable[_Event], wanted: Wanted, selected: set[int], told: set[tuple[int, int]], after: int
+    events: Iterable[_Event],
+    wanted: Wanted,
+    selected: set[int],
+    told: set[tuple[int, int]],
+    after: int,
+    forgotten: int,
 ) -> Iterable[_Event]:
-    """What one subscription is to be told, in order. Whoever is told of a notice is told what becomes of it."""
+    """What one subscription is to be told, in order. Whoever is told of a notice is told what becomes of it.
+
+    Args:
+        forgotten: what was told before then (unix ms) is not in the delivery log any more. Of an older notice that is
+            erased whoever could read it is told: to tell one too many costs little, a copy that stays is the harm.
+    """
     told = set(told)  # a copy: within one run the one follows from the other
     for event in events:
         if event.seq <= after:
             continue
-        knows = event.known and event.notice in told
+        knows = event.known and (
+            event.notice in told or (event.erased is not None and event.erased < forgotten)
+        )
         chosen = event.seq in selected and wanted.wants_match(event.watchlist)
         if (event.may and (chosen or event.type in WITHOUT_NOTICE)) or knows:
             if event.notice is not None:

@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import delete, select
 
 from app.domain.encoding import b64u_encode
 from app.models import ApiTokenRow, DeliveryRow, EventRow, SubscriptionRow
@@ -193,6 +193,48 @@ def test_an_erasure_is_told_to_those_who_were_told_before_and_says_only_the_id(
     (body,) = bodies(db, setup)
     assert body["type"] == "notice.erased"
     assert (body["data"]["id"], body["data"]["type"], body["data"]["tlp"]) == (f"notice-US-{idx}", None, None)
+
+
+def test_an_erasure_is_told_though_the_delivery_log_does_not_reach_back_to_the_notice(
+    db: Database, clock: SettableClock, setup: WebhookSetup
+) -> None:
+    log = Log(db)
+    tokens = {ceiling: add_token(db, ceiling=ceiling) for ceiling in (0, 2)}
+    knew, _ = subscribe(db, setup, tokens[2], URL)
+    below, _ = subscribe(db, setup, tokens[0], URL)
+    idx = log.issue(tlp=2)
+    outbox.fan_out_step(db, clock, setup)
+    assert [len(told(db, id_)) for id_ in (knew, below)] == [1, 0]
+    bodies(db, setup)
+    with db.write() as session:
+        session.execute(delete(DeliveryRow))  # as pruned
+    clock.now += setup.keep_ms + 1
+    later, _ = subscribe(db, setup, tokens[2], URL, now=clock())
+    young = log.issue(tlp=2, event=False)
+    log.set(young, received_at=clock())
+    erasures = []
+    for root in (idx, young):
+        hidden = {
+            "status": "erased",
+            "content_state": "erased",
+            "tlp_rank": 99,
+            "audience_all": False,
+            "type": None,
+        }
+        leaf = log.follow("erase", root, "notice.erased", event=False, **hidden)
+        log.event("notice.erased", leaf, root, tlp_rank=2, audience="ALL")
+        erasures.append(leaf)
+    outbox.fan_out_step(db, clock, setup)
+    assert told(db, knew) == [("notice.erased", erasures[0])]
+    assert told(db, below) == told(db, later) == []
+    ready, _ = claims.prepare(db, clock(), setup, claims.claim(db, clock(), 10))
+    assert [json.loads(r.body)["data"]["id"] for r in ready] == [f"notice-US-{idx}"]
+    assert not ready[0].recalled
+    with db.write() as session:
+        session.get_one(ApiTokenRow, tokens[2]).ceiling = 1
+    clock.now += claims.LEASE_MS
+    ready, withheld = claims.prepare(db, clock(), setup, claims.claim(db, clock(), 10))
+    assert (ready, len(withheld)) == ([], 1)
 
 
 def test_an_acknowledgement_needs_both_markings_to_let_it_through(
