@@ -69,6 +69,10 @@ POLL_SECONDS: Final = 1.0
 GATHER_SECONDS: Final = 0.02
 """Between two looks at the database: a first event is seen at once, and whoever comes second waits for company."""
 
+WATCH_SECONDS: Final = 0.1
+"""Between two looks at the number of the newest event: a commit of this process is hinted, one of another is seen so. It is
+one small read; a notification by the database would cost every commit more than that costs a second."""
+
 RECORD_SECONDS: Final = 0.1
 """Within which an attempt's result is written. Under load a look is made when some endpoint has half of its queue left, which
 makes large batches: a look costs some milliseconds however much it finds."""
@@ -296,11 +300,13 @@ class DeliveryLoop:
         *,
         concurrency: int = CONCURRENCY,
         poll_seconds: float = POLL_SECONDS,
+        watch_seconds: float = WATCH_SECONDS,
         fraction: Callable[[], float] = random.random,
     ) -> None:
         """Start nothing yet."""
         self._db, self._clock, self._setup = db, clock, setup
-        self._concurrency, self._poll, self._fraction = concurrency, poll_seconds, fraction
+        self._concurrency, self._fraction = concurrency, fraction
+        self._poll, self._watch = poll_seconds, watch_seconds
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -313,6 +319,7 @@ class DeliveryLoop:
         self._finished: list[Attempt] = []
         self._withheld: list[Withheld] = []
         self._unsent: list[Unsent] = []
+        self._newest = 0  # event that `_has_news` saw
         self._looked = 0.0  # when the last look at the database began
         self._beat = time.monotonic()
 
@@ -373,34 +380,50 @@ class DeliveryLoop:
                     try:
                         pause = await self._turn(thread)
                         crashes, self._beat = 0, time.monotonic()
+                        await self._wait(pause, thread)
                     except (
                         Exception
                     ):  # the loop outlives everything: what it was doing stands in the database
                         crashes += 1
-                        pause = min(2.0 ** (crashes - 1), LONGEST_BACK_OFF_SECONDS)
                         log.exception(
                             "delivering webhooks failed",
                             extra={"action": "webhook.loop_failed", "crashes": crashes},
                         )
-                    await self._wait(pause)
+                        await self._wait(min(2.0 ** (crashes - 1), LONGEST_BACK_OFF_SECONDS))
                 await self._leave(thread)
         names.shutdown(wait=False, cancel_futures=True)  # a look-up that hangs must not hold up the end
         self._loop = None
 
-    async def _wait(self, seconds: float) -> None:
-        """Until something calls for a look. Looks are a moment apart: whoever comes second waits for company."""
+    async def _wait(self, seconds: float, thread: ThreadPoolExecutor | None = None) -> None:
+        """Until something calls for a look; with `thread`, also an event of another process. Looks are a moment apart: whoever
+        comes second waits for company.
+        """
         assert self._hint is not None  # noqa: S101 - set before the first turn
-        if seconds > 0 and not self._stop.is_set():
+        while seconds > 0 and not self._stop.is_set():
+            span = min(seconds, self._watch)
             try:
-                async with asyncio.timeout(seconds):
+                async with asyncio.timeout(span):
                     await self._hint.wait()
+                break
             except TimeoutError:
-                pass
+                seconds -= span
+            if seconds > 0 and thread is not None and await self._has_news(thread):
+                break
         early = self._looked + GATHER_SECONDS - time.monotonic()
         if early > 0 and not self._stop.is_set():
             await asyncio.sleep(early)
         self._looked = time.monotonic()
         self._hint.clear()
+
+    async def _has_news(self, thread: ThreadPoolExecutor) -> bool:
+        """Whether there are events that this loop has not seen."""
+
+        def newest() -> int:
+            with self._db.read() as session:
+                return outbox.newest_event(session)
+
+        before, self._newest = self._newest, await self._in(thread, newest)
+        return self._newest > before
 
     async def _turn(self, thread: ThreadPoolExecutor) -> float:
         """Record what is over, fan out, claim and start what there is room for; the seconds until the next look."""

@@ -138,8 +138,7 @@ def record(
             _HELD,
         )
         log_attempts(db, session, attempts)
-    for attempt in attempts:
-        metrics.count(attempt)
+        metrics.count(db, session, attempts)
 
 
 _HELD: Final = "old.id = new._id AND old.state = 'pending' AND old.leased_until = new._leased_until"

@@ -135,7 +135,6 @@ def metrics(request: Request) -> Response:
     registry = CollectorRegistry()
     registry.register(NodeCollector(node_of(request)))
     text = generate_latest(registry) + generate_latest(request.app.state.metrics.registry)
-    text += generate_latest(webhook_metrics.REGISTRY)
     return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
@@ -152,6 +151,8 @@ class NodeCollector:
         with self._node.db.read() as session:
             kept = queries.logs(session)
             webhooks = queries.webhooks(session)
+            attempts = list(webhook_metrics.read(session))
+        yield from attempts
         yield from _of_logs(kept, now_ms)
         yield from _of_webhooks(webhooks, now_ms)
         size = self._node.db.size_bytes()

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from app.demo.found import FoundedNode
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs/webhooks.md").read_text("utf-8").partition("\n## What arrives\n")[0]
@@ -43,17 +43,19 @@ def blocks(language: str) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FoundedNode]:
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[FoundedNode, str]]:
+    """A node, and the token that its operator made."""
     (port,) = free_ports(1)
     allowed: dict[str, object] = {"webhook_allow_http": True, "webhook_allow_networks": ["127.0.0.0/8"]}
     folder = tmp_path_factory.mktemp("page") / "federation"
     federation = found(folder, [Member("EE", port, allowed)], central="EE", at=int(time.time()))
     (founded,) = federation.nodes
+    token = shell(blocks("sh")[0], VERBALE_SETTINGS=str(founded.settings_file))
     process = NodeProcess(founded)
-    asked = Api(founded, "")
+    asked = Api(founded, token)
     try:
-        wait_until("the node is ready", asked.alive, seconds=120, watch=process.check)
-        yield founded
+        wait_until("the node is ready", asked.alive, seconds=240, watch=process.check)
+        yield founded, token
     finally:
         asked.close()
         stop([process])
@@ -71,15 +73,17 @@ def shell(text: str, **variables: str) -> str:
     return done.stdout.strip()
 
 
-def walk(node: FoundedNode, folder: Path, name: str, source: str, started_by: int, command: str) -> None:
+def walk(
+    running: tuple[FoundedNode, str], folder: Path, name: str, source: str, started_by: int, command: str
+) -> None:
     """The page's steps with one of its receivers.
 
     Args:
         started_by: which of the page's shell blocks starts it.
         command: what stands there for the interpreter, put in for the one that is here.
     """
-    create, _, subscribe, *starts, test = blocks("sh")
-    token = shell(create, VERBALE_SETTINGS=str(node.settings_file))
+    node, token = running
+    _, _, subscribe, *starts, test = blocks("sh")
     known = {"NODE": node.member.url, "TOKEN": token}
 
     (folder / name).write_text(source, "utf-8")
@@ -118,14 +122,18 @@ def walk(node: FoundedNode, folder: Path, name: str, source: str, started_by: in
         receiver.communicate()
 
 
-def test_a_reader_of_the_page_builds_a_verified_receiver_in_python(node: FoundedNode, tmp_path: Path) -> None:
-    walk(node, tmp_path, "receiver.py", blocks("python")[0], 0, f"{sys.executable} -u")
+def test_a_reader_of_the_page_builds_a_verified_receiver_in_python(
+    running: tuple[FoundedNode, str], tmp_path: Path
+) -> None:
+    walk(running, tmp_path, "receiver.py", blocks("python")[0], 0, f"{sys.executable} -u")
 
 
-def test_a_reader_of_the_page_builds_a_verified_receiver_in_node(node: FoundedNode, tmp_path: Path) -> None:
+def test_a_reader_of_the_page_builds_a_verified_receiver_in_node(
+    running: tuple[FoundedNode, str], tmp_path: Path
+) -> None:
     if shutil.which("node") is None or not NPM.is_dir():
         pytest.skip(
             "NOT CHECKED in Node: with node and npm, scripts/npm_verifiers.sh installs what the page does"
         )
     (tmp_path / "node_modules").symlink_to(NPM)
-    walk(node, tmp_path, "receiver.mjs", blocks("js")[0], 1, "node")
+    walk(running, tmp_path, "receiver.mjs", blocks("js")[0], 1, "node")

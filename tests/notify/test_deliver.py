@@ -20,10 +20,12 @@ from sqlalchemy import select
 from standardwebhooks import Webhook
 
 from app.clock import system_clock
+from app.db import Database
 from app.models import ApiTokenRow, DeliveryRow, SubscriptionRow
-from app.notify import claims, deliver, health, outbox, results, retry, signing, subscriptions
-from app.notify.claims import Busy
+from app.notify import claims, deliver, health, metrics, outbox, results, retry, signing, subscriptions
+from app.notify.claims import Busy, Claimed, Ready
 from app.notify.deliver import DeliveryLoop, Sender
+from app.notify.endpoint import Endpoint
 from tests.notify.receivers import (
     DAY,
     NOW,
@@ -39,9 +41,9 @@ from tests.notify.receivers import (
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Callable
 
     from app.clock import Clock
-    from app.db import Database
     from app.notify.setup import WebhookSetup
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -188,6 +190,31 @@ def test_a_success_whose_body_never_ends_is_a_success(
         log.issue()
         step(db, clock, setup)
     assert delivery(db, id_).state == "delivered"
+
+
+def test_of_an_answer_so_much_is_read_and_no_more(setup: WebhookSetup) -> None:
+    """A long body is left where it is, and its connection with it; after a short one the connection is used again."""
+    ports: list[int] = []
+
+    def refuses(length: int) -> Callable[..., bytes]:
+        def refuse(_request: Received, connection: socket.socket, _closing: threading.Event) -> bytes:
+            ports.append(connection.getpeername()[1])
+            return answer("404 Not Found", body=b"x" * length)
+
+        return refuse
+
+    async def twice(url: str) -> list[results.Attempt]:
+        ready = Ready(Claimed("0190", "s", 1, 0), Endpoint("s", url, "v1a", None), b"{}")
+        async with Sender(setup, system_clock) as sender:
+            return [await sender.send(ready) for _ in range(2)]
+
+    for length in (deliver.MAX_ANSWER_BYTES - 1, deliver.MAX_ANSWER_BYTES + 1):
+        with Receiver(refuses(length)) as receiver:
+            for attempt in asyncio.run(twice(receiver.url)):
+                assert attempt.status == 404
+                assert attempt.exchange is not None
+                assert attempt.exchange.excerpt == "x" * deliver.MAX_EXCERPT
+    assert [ports[0] == ports[1], ports[2] == ports[3]] == [True, False]
 
 
 def test_nobody_listening_is_tried_again(db: Database, clock: SettableClock, setup: WebhookSetup) -> None:
@@ -512,6 +539,44 @@ def test_the_loop_delivers_when_it_is_woken_and_stops_when_it_is_told(
         states = session.scalars(select(DeliveryRow.state).where(DeliveryRow.subscription_id == id_)).all()
     assert states == ["delivered"] * 20
     assert len(set(receiver.ids())) == 20
+
+
+def test_the_loop_sees_what_another_process_commits_without_being_woken(
+    db: Database, clock: SettableClock, setup: WebhookSetup, receiver: Receiver
+) -> None:
+    log = Log(db)
+    subscribe(db, setup, add_token(db), receiver.url)
+    loop = DeliveryLoop(db, clock, setup, poll_seconds=3_600, watch_seconds=0.01)
+    loop.start()
+    try:
+        for _ in range(2):  # the loop may not have looked for the first time when the first one came
+            log.issue()
+            assert receiver.arrived.acquire(timeout=60)
+    finally:
+        loop.stop()
+
+
+def test_attempts_are_counted_together_whichever_process_made_them(
+    db: Database, clock: SettableClock, setup: WebhookSetup
+) -> None:
+    log = Log(db)
+    subscribe(db, setup, add_token(db), "http://127.0.0.1:9999/")
+    for _ in range(2):
+        log.issue()
+    outbox.fan_out_step(db, clock, setup)
+    here, there = claims.claim(db, clock(), 2)
+    other = Database(db.url.render_as_string(hide_password=False))
+    results.record(db, clock(), [results.Attempt(here, clock(), 204, None, 40)], fraction=lambda: 0.5)
+    failure = results.Attempt(there, clock(), 500, "status", 20_000)
+    results.record(other, clock(), [failure], fraction=lambda: 0.5)
+    other.dispose()
+    with db.read() as session:
+        told = {(s.name, *s.labels.values()): s.value for m in metrics.read(session) for s in m.samples}
+    assert told["verbale_webhook_attempts_total", "delivered"] == 1
+    assert told["verbale_webhook_attempts_total", "status"] == 1
+    seconds = "verbale_webhook_attempt_seconds"
+    assert [told[f"{seconds}_bucket", le] for le in ("0.01", "0.05", "15.0", "+Inf")] == [0, 1, 1, 2]
+    assert (told[f"{seconds}_count",], told[f"{seconds}_sum",]) == (2, 20.04)
 
 
 def test_an_endpoint_that_hangs_does_not_hold_up_another(
