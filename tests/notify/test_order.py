@@ -246,7 +246,7 @@ def test_two_endpoints_with_a_backlog_share_the_last_place(
 
     with Receiver(noting(0)) as first, Receiver(noting(1)) as second:
         for receiver in (first, second):
-            subscribe(db, setup, token, receiver.url)
+            subscribe(db, setup, token, receiver.url, max_in_flight=12)
         for _ in range(12):
             log.issue()
         loop = DeliveryLoop(db, clock, setup, concurrency=1, poll_seconds=0.05)
