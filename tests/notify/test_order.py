@@ -98,7 +98,7 @@ def test_of_an_ordered_subscription_two_workers_never_hold_a_part_each(
     db: Database, clock: SettableClock, setup: WebhookSetup
 ) -> None:
     log = Log(db)
-    subscribe(db, setup, add_token(db), URL, ordered=True)
+    id_, _ = subscribe(db, setup, add_token(db), URL, ordered=True)
     for _ in range(6):
         log.issue()
     outbox.fan_out_step(db, clock, setup)
@@ -106,6 +106,8 @@ def test_of_an_ordered_subscription_two_workers_never_hold_a_part_each(
         found = list(pool.map(lambda _: claims.claim(db, NOW, 10), range(8)))
     assert sum(map(len, found)) == 1
     assert claims.claim(db, NOW + claims.LEASE_MS - 1, 10) == []
+    # Nor one that would claim ahead: what follows a row that another holds is not to be had.
+    assert claims.claim(db, NOW, 10, busy={id_: Busy(0, 5)}) == []
     (again,) = claims.claim(db, NOW + claims.LEASE_MS, 10)
     assert events_of(db, [again]) == [0]
 
