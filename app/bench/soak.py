@@ -60,8 +60,11 @@ RETRY_S: Final = (
 
 WORKERS: Final = 2
 PATIENCE_S: Final = 700.0
-"""The count is taken when so long nothing new has come. A killed worker's leases last a minute, an endpoint that was often
+"""The count is taken when so long nothing new has come. A killed worker's leases last ten seconds, an endpoint that was often
 down rests for up to ten; and an ordered subscription sends one after another, so its backlog takes as long as it takes."""
+POST_S: Final = 300.0
+"""How long a batch is sent again: a machine that is busy with other things is no failure of delivery."""
+
 BATCH: Final = 20
 CEILINGS: Final = (
     (Tlp.CLEAR, "v1"),
@@ -254,7 +257,7 @@ class _Soak:
         self._workers = [  # they fetch the roster, without which the server takes nothing
             self._killable("worker", [*node, "worker", "--settings", settings], n) for n in range(WORKERS)
         ]
-        public = Api(self._node, self._token(Tlp.RED))
+        public = Api(self._node, self._token(Tlp.RED), patience_s=POST_S)
         wait_until("the server answers", public.alive, seconds=60, watch=self._server.check)
         self._api = public
         self._subscribers = [

@@ -27,8 +27,9 @@ POLL_S: Final = 0.1
 class Api:
     """One node, asked with the token of its State's member system."""
 
-    def __init__(self, node: FoundedNode, token: str) -> None:
-        """Nothing is asked yet."""
+    def __init__(self, node: FoundedNode, token: str, *, patience_s: float = RETRY_S) -> None:
+        """Nothing is asked yet. For `patience_s` a batch is sent again to a node that does not take it."""
+        self._patience_s = patience_s
         self.state, self.origin, self.url = node.member.state, node.member.origin, node.member.url
         self.token = token
         self._client = httpx.Client(
@@ -94,7 +95,7 @@ class Api:
     def post_batch(self, lines: Sequence[bytes]) -> list[Posted]:
         """Post many signed notices; their receipts. Sent again while the node cannot be reached, for a while."""
         content, headers = b"\n".join(lines) + b"\n", {"content-type": "application/x-ndjson"}
-        deadline = time.monotonic() + RETRY_S
+        deadline = time.monotonic() + self._patience_s
         while True:
             try:
                 response = self._client.post("/v1/notices/batch", content=content, headers=headers)
