@@ -27,6 +27,7 @@ from app.domain.judge import (
     VerifiedStatement,
     check_not_expired,
     check_openings,
+    judge_anchor,
     judge_body,
     judge_main,
     judge_statement,
@@ -175,12 +176,12 @@ def judge_mirrored(leaf: MirroredLeaf, context: Context) -> Arrival:
     if verified.statement.parts:
         arrival.body_state = "absent" if leaf.withheld else "wanted"
         if leaf.body is not None:
-            open_body(arrival, verified, leaf.body, context.origin)
+            open_body(arrival, verified, leaf.body, context)
     return arrival
 
 
 def open_body(
-    arrival: Arrival, verified: VerifiedStatement, body: bytes | Mapping[str, Part], origin: str
+    arrival: Arrival, verified: VerifiedStatement, body: bytes | Mapping[str, Part], context: Context
 ) -> None:
     """Judge a body that a peer gave, into `arrival`.
 
@@ -188,7 +189,7 @@ def open_body(
     it stays wanted. One that opens it and breaks the rules is held and flagged: the State did sign it.
     """
     try:
-        parts = _given_parts(body, origin, arrival.index) if isinstance(body, bytes) else body
+        parts = _given_parts(body, context.origin, arrival.index) if isinstance(body, bytes) else body
         check_openings(verified.statement, parts)
     except (CommitmentMismatch, PartsMismatch, VerbaleError):
         arrival.body_state = "wanted"
@@ -196,6 +197,8 @@ def open_body(
     arrival.body_state, arrival.parts = "held", parts
     try:
         arrival.content = _content(judge_main(verified, parts), parts)
+        if verified.statement.kind == "anchor":
+            judge_anchor(verified, parts, roster=context.roster, index=arrival.index)
     except VerbaleError as fault:
         arrival.body_fault = fault
 

@@ -846,6 +846,7 @@ class Node:
             while self.judge(followed):
                 pass
             return
+        self._judge_earlier()
         while remote.judge_step(
             self.db,
             log_id,
@@ -856,6 +857,18 @@ class Node:
             ahead=self._ahead,
         ):
             pass
+
+    def _judge_earlier(self) -> None:
+        """Judge the logs that the own one continues, which tell what its statements act on."""
+        roster, chain = self.roster(), []
+        before = roster.continued(self.origin)
+        while before is not None:
+            chain.append(before.origin)
+            before = roster.continued(before.origin)
+        for origin in reversed(chain):
+            followed = self._followed.get(origin)
+            while followed is not None and self.judge(followed):
+                pass
 
     def _ask_for_own_bodies(self, indexes: Sequence[int]) -> Given | None:
         """Bodies of the own log that this node has lost, from whoever was in their audience."""
@@ -1103,6 +1116,10 @@ class Node:
         """
         roster = self.roster()
         url = roster.states[followed.state].url
+        listed = roster.log(followed.origin)
+        if listed is not None and listed.end is not None:  # its State may have begun anew with nothing of it
+            holders = [s.url for s in roster.nodes() if s.url and s.code != self.state]
+            return self._ask_holders((*self._carriers, *holders), followed.origin, indexes)
         given = None if url is None else remote.ask_node(self.client, url, followed.origin, indexes)
         if given is not None:
             return given
@@ -1156,7 +1173,7 @@ class Node:
         roster = self.roster()
         for followed in list(self._followed.values()):
             state = roster.states[followed.state]
-            if state.url is None or state.status != "member":
+            if state.url is None or state.status != "member" or state.code == self.state:
                 continue
             try:
                 more |= sealed.carry_step(

@@ -13,13 +13,16 @@ network and no database, and checks in this order:
     7. life          the versions follow each other as the state machine allows
     8. commitment    each body given opens its statement's commitment, and follows its schema
 
+A notice that was issued in a log which the States have ended goes on in the next one (`app.projections.lineage`): the file
+then tells of both, the earlier one in `before`, and the roster says that one continues the other.
+
 It proves what was said, by whom, and that the log carries it. It does not prove that no later version exists beyond the
 checkpoint, nor that what was said is true.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -29,12 +32,13 @@ from app import bodies
 from app.domain.encoding import b64u_decode, b64u_encode
 from app.domain.errors import InvalidSignature, NotFound, Refused
 from app.domain.judge import judge_body, judge_statement
-from app.domain.lifecycle import NoticeState
+from app.domain.lifecycle import ELSEWHERE, NoticeState
 from app.domain.lifecycle import advance as advance_life
 from app.domain.statement import Part, is_origin
 from app.domain.times import Bracket, bracket_from
 from app.gate import may_read
-from app.models import CosignatureRow, EntryRow, HeadRow, LeafRow, LogRow
+from app.models import CosignatureRow, EntryRow, HeadRow, LeafRow, LogRow, NoticeRow
+from app.projections.lineage import line
 from app.replication.witness import cosigner_keys, log_keys
 from app.roster import export_bundle, roster_from_bundle
 from app.tlog.checkpoint import open_checkpoint
@@ -45,19 +49,24 @@ from app.tlog.publish import head_with_cosignatures
 from app.tlog.store import node_reader
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from sqlalchemy.orm import Session
 
     from app.domain.notices import Notice
     from app.domain.quorum import Quorum
-    from app.domain.roster import Roster
+    from app.domain.roster import Roster, RosterState
     from app.gate import Principal
+    from app.projections.lineage import Key
 
 FORMAT: Final = "verbale/proof/v1"
-_MEMBERS: Final = frozenset({"format", "notice", "origin", "checkpoint", "statements", "roster"})
+_TOLD: Final = frozenset({"origin", "checkpoint", "statements"})
+_MEMBERS: Final = _TOLD | {"format", "notice", "roster"}
 _HISTORY: Final = "history"
 """May be missing: a file made before anything was confirmed, or by an earlier version."""
+_BEFORE: Final = "before"
+"""Of a notice that was issued in an ended log: the same of that log, but for the format, the notice and the roster."""
 
 
 class ProofRefused(Refused):
@@ -98,6 +107,35 @@ def make_proof(
     Raises:
         NotYetProvable: no signed head covers its newest version.
     """
+    *before, last = line(session, (log_id, root_idx))
+    told = _tell(session, principal, last, roster, recalled=recalled)
+    told = {**told, **_told_before(session, principal, before, roster, recalled=recalled)}
+    return {
+        "format": FORMAT,
+        "notice": session.execute(
+            select(NoticeRow.id).where(NoticeRow.log_id == log_id, NoticeRow.idx == root_idx)
+        ).scalar_one(),
+        **told,
+        "roster": export_bundle(repository),
+    }
+
+
+def _told_before(
+    session: Session, principal: Principal, keys: Sequence[Key], roster: Roster, *, recalled: bool
+) -> dict[str, Any]:
+    """The member `before`, if the notice was issued in an earlier log; nested, the newest log outermost."""
+    if not keys:
+        return {}
+    *earlier, last = keys
+    told = _tell(session, principal, last, roster, recalled=recalled)
+    return {_BEFORE: {**told, **_told_before(session, principal, earlier, roster, recalled=recalled)}}
+
+
+def _tell(
+    session: Session, principal: Principal, key: Key, roster: Roster, *, recalled: bool
+) -> dict[str, Any]:
+    """What one log says of a notice, with proofs."""
+    log_id, root_idx = key
     log = session.execute(select(LogRow.origin, LogRow.state).where(LogRow.id == log_id)).one()
     versions = session.execute(
         select(
@@ -129,13 +167,10 @@ def make_proof(
         )
     history = _history(session, log_id, [version.idx for version in versions])
     return {
-        "format": FORMAT,
-        "notice": versions[0].id,
         "origin": log.origin,
         "checkpoint": head.decode(),
         **({_HISTORY: history} if history else {}),
         "statements": statements,
-        "roster": export_bundle(repository),
     }
 
 
@@ -218,6 +253,12 @@ class _Chain:
         self.state: NoticeState | None = None
         self.hashes: set[bytes] = set()
 
+    def go_on(self) -> None:
+        """Leave the log for the one that continues it."""
+        assert self.state is not None  # noqa: S101 - a log told of holds at least one version
+        self.state = replace(self.state, root_index=ELSEWHERE)
+        self.ids = {}
+
     def statement_with_id(self, statement_id: str) -> bytes | None:
         return self.ids.get(statement_id)
 
@@ -236,15 +277,63 @@ def verify_proof(proof: Any, pinned_root: bytes, *, at: int | None = None) -> Pr
     Raises:
         ProofRefused: naming the check that failed.
     """
-    if not isinstance(proof, dict) or proof.keys() - {_HISTORY} != _MEMBERS or proof["format"] != FORMAT:
+    if (
+        not isinstance(proof, dict)
+        or proof.keys() - {_HISTORY, _BEFORE} != _MEMBERS
+        or proof["format"] != FORMAT
+    ):
         raise ProofRefused("format", f"this is not a proof file of {FORMAT}.")
     try:
         roster = roster_from_bundle(proof["roster"], pinned_root, at)
     except Refused as error:
         raise ProofRefused("roster", str(error)) from error
+    chain = _Chain()
+    told = _verify_told(proof, roster, chain)
+    assert chain.state is not None  # noqa: S101 - `_verify_statement` sets it or raises
+    if chain.state.root_id != proof["notice"]:
+        raise ProofRefused("life", "the statements are of another notice than the file names.")
+    return Proven(
+        notice=chain.state.root_id,
+        issuer=told.state.code,
+        origin=told.origin,
+        status=chain.state.status,
+        size=told.size,
+        cosigned_by=told.cosigned,
+        quorum=roster.quorum_for(told.state.code),
+        versions=told.versions,
+        logged=told.logged,
+        roster_version=roster.version,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """What one log is proven to say of a notice; `versions` and `logged` with those of the logs before."""
+
+    state: RosterState
+    origin: str
+    size: int
+    cosigned: dict[str, int]
+    versions: tuple[tuple[int, str, int, str, Notice | None], ...]
+    logged: tuple[Bracket, ...]
+
+
+def _verify_told(proof: dict[str, Any], roster: Roster, chain: _Chain) -> _Told:
+    """Steps 2 to 8 for one log, after those for the log that it continues."""
     origin = proof["origin"]
     if not isinstance(origin, str) or not is_origin(origin):
         raise ProofRefused("format", "origin is not the origin of a log.")
+    earlier: _Told | None = None
+    if _BEFORE in proof:
+        before, continued = proof[_BEFORE], roster.continued(origin)
+        if not isinstance(before, dict) or before.keys() - {_HISTORY, _BEFORE} != _TOLD:
+            raise ProofRefused("format", "before tells of one log: origin, checkpoint, statements.")
+        if continued is None or before["origin"] != continued.origin:
+            raise ProofRefused(
+                "roster", f"by the roster {origin} does not continue the log that before tells of."
+            )
+        earlier = _verify_told(before, roster, chain)
+        chain.go_on()
     state = roster.state_of_origin(origin)
     if state is None:
         raise ProofRefused("roster", f"the roster lists no log {origin}.")
@@ -264,7 +353,6 @@ def verify_proof(proof: Any, pinned_root: bytes, *, at: int | None = None) -> Pr
         except InvalidSignature as error:
             raise ProofRefused("cosignatures", f"the cosignature of {code} does not hold: {error}") from error
     history = open_history(proof.get(_HISTORY, []), roster, origin)
-    chain = _Chain()
     statements = proof["statements"]
     if not isinstance(statements, list) or not statements:
         raise ProofRefused("format", "statements must be a list with at least the issuing statement.")
@@ -272,21 +360,10 @@ def verify_proof(proof: Any, pinned_root: bytes, *, at: int | None = None) -> Pr
         _verify_statement(item, origin, checkpoint.size, checkpoint.root, roster, chain)
         for item in statements
     )
-    assert chain.state is not None  # noqa: S101 - `_verify_statement` sets it or raises
-    if chain.state.root_id != proof["notice"]:
-        raise ProofRefused("life", "the statements are of another notice than the file names.")
-    return Proven(
-        notice=chain.state.root_id,
-        issuer=state.code,
-        origin=origin,
-        status=chain.state.status,
-        size=checkpoint.size,
-        cosigned_by=cosigned,
-        quorum=roster.quorum_for(state.code),
-        versions=versions,
-        logged=tuple(bracket_from(history, version[0]) for version in versions),
-        roster_version=roster.version,
-    )
+    logged = tuple(bracket_from(history, version[0]) for version in versions)
+    if earlier is not None:
+        versions, logged = earlier.versions + versions, earlier.logged + logged
+    return _Told(state, origin, checkpoint.size, cosigned, versions, logged)
 
 
 def open_history(notes: Any, roster: Roster, origin: str) -> list[tuple[int, int]]:  # noqa: ANN401 - parsed JSON

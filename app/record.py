@@ -104,6 +104,7 @@ def record_own(
     log = lock_log(session, log_id)
     current = roster() if roster is not None else None
     check_open(session, log_id)
+    _check_begun(session, log, notices)
     statements = [n.statement for n in notices]
     fold = Fold(db, session, log_id=log.id, issuer=log.state, statements=statements)
     answers: list[Receipt | VerbaleError] = []
@@ -126,7 +127,7 @@ def record_own(
                 body_state="held" if statement.parts else "none",
             )
             if statement.kind == "amend" and state is not None:
-                fold.check_amendment(arrival.notice(), state)
+                fold.check_amendment(arrival.notice(), state, statement.ref or b"")
         except LeafReplayed:
             answers.append(_existing(session, log, statement.id, statement.leaf_hash, placed))
             continue
@@ -157,6 +158,21 @@ def check_open(session: Session, log_id: int) -> None:
     if closed is not None:
         raise NodeStarting(
             "This node has started and is still asking the other States' witnesses how far its log is. Try again soon."
+        )
+
+
+def _check_begun(session: Session, log: StoredLog, notices: Sequence[Judged]) -> None:
+    """Check that an epoch which continues another begins with saying so.
+
+    Raises:
+        NodeStarting: it has not said so yet.
+    """
+    if log.size > 0 or not notices or notices[0].statement.kind == "anchor":
+        return
+    if session.execute(select(LogRow.continues_id).where(LogRow.id == log.id)).scalar_one() is not None:
+        raise NodeStarting(
+            "This log continues an earlier one, and its first leaf has to say so before anything else. The node logs it by itself, "
+            "with its key `node.key`, which has to be in the roster."
         )
 
 

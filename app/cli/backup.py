@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from app.cli.common import AsJson, SettingsFile, load_settings, open_database, print_json, read_file
-from app.domain.errors import Malformed, RosterMissing
+from app.domain.errors import Malformed
 
 if TYPE_CHECKING:
     from app.backup import Manifest, Passphrase
@@ -117,20 +117,10 @@ def _fold(database: Database, roster: Roster, now: int) -> None:
 
 def _roster(settings: Settings) -> Roster:
     """The roster kept in the node's folder, or fetched from its sources: without one no leaf can be judged."""
-    from app.cli.store import kept_roster  # noqa: PLC0415 - see `app.cli`
-    from app.roster import RosterClient  # noqa: PLC0415
+    from app.cli.store import kept_roster, newest_roster  # noqa: PLC0415 - see `app.cli`
 
     kept = kept_roster(settings)
-    if kept is not None:
-        return kept
-    try:
-        pinned = settings.pinned_root.read_bytes()
-    except OSError as error:
-        raise RosterMissing(
-            f"The pinned roster root {settings.pinned_root} cannot be read: {error.strerror}."
-        ) from error
-    sources = tuple(s if s.startswith(("http://", "https://")) else Path(s) for s in settings.roster_sources)
-    return RosterClient(settings.roster_dir, sources, pinned).refresh(int(time.time()))
+    return newest_roster(settings) if kept is None else kept
 
 
 def _passphrase(path: Path) -> Passphrase:

@@ -6,6 +6,7 @@ Left to `app.cli`: errors and exit codes.
 from __future__ import annotations
 
 import json
+import os
 import sys
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -44,6 +45,12 @@ def load_settings(path: Path | None) -> Settings:
     from app.settings import load  # noqa: PLC0415 - see `app.cli`
 
     return load(path or _named.get())
+
+
+def settings_path(path: Path | None) -> Path | None:
+    """The file that `load_settings` reads, or None if the environment alone sets everything."""
+    named = os.environ.get("VERBALE_SETTINGS")
+    return path or _named.get() or (Path(named) if named else None)
 
 
 _named: ContextVar[Path | None] = ContextVar("settings_file", default=None)

@@ -63,6 +63,12 @@ def federation(
                 f"foreign witness {witness['name']}: size {witness['size']} of {log['origin']}, {witness['at']}. "
                 "It counts for no quorum."
             )
+    for log in found["logs"]:
+        if log["frozen_root"] is not None:
+            print(f"frozen {log['origin']}: size {log['frozen_size']}, root {log['frozen_root']}")
+        if (before := log["continues"]) is not None:
+            said = "as its first leaf says" if before["stated"] else "and its first leaf does not say so"
+            print(f"{log['origin']} continues {before['origin']} from size {before['size']}, {said}")
     for warning in roster["warnings"]:
         print(f"warning: {warning['detail']}")
     for origin in found["not_followed"]:

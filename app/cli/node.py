@@ -135,6 +135,33 @@ def vouch(
         )
 
 
+@app.command("next-epoch")
+def next_epoch(settings_file: SettingsFile = None, as_json: AsJson = False) -> None:
+    """Go on in the next epoch of the own log, after the States have ended the old one. The node must be stopped.
+
+    Keys, tokens, subscriptions, mirrors and the old log stay; the old log can still be read, and its notices be changed from
+    the new one. docs/operations.md has the whole way.
+    """
+    import time  # noqa: PLC0415 - see `app.cli`
+
+    from app.cli.common import open_database, settings_path  # noqa: PLC0415
+    from app.cli.store import ServerRuns, answers, newest_roster  # noqa: PLC0415
+    from app.setup import SETTINGS_FILE, begin_next_epoch, set_origin  # noqa: PLC0415
+
+    settings = load_settings(settings_file)
+    if answers(settings):
+        raise ServerRuns(f"A server answers on port {settings.listen_port}. Stop the node first.")
+    roster = newest_roster(settings)
+    with open_database(settings):
+        pass  # its schema is current
+    origin = begin_next_epoch(settings, roster, now=time.time_ns() // 1_000_000)
+    set_origin(settings_path(settings_file) or settings.data_dir / SETTINGS_FILE, origin)
+    if as_json:
+        print_json({"ended": settings.origin, "origin": origin})
+    else:
+        print(f"{settings.origin} has ended. This node's log is {origin} from now on; start it.")
+
+
 def _sources(given: list[str]) -> list[str]:
     """Folders become absolute: the settings file does not remember from where it was written."""
     return [s if s.startswith(("http://", "https://")) else str(Path(s).resolve()) for s in given]

@@ -402,7 +402,7 @@ def list_notices(
     concern: Annotated[list[str] | None, typer.Option(help="Human-rights concern code.")] = None,
     tlp: Annotated[list[str] | None, typer.Option(help="Label, like TLP:AMBER.")] = None,
     standing: Annotated[
-        list[str] | None, typer.Option(help="confirmed (by a quorum of witnesses) or provisional.")
+        list[str] | None, typer.Option(help="confirmed (by a quorum of witnesses), provisional or unproven.")
     ] = None,
     text: Annotated[list[str] | None, typer.Option(help="Words that occur anywhere.")] = None,
     other: Annotated[
@@ -694,6 +694,15 @@ def erase(
         _follow(client, notice, None, signer, kid, "erase", as_json=as_json)
 
 
+def _continuing(client: NodeClient, origin: str) -> str:
+    """The log in which a notice of this one can be changed: itself, or the epoch in which its State goes on after a fork."""
+    logs = client.get("/v1/federation")["logs"]
+    after = {log["continues"]["origin"]: log["origin"] for log in logs if log["continues"] is not None}
+    while origin in after:
+        origin = after.pop(origin)
+    return origin
+
+
 def _follow(
     client: NodeClient,
     notice: dict[str, Any],
@@ -708,6 +717,7 @@ def _follow(
     """Sign a statement about a notice's current version, and post it."""
     from app.statements import forejudge, sign_notice  # noqa: PLC0415 - see `app.cli`
 
-    wire = sign_notice(main, signer, kid, notice["origin"], kind=kind, ref=notice["leaf_hash"], exp=exp)
+    origin = notice["origin"] if kind == "ack" else _continuing(client, notice["origin"])
+    wire = sign_notice(main, signer, kid, origin, kind=kind, ref=notice["leaf_hash"], exp=exp)
     forejudge(wire)
     _post_one(client, json.dumps(wire).encode(), as_json=as_json)

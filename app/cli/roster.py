@@ -19,7 +19,8 @@ from rich.console import Console
 from rich.table import Table
 
 from app.cli.keys import ask_pin
-from app.domain.errors import Malformed, UnsafeKeyFile
+from app.domain.encoding import b64u_decode
+from app.domain.errors import Malformed, NonCanonicalEncoding, UnsafeKeyFile
 from app.domain.roster import CentralContactTerm, ContactPoint, RosterLog
 from app.hsm import open_key
 from app.keyfiles import KID_SEGMENTS, card_path, fingerprint, make_key, read_card
@@ -420,14 +421,47 @@ def propose_freeze_log(
     draft: DraftName,
     origin: Annotated[str, typer.Argument(help="The log's origin.")],
     reason: Annotated[str, typer.Option(help="Why, for those who sign.")],
+    size: Annotated[
+        int | None,
+        typer.Option(min=0, help="End it for good at this size; with --root. Leaves beyond do not count."),
+    ] = None,
+    root: Annotated[
+        str | None, typer.Option(help="The root at that size, as `verbale federation` shows it (base64url).")
+    ] = None,
     pinned_root: PinnedRoot = None,
     at: At = None,
     as_json: AsJson = False,
 ) -> None:
-    """Freeze a log by threshold, for instance after its key was stolen."""
+    """Freeze a log by threshold, for instance after its key was stolen; and say at which size it has ended."""
+    if (size is None) != (root is None):
+        raise typer.BadParameter("give --size and --root together")
     moment = _now(at)
-    frozen = FrozenLog(origin, datetime.fromtimestamp(moment, UTC).date().isoformat(), reason)
+    since = datetime.fromtimestamp(moment, UTC).date().isoformat()
+    try:
+        digest = None if root is None else b64u_decode(root)
+    except NonCanonicalEncoding as error:
+        raise typer.BadParameter("--root is no base64url") from error
+    frozen = FrozenLog(origin, since, reason, size, digest)
     made = ceremony.propose_frozen_log(repository, draft, frozen, at=moment, pinned_root=_read(pinned_root))
+    _show_draft(made, as_json)
+
+
+@propose.command("next-epoch")
+def propose_next_epoch(
+    repository: Repository,
+    draft: DraftName,
+    origin: Annotated[str, typer.Argument(help="The new log's origin, for instance ee.example/log/2.")],
+    url: Annotated[
+        str | None, typer.Option(help="Where it is served; by default log/<epoch> at the State's node.")
+    ] = None,
+    pinned_root: PinnedRoot = None,
+    at: At = None,
+    as_json: AsJson = False,
+) -> None:
+    """List a State's next log, which continues the one that the States have ended."""
+    made = ceremony.propose_next_epoch(
+        repository, draft, origin, at=_now(at), url=url, pinned_root=_read(pinned_root)
+    )
     _show_draft(made, as_json)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -43,6 +43,27 @@ def kept_roster(settings: Settings) -> Roster | None:
         return RosterClient(settings.roster_dir, (), pinned).load_local(int(time.time()))
     except (OSError, RosterMissing):
         return None
+
+
+def newest_roster(settings: Settings) -> Roster:
+    """The newest roster that the node's sources give, adopted as the node itself would; the one it keeps if none answers.
+
+    Raises:
+        RosterMissing: there is none, or the pinned root cannot be read.
+    """
+    from app.roster import RosterClient  # noqa: PLC0415 - see `app.cli`
+
+    try:
+        pinned = settings.pinned_root.read_bytes()
+    except OSError as error:
+        raise RosterMissing(
+            f"The pinned roster root {settings.pinned_root} cannot be read: {error.strerror}."
+        ) from error
+    sources = tuple(s if s.startswith(("http://", "https://")) else Path(s) for s in settings.roster_sources)
+    client, now = RosterClient(settings.roster_dir, sources, pinned), int(time.time())
+    with suppress(RosterMissing):
+        client.load_local(now)
+    return client.refresh(now)
 
 
 # ── the log check ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -144,7 +165,7 @@ def rebuild(
     from app.tlog.fsck import logs_of  # noqa: PLC0415
 
     settings = load_settings(settings_file)
-    if not online and _answers(settings):
+    if not online and answers(settings):
         raise ServerRuns(
             f"A server answers on port {settings.listen_port}. Stop the node first, or give --online to let its writes wait."
         )
@@ -183,7 +204,8 @@ class ServerRuns(NodeFault):
     code = "server-runs"
 
 
-def _answers(settings: Settings) -> bool:
+def answers(settings: Settings) -> bool:
+    """Whether a server of this node answers on this machine."""
     from app.cli.node import NotAlive, ask_health  # noqa: PLC0415 - see `app.cli`
 
     try:

@@ -259,6 +259,18 @@ class NoticeClosed(Conflict):
 # ── who may ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+class LogEnded(Refused):
+    """The States have ended this log at a size, after it had signed two histories; what stands from there on is unproven."""
+
+    code = "log-ended"
+
+
+class ContinuationMismatch(Refused):
+    """The first leaf of an epoch does not name the log that the roster says it continues, or another leaf does."""
+
+    code = "continuation-mismatch"
+
+
 class NotAllowed(Refused):
     """Who asks may not do this."""
 

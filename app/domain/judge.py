@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING, Final
 from app.domain import statement as statements
 from app.domain.commitment import check_opening
 from app.domain.encoding import b64u_decode
+from app.domain.epochs import check_continuation
 from app.domain.errors import (
     ImplausibleTime,
     IssuerMismatch,
     KindMismatch,
+    LogEnded,
     NonCanonicalEncoding,
     NotAllowed,
     PartsMismatch,
@@ -115,7 +117,7 @@ def check_key(
     it claims, in the one place where its log can grow.
 
     Raises:
-        UnknownKey, WrongKeyUse, KeyNotActive, NotAllowed.
+        UnknownKey, WrongKeyUse, KeyNotActive, NotAllowed, LogEnded.
     """
     state = roster.state_of_origin(statement.log)
     if state is None:
@@ -128,13 +130,29 @@ def check_key(
     key.check_active(at=statement.iat, index=index)
     if index is None:
         key.check_active(at=max(at or 0, key.active_from), index=None)
+        check_not_ended(statement.log, roster, None)
         return state, key
     end = state.end_of(statement.log)
     if end is not None and index >= end:
         raise NotAllowed(
             f"{state.code} is {state.status} in the roster: its leaves from index {end} on do not count."
         )
+    check_not_ended(statement.log, roster, index)
     return state, key
+
+
+def check_not_ended(origin: str, roster: Roster, index: int | None) -> None:
+    """Check that the States have not ended the log at or below `index`; None: at all.
+
+    Raises:
+        LogEnded
+    """
+    listed = roster.log(origin)
+    if listed is not None and listed.end is not None and (index is None or index >= listed.end):
+        raise LogEnded(
+            f"The States have ended the log {origin} at size {listed.end}, since it signed more than one history: what stands "
+            "from there on is unproven. Its State says it again in its next epoch, if it stands by it."
+        )
 
 
 def check_not_expired(statement: Statement, *, at: int) -> None:
@@ -158,6 +176,19 @@ def judge_body(verified: VerifiedStatement, parts: Mapping[str, Part]) -> Verifi
     """
     check_openings(verified.statement, parts)
     return VerifiedNotice(verified, parts, judge_main(verified, parts))
+
+
+def judge_anchor(
+    verified: VerifiedStatement, parts: Mapping[str, Part], *, roster: Roster, index: int
+) -> None:
+    """Judge what an anchor, standing or to stand at `index`, says that its log continues.
+
+    Raises:
+        ContinuationMismatch, MalformedJson: see `app.domain.epochs`.
+    """
+    statement = verified.statement
+    before = roster.continued(statement.log) if index == 0 else None
+    check_continuation(parts[statements.MAIN_PART].content, before)
 
 
 def check_openings(statement: Statement, parts: Mapping[str, Part]) -> None:

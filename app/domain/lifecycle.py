@@ -11,7 +11,7 @@ passed makes a notice `review_overdue`, and it stays valid (Regulation (EU) 2021
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Final, Literal, Protocol
 
 from app.domain.errors import IdReused, LeafReplayed, NoticeClosed, StaleReference, UnknownReference
 from app.domain.statement import NOTICE_KINDS
@@ -21,13 +21,17 @@ if TYPE_CHECKING:
 
 Status = Literal["active", "withdrawn", "erased"]
 
+ELSEWHERE: Final = -1
+"""`root_index` of a notice that stands in the ended log which this one continues. What acts on it first is its root here."""
+
 
 @dataclass(frozen=True, slots=True)
 class NoticeState:
     """Where a notice stands after some prefix of its log.
 
     Attributes:
-        root_id, root_index: of the statement that issued it; `root_id` is the notice's id.
+        root_id, root_index: of the statement that issued it; `root_id` is the notice's id. For a notice of an ended log,
+            `root_index` is that of the first statement about it in this one, or ELSEWHERE before there is any.
         current_index, current_hash: of the newest version (issue, amend or withdraw).
         version: 1 for the issue, plus one for each amendment or withdrawal.
     """
@@ -48,7 +52,10 @@ class History(Protocol):
         ...
 
     def notice_with_version(self, leaf_hash: bytes) -> NoticeState | None:
-        """The notice one of whose versions has this leaf hash, as it stands now, or None."""
+        """The notice one of whose versions has this leaf hash, as it stands now, or None.
+
+        Also of the logs that this one continues, below the size at which each was ended.
+        """
         ...
 
 
@@ -87,7 +94,7 @@ def advance(history: History, statement: Statement, index: int) -> NoticeState |
     notice = history.notice_with_version(statement.ref)
     if notice is None:
         raise UnknownReference(
-            "ref names no version of a notice in this log. Only the State that issued a notice may amend, withdraw or "
+            "ref names no version of a notice in this log or one that it continues. Only the State that issued a notice may amend, withdraw or "
             "erase it, in the log that carries it."
         )
     if notice.status == "erased" or (notice.status == "withdrawn" and statement.kind != "erase"):
@@ -100,10 +107,14 @@ def advance(history: History, statement: Statement, index: int) -> NoticeState |
             f"{notice.current_hash.hex()} (version {notice.version}).",
             notice.current_hash.hex(),
         )
+    moves = notice.root_index == ELSEWHERE
+    root = index if moves else notice.root_index
     if statement.kind == "erase":
-        return replace(notice, status="erased")
+        current = index if moves else notice.current_index
+        return replace(notice, status="erased", root_index=root, current_index=current)
     return replace(
         notice,
+        root_index=root,
         status="withdrawn" if statement.kind == "withdraw" else "active",
         current_index=index,
         current_hash=statement.leaf_hash,

@@ -72,12 +72,20 @@ class RosterKey:
 
 @dataclass(frozen=True, slots=True)
 class RosterLog:
-    """One log of a State. Identity is the origin; `url` is where its tiles are served, without a trailing slash."""
+    """One log of a State. Identity is the origin; `url` is where its tiles are served, without a trailing slash.
+
+    Attributes:
+        end: of a log that the States have ended, by threshold: its final size. Leaves from there on do not count, and the
+            State's next epoch continues what stands below.
+        end_root: the root at that size.
+    """
 
     origin: str
     epoch: int
     url: str
     status: LogStatus = "active"
+    end: int | None = None
+    end_root: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +212,22 @@ class Roster:
             (k.kid, k.use, k.key.alg, k.key.raw.hex(), k.active_from, k.active_to, k.revoked_at_index)
             for k in state.keys
         ]
-        return sha256(repr((state.code, state.end_of(origin), sorted(keys, key=repr))).encode()).hexdigest()
+        said: tuple[object, ...] = (state.code, state.end_of(origin), sorted(keys, key=repr))
+        listed, before = self.log(origin), self.continued(origin)
+        if listed is not None and listed.end is not None:
+            said = (*said, listed.end)
+        if before is not None:  # and by what the log says that this one continues
+            said = (*said, before.origin, before.end, self.judges_by(before.origin))
+        return sha256(repr(said).encode()).hexdigest()
+
+    def continued(self, origin: str) -> RosterLog | None:
+        """The log that `origin` continues: its State's epoch just before, if the States have ended that; or None."""
+        state, listed = self.state_of_origin(origin), self.log(origin)
+        if state is None or listed is None:
+            return None
+        earlier = [log for log in state.logs if log.epoch < listed.epoch]
+        before = max(earlier, key=lambda log: log.epoch, default=None)
+        return before if before is not None and before.end is not None else None
 
     def keys_of(self, state: str, use: KeyUse) -> tuple[RosterKey, ...]:
         """All keys of `state` for `use`, past ones included."""

@@ -34,6 +34,10 @@ DRILLS: Final[dict[str, tuple[str, str]]] = {
         "The central contact tries to suspend a State with its own keys alone.",
     ),
     "fork": ("app.drill.fork", "A State shows two histories to two halves of the others."),
+    "recovery": (
+        "app.drill.recovery",
+        "After a fork the States end the log, and its State goes on in the next epoch.",
+    ),
     "cut-off": ("app.drill.cut_off", "A State is away while the others say a great deal, and comes back."),
     "restored-backup": (
         "app.drill.restored_backup",

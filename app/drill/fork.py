@@ -25,6 +25,34 @@ HONEST: Final = (*FIRST, *SECOND)
 def run(field: Field) -> None:
     """See the module."""
     step, report = field.report.step, field.report
+    part_ways(field)
+    with step("The evidence convicts Estonia's log and needs nobody's word"):
+        for state in HONEST:
+            check_evidence(field, state)
+        field.holds(
+            f"a record at each of {', '.join(HONEST)} verifies offline with nothing but the pinned roster root",
+            kept=True,
+            otherwise="",
+        )
+        refuse_framing(field)
+    with step("Everything else goes on"):
+        field.post("NL", "From the Netherlands, after")
+        field.settle("NL", readers=("FI", "JP", "US"))
+        field.holds(
+            "the others' logs go on: a notice of the Netherlands is proven and cosigned by FI, JP and US",
+            field.titles("US", "NL")[0] == "From the Netherlands, after",
+            "the notice of the Netherlands is not found in the United States",
+        )
+        field.wait(
+            "the evidence stands in the logs of the others",
+            lambda: all(field.log(s, s)["size"] > (2 if s == "NL" else 0) for s in HONEST),
+        )
+        report.say("Each of the four has said so in its own log, in a leaf of kind `evidence`.")
+
+
+def part_ways(field: Field) -> int:
+    """The liar signs two histories and is gone; the others find out. Returns the size that both histories share."""
+    step, report = field.report.step, field.report
     with step("Five States found a federation; Estonia says something that everybody has"):
         field.found()
         field.start()
@@ -82,28 +110,7 @@ def run(field: Field) -> None:
             all(field.log(s, LIAR)["frozen_size"] == common for s in HONEST),
             "a log is frozen at another size",
         )
-    with step("The evidence convicts Estonia's log and needs nobody's word"):
-        for state in HONEST:
-            check_evidence(field, state)
-        field.holds(
-            f"a record at each of {', '.join(HONEST)} verifies offline with nothing but the pinned roster root",
-            kept=True,
-            otherwise="",
-        )
-        refuse_framing(field)
-    with step("Everything else goes on"):
-        field.post("NL", "From the Netherlands, after")
-        field.settle("NL", readers=("FI", "JP", "US"))
-        field.holds(
-            "the others' logs go on: a notice of the Netherlands is proven and cosigned by FI, JP and US",
-            field.titles("US", "NL")[0] == "From the Netherlands, after",
-            "the notice of the Netherlands is not found in the United States",
-        )
-        field.wait(
-            "the evidence stands in the logs of the others",
-            lambda: all(field.log(s, s)["size"] > (2 if s == "NL" else 0) for s in HONEST),
-        )
-        report.say("Each of the four has said so in its own log, in a leaf of kind `evidence`.")
+    return int(common)
 
 
 def proven(field: Field, states: tuple[str, ...], size: int) -> None:

@@ -25,13 +25,17 @@ class LogRow(Base):
     judged_under: Mapped[str | None] = mapped_column(
         String(64)
     )  # Roster.judges_by when they were judged last
+    end_size: Mapped[int | None] = mapped_column(BigInteger)  # where the States have ended it
+    continues_id: Mapped[int | None] = mapped_column(
+        Integer
+    )  # row of the State's ended log, whose notices this one continues
     head_size: Mapped[int] = mapped_column(BigInteger, default=0)
     head_root: Mapped[bytes | None] = mapped_column(LargeBinary)
     head_note: Mapped[bytes | None] = mapped_column(LargeBinary)  # newest checkpoint: the log's own lines
     head_at: Mapped[int | None] = mapped_column(BigInteger)  # when this node signed or verified it
     confirmed_size: Mapped[int] = mapped_column(
         BigInteger, default=0, server_default="0"
-    )  # leaves below are confirmed: a quorum of witnesses cosigned one checkpoint above them. Never falls
+    )  # leaves below are confirmed: a quorum of witnesses cosigned one checkpoint above them. See `app.tlog.confirm`
     confirmed_told: Mapped[int] = mapped_column(
         BigInteger, default=0, server_default="0"
     )  # up to here subscribers were told so

@@ -80,7 +80,11 @@ class EntryRow(Base):
 
 
 class NoticeRow(Base):
-    """One notice in its newest version that this node holds. Key: the log and the index of the issuing statement."""
+    """One notice in its newest version that this node holds.
+
+    Key: the log and the index of the issuing statement; of a notice that was issued in an ended log and changed in the one
+    that continues it, the first statement about it there (`app.projections.lineage`).
+    """
 
     __tablename__ = "notices"
     __table_args__ = (
@@ -103,6 +107,14 @@ class NoticeRow(Base):
             "received_at",
             "log_id",
             "idx",
+        ),
+        # What a notice that stands in an ended log has become.
+        Index(
+            "ix_notices_from",
+            "from_log_id",
+            "from_idx",
+            sqlite_where=text("from_log_id IS NOT NULL"),
+            postgresql_where=text("from_log_id IS NOT NULL"),
         ),
         # What has expired since a moment ago.
         Index(
@@ -128,7 +140,9 @@ class NoticeRow(Base):
     content_idx: Mapped[int | None] = mapped_column(BigInteger)  # version whose document is below
     content_state: Mapped[str] = mapped_column(
         String(8)
-    )  # none | current | stale | recalled | invalid | erased
+    )  # none | current | stale | recalled | invalid | erased | moved: its row is in the log that continues this one
+    from_log_id: Mapped[int | None] = mapped_column(Integer)  # key of its row in the log before
+    from_idx: Mapped[int | None] = mapped_column(BigInteger)
     iat: Mapped[int] = mapped_column(BigInteger)  # when issued, as claimed
     exp: Mapped[int | None] = mapped_column(BigInteger)
     changed_iat: Mapped[int] = mapped_column(BigInteger)  # of the newest version

@@ -26,17 +26,19 @@ from app.db import SQLITE_VARIABLES, chunks, execute
 from app.domain import events, lifecycle
 from app.domain.errors import VerbaleError
 from app.domain.handling import Tlp
-from app.domain.lifecycle import NoticeState
+from app.domain.lifecycle import ELSEWHERE, NoticeState
 from app.domain.notices import Notice, amended, validate_main
 from app.domain.statement import NODE_KINDS, NOTICE_KINDS
 from app.events import Event, emit
 from app.models import CarriedRow, EntryRow, NoticeRow, NoticeTermRow, ScreenedRow
 from app.models.notice import UNKNOWN_TLP
+from app.projections import lineage
 from app.projections.arrival import Arrival
 from app.projections.content import Content, content_of, terms
+from app.tlog.store import lock_log
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable, Sequence
+    from collections.abc import Container, Iterable, Mapping, Sequence
 
     from sqlalchemy import Select
     from sqlalchemy.orm import Session
@@ -60,6 +62,9 @@ class _Draft:
         "wanted"  # body state of the version `document_idx`; "invalid" if it failed judgement
     )
     patchable: bool = False  # the document at hand is of the version just before `document_idx`
+    moved_from: tuple[lineage.Key, str | None] | None = (
+        None  # in this fold, from this row of the log before, with its document
+    )
 
     @property
     def document(self) -> dict[str, Any] | None:
@@ -115,6 +120,9 @@ class Fold:
         self._ids: dict[str, bytes] = {}
         self._root_of_hash: dict[bytes, int] = {}
         self._erased: list[int] = []
+        self._inherited: dict[
+            bytes, dict[str, Any]
+        ] = {}  # by leaf hash: rows of logs that this one continues
         self._events: list[Event] = []
         present = [s for s in statements if s is not None]
         self._load_ids([s.id for s in present])
@@ -129,9 +137,13 @@ class Fold:
     def notice_with_version(self, leaf_hash: bytes) -> NoticeState | None:
         """See `lifecycle.History`."""
         root = self._root_of_hash.get(leaf_hash)
-        if root is None:
+        inherited = self._inherited.get(leaf_hash)
+        if root is not None:
+            values = self._drafts[root].values
+        elif inherited is not None:
+            root, values = ELSEWHERE, inherited
+        else:
             return None
-        values = self._drafts[root].values
         return NoticeState(
             root_id=values["id"],
             root_index=root,
@@ -147,7 +159,7 @@ class Fold:
         rows = execute(self._session, self._db.once(_ids), log=self._log_id, ids=self._db.bound(ids))
         self._ids.update((i, bytes(h)) for i, h in rows if i is not None)
 
-    def _load_notices(self, refs: Iterable[bytes]) -> None:
+    def _load_notices(self, refs: set[bytes]) -> None:
         roots: set[int] = set()
         for some in chunks(list(refs), SQLITE_VARIABLES):
             rows = self._session.execute(
@@ -160,6 +172,7 @@ class Fold:
                 )
             )
             self._root_of_hash.update((bytes(h), r) for h, r in rows if r is not None)
+        self._load_inherited([ref for ref in refs if ref not in self._root_of_hash])
         roots.update(self._root_of_hash.values())
         for some_roots in chunks(list(roots), SQLITE_VARIABLES):
             rows_n = self._session.execute(
@@ -178,21 +191,55 @@ class Fold:
                     values, is_new=False, stored_document=values["document"], document_body=body
                 )
 
+    def _load_inherited(self, refs: Sequence[bytes]) -> None:
+        """Versions that stand in logs which this one continues, with their notices as those logs left them."""
+        chain = lineage.earlier(self._session, self._log_id) if refs else []
+        for before in chain:
+            lock_log(self._db, self._session, before)
+            for some in chunks(refs, SQLITE_VARIABLES - 3):
+                rows = self._session.execute(
+                    select(EntryRow.leaf_hash, EntryRow.root_idx).where(
+                        EntryRow.log_id == before,
+                        EntryRow.leaf_hash.in_(some),
+                        EntryRow.fault_code.is_(None),
+                        EntryRow.kind.in_(NOTICE_KINDS),
+                    )
+                ).all()
+                for leaf_hash, root in rows:
+                    if root is None:
+                        continue
+                    key = lineage.newest(self._session, (before, root))
+                    if key[0] == self._log_id:
+                        self._root_of_hash[bytes(leaf_hash)] = key[1]
+                    elif key[0] in chain:
+                        self._inherited[bytes(leaf_hash)] = self._row(key)
+
+    def _row(self, key: lineage.Key) -> dict[str, Any]:
+        row = (
+            self._session.execute(
+                select(NoticeRow.__table__).where(NoticeRow.log_id == key[0], NoticeRow.idx == key[1])
+            )
+            .mappings()
+            .one()
+        )
+        return {**row, "current_hash": bytes(row["current_hash"])}
+
     # ── folding ───────────────────────────────────────────────────────────────────────────────────────────────────
 
     def advance(self, statement: Statement, index: int) -> NoticeState | None:
         """What the statement, standing at `index`, does to a notice; see `lifecycle.advance` for what is raised."""
         return lifecycle.advance(self, statement, index)
 
-    def check_amendment(self, amendment: Notice, state: NoticeState) -> None:
+    def check_amendment(self, amendment: Notice, state: NoticeState, ref: bytes) -> None:
         """Check, before it is logged, that an amendment makes a valid notice; a peer's that does not is flagged.
 
         Raises:
             InapplicableAmendment, InvalidNotice: see `notices.amended`.
         """
-        draft = self._drafts[state.root_index]
-        patchable = draft.values["content_idx"] == draft.values["document_idx"]
-        amended(draft.document if patchable else None, amendment)
+        draft = self._drafts.get(state.root_index)
+        values = self._inherited[ref] if draft is None else draft.values
+        patchable = values["content_idx"] == values["document_idx"]
+        amended(orjson.loads(values["document"]) if patchable and values["document"] else None, amendment)
 
     def add(self, arrival: Arrival, state: NoticeState | None) -> None:
         """Take one leaf into the fold. `state` is what `advance` returned for it; None for a flagged leaf."""
@@ -244,6 +291,8 @@ class Fold:
         statement = arrival.statement
         assert statement is not None  # noqa: S101 - a state comes from a statement
         draft = self._drafts.get(state.root_index)
+        if draft is None and statement.ref is not None:
+            draft = self._move(arrival, state, statement.ref)
         if draft is None:
             values: dict[str, Any] = dict.fromkeys(_NOTICE_COLUMNS) | NO_CONTENT
             values |= {
@@ -268,8 +317,35 @@ class Fold:
         if statement.kind in ("issue", "amend"):
             # The newest version's `exp` counts: an amendment may set, move or lift it.
             draft.patchable = draft.values["content_idx"] == draft.values["document_idx"]
+            if draft.moved_from is not None and draft.values["content_idx"] == arrival.index:
+                draft.values["content_idx"] = BEFORE  # until its body is applied
             draft.values |= {"document_idx": arrival.index, "exp": statement.exp}
             draft.document_body = "invalid" if arrival.body_fault else arrival.body_state
+        return draft
+
+    def _move(self, arrival: Arrival, state: NoticeState, ref: bytes) -> _Draft:
+        """Take a notice over from a log that this one continues: what stands there goes on under the leaf at hand."""
+        old = self._inherited[ref]
+        current = old["content_idx"] is not None and old["content_idx"] == old["document_idx"]
+        values = old | {
+            "log_id": self._log_id,
+            "idx": state.root_index,
+            "document_idx": arrival.index,
+            "content_idx": arrival.index if current else None if old["content_idx"] is None else BEFORE,
+            "from_log_id": old["log_id"],
+            "from_idx": old["idx"],
+        }
+        draft = self._drafts[state.root_index] = _Draft(
+            values,
+            is_new=True,
+            content=inherited_content(old["document"]),
+            content_changed=True,
+            document_body="invalid" if arrival.body_fault else arrival.body_state,
+            moved_from=((old["log_id"], old["idx"]), old["document"]),
+        )
+        for leaf_hash in [h for h, row in self._inherited.items() if row is old or _key(row) == _key(old)]:
+            del self._inherited[leaf_hash]
+            self._root_of_hash[leaf_hash] = state.root_index
         return draft
 
     def _take_content(self, draft: _Draft, arrival: Arrival, entry: dict[str, Any]) -> None:
@@ -303,7 +379,7 @@ class Fold:
     def _erase(self, draft: _Draft, arrival: Arrival) -> None:
         """Forget content and salts of every version; leaves and header facts stay, so every proof still verifies."""
         root: int = draft.values["idx"]
-        rank, audience = self._handling(draft.values["content_idx"])
+        rank, audience = self._handling(draft)
         draft.values |= NO_CONTENT | {"content_idx": None, "withdrawn_on": None}
         draft.content, draft.content_changed, draft.document_body = None, True, "erased"
         self._erased.append(root)
@@ -319,10 +395,14 @@ class Fold:
     def _event(self, type_: EventType, idx: int, root: int | None) -> None:
         self._events.append(Event(type_, self._log_id, idx, root))
 
-    def _handling(self, content_idx: int | None) -> tuple[int, str | None]:
+    def _handling(self, draft: _Draft) -> tuple[int, str | None]:
         """Label and audience of the version shown so far: only whoever could read it is told of its erasure."""
+        content_idx = draft.values["content_idx"]
         if content_idx is None:
             return UNKNOWN_TLP, None
+        if draft.values["from_log_id"] is not None:
+            shown = inherited_content(draft.values["document"])
+            return (UNKNOWN_TLP, None) if shown is None else (shown.tlp_rank, shown.audience)
         for entry in self._entries:
             if entry["idx"] == content_idx:
                 return entry["tlp_rank"], entry["audience"]
@@ -375,6 +455,9 @@ class Fold:
                 document_body=draft.document_body,
             )
         new = [d for d in touched if d.is_new]
+        for draft in new:
+            if draft.moved_from is not None:
+                leave(db, session, *draft.moved_from)
         if new:
             first = db.next_values(session, "notices", len(new))
             for n, draft in enumerate(new):
@@ -426,18 +509,26 @@ class Fold:
 
     def _erase_stored(self) -> None:
         for root in self._erased:
-            versions = select(EntryRow.idx).where(EntryRow.log_id == self._log_id, EntryRow.root_idx == root)
-            bodies.destroy(self._session, self._log_id, versions.scalar_subquery())
-            self._session.execute(
-                delete(CarriedRow).where(
-                    CarriedRow.log_id == self._log_id, CarriedRow.idx.in_(versions.scalar_subquery())
-                )
+            self._erase_versions((self._log_id, root))
+            values = self._drafts[root].values
+            if values["from_log_id"] is not None:  # and of what the logs before said
+                for key in lineage.line(self._session, (values["from_log_id"], values["from_idx"])):
+                    self._erase_versions(key)
+
+    def _erase_versions(self, key: lineage.Key) -> None:
+        log_id, root = key
+        versions = select(EntryRow.idx).where(EntryRow.log_id == log_id, EntryRow.root_idx == root)
+        bodies.destroy(self._session, log_id, versions.scalar_subquery())
+        self._session.execute(
+            delete(CarriedRow).where(
+                CarriedRow.log_id == log_id, CarriedRow.idx.in_(versions.scalar_subquery())
             )
-            self._session.execute(
-                update(EntryRow)
-                .where(EntryRow.log_id == self._log_id, EntryRow.root_idx == root, EntryRow.kind != "erase")
-                .values(_ERASED_ENTRY)
-            )
+        )
+        self._session.execute(
+            update(EntryRow)
+            .where(EntryRow.log_id == log_id, EntryRow.root_idx == root, EntryRow.kind != "erase")
+            .values(_ERASED_ENTRY)
+        )
 
 
 def fold_all(fold: Fold, arrivals: Sequence[Arrival]) -> None:
@@ -451,6 +542,31 @@ def fold_all(fold: Fold, arrivals: Sequence[Arrival]) -> None:
                 arrival.fault = fault
                 arrival.body_state, arrival.parts, arrival.content = "none", None, None
         fold.add(arrival, state)
+
+
+def _key(row: Mapping[str, Any]) -> lineage.Key:
+    return row["log_id"], row["idx"]
+
+
+def inherited_content(document: str | None) -> Content | None:
+    """What a notice is found by whose document another log left; None if it left none."""
+    return None if document is None else content_of(validate_main(orjson.loads(document)), document.encode())
+
+
+def leave(db: Database, session: Session, key: lineage.Key, document: str | None) -> None:
+    """Empty the row of a notice that goes on in the next epoch: nobody is shown it there any more."""
+    log_id, idx = key
+    session.execute(
+        update(NoticeRow)
+        .where(NoticeRow.log_id == log_id, NoticeRow.idx == idx)
+        .values(NO_CONTENT | {"content_idx": None, "content_state": lineage.MOVED})
+    )
+    forget_terms(session, log_id, idx, document)
+    update_screened(session, log_id, idx, db.next_values(session, SCREENED_COUNTER, 1), None)
+
+
+BEFORE: Final = -1
+"""`notices.content_idx` of a notice that shows what an earlier log said, while a newer version's body is on its way."""
 
 
 def forget_terms(session: Session, log_id: int, idx: int, document: str | None) -> None:

@@ -9,19 +9,28 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import orjson
 from sqlalchemy import select, update
 
 from app import bodies as stored_bodies
 from app.domain import events as vocabulary
 from app.domain.errors import VerbaleError
-from app.domain.notices import Notice, amended, parse_main
+from app.domain.notices import Notice, amended, parse_main, validate_main
 from app.events import Event, emit
 from app.models import EntryRow, NoticeRow, NoticeTermRow
+from app.projections import lineage
 from app.projections.content import Content, content_of
-from app.projections.fold import NO_CONTENT, SCREENED_COUNTER, content_state, forget_terms, update_screened
+from app.projections.fold import (
+    BEFORE,
+    NO_CONTENT,
+    SCREENED_COUNTER,
+    content_state,
+    forget_terms,
+    update_screened,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from sqlalchemy.orm import Session
 
@@ -55,6 +64,8 @@ def take_late_bodies(
         live: see `Fold.flush`.
     """
     events: list[Event] = []
+    if lineage.later(session, log_id) is not None:
+        lineage.lock(session, log_id)  # what is refolded here may go on in the next epoch
     for body in bodies:
         entry = session.execute(
             select(EntryRow.kind, EntryRow.root_idx, EntryRow.body_state).where(
@@ -106,6 +117,12 @@ def _refold(
     ).one()
     if row.status == "erased":
         return []
+    if row.content_state == lineage.MOVED:
+        last = lineage.newest(session, (log_id, root))
+        newest = session.execute(
+            select(NoticeRow.document_idx).where(NoticeRow.log_id == last[0], NoticeRow.idx == last[1])
+        ).scalar_one()
+        return _refold(db, session, *last, newest, None)
     result = _fold_versions(session, log_id, root)
     document_body, faulty = session.execute(
         select(EntryRow.body_state, EntryRow.body_fault_code).where(
@@ -144,11 +161,14 @@ def _fold_versions(session: Session, log_id: int, root: int) -> _Refolded:
         .order_by(EntryRow.idx)
     ).all()
     held = stored_bodies.main_parts(session, log_id, [version.idx for version in versions])
-    result = _Refolded()
-    previous: Notice | None = None  # of the version just before, if held
+    result, previous = _fold_earlier(session, log_id, root)  # previous: the version just before, if held
     for idx, kind, fault_code in versions:
         body = held.get(idx) if fault_code in (None, "inapplicable-amendment") else None
         if kind == "withdraw":
+            if previous is not None and result.content_idx == BEFORE:
+                result.content_idx = (
+                    idx  # nothing newer carries a document: what that log left is what is shown
+                )
             if body is not None:
                 result.withdrawn_on = parse_main(body).document["body"]["effective_on"]
             continue
@@ -157,6 +177,41 @@ def _fold_versions(session: Session, log_id: int, root: int) -> _Refolded:
             result.content, result.content_idx = content_of(notice, body if kind == "issue" else None), idx
         previous = notice
     return result
+
+
+def _fold_earlier(session: Session, log_id: int, root: int) -> tuple[_Refolded, Notice | None]:
+    """What the log before left of a notice that goes on here; nothing for one that was issued here."""
+    before = session.execute(
+        select(NoticeRow.from_log_id, NoticeRow.from_idx).where(
+            NoticeRow.log_id == log_id, NoticeRow.idx == root
+        )
+    ).one()
+    if before.from_log_id is None:
+        return _Refolded(), None
+    left = _fold_versions(session, before.from_log_id, before.from_idx)
+    newest = session.execute(
+        select(NoticeRow.document_idx).where(
+            NoticeRow.log_id == before.from_log_id, NoticeRow.idx == before.from_idx
+        )
+    ).scalar_one()
+    if left.content is None:
+        return _Refolded(), None
+    is_current = left.content_idx == newest
+    notice = validate_main(orjson.loads(left.content.columns["document"])) if is_current else None
+    return _Refolded(left.content, BEFORE), notice
+
+
+def give_back(db: Database, session: Session, keys: Iterable[lineage.Key]) -> None:
+    """Give notices back to the log they stood in, when the statements that moved them are folded again."""
+    for log_id, idx in keys:
+        row = session.execute(
+            update(NoticeRow)
+            .where(NoticeRow.log_id == log_id, NoticeRow.idx == idx, NoticeRow.content_state == lineage.MOVED)
+            .values(content_state="none")
+            .returning(NoticeRow.idx)
+        ).one_or_none()
+        if row is not None:
+            _refold(db, session, log_id, idx, idx, None)
 
 
 def _version(

@@ -24,7 +24,9 @@ from app import bodies
 from app.domain.errors import LogCorrupt
 from app.judging import Context, MirroredLeaf
 from app.models import CounterRow, EntryRow, LeafRow, LogRow, NoticeRow, NoticeTermRow, ScreenedRow
+from app.projections import lineage
 from app.projections.fold import SCREENED_EPOCH
+from app.projections.late import give_back
 from app.tlog.store import lock_log
 
 if TYPE_CHECKING:
@@ -82,21 +84,46 @@ def rebuild_log(
             was changed.
     """
     with db.write() as session:
-        log = lock_log(session, log_id)
-        judged = session.execute(select(LogRow.judged).where(LogRow.id == log_id)).scalar_one()
-        kept = _drop(session, log_id)
-        session.execute(update(LogRow).where(LogRow.id == log_id).values(judged=0))
-        for start in range(0, judged, WINDOW):
-            end = min(start + WINDOW, judged)
-            arrivals = _arrivals(session, log_id, log.origin, start, end, kept, live, roster)
-            live.record(db, session, log_id, arrivals, now=now, live=False, events=False)
-            _restore_seq(session, log_id, start, end, kept.seq)
-            progress(end)
-        _settle_counter(session, kept.counter)
-        # Whoever holds an index of what is screened against reads all of it again: a row may be gone for good.
-        db.next_values(session, SCREENED_EPOCH, 1)
-        notices = _count(session, NoticeRow, log_id)
-        flagged = _flagged(session, log_id)
+        lineage.lock(session, log_id)
+        result = _rebuild(db, session, log_id, live, roster, now, progress)
+        after = lineage.later(session, log_id)
+        while after is not None:  # what continues it says things of notices that were just made anew
+            _rebuild(db, session, after, live, roster, now, lambda _done: None)
+            after = lineage.later(session, after)
+    return result
+
+
+def _rebuild(
+    db: Database,
+    session: Session,
+    log_id: int,
+    live: Live,
+    roster: Roster,
+    now: int,
+    progress: Callable[[int], None],
+) -> Rebuilt:
+    log = lock_log(session, log_id)
+    lineage.link(session, log_id, log.origin, roster)
+    judged = session.execute(select(LogRow.judged).where(LogRow.id == log_id)).scalar_one()
+    moved = session.execute(
+        select(NoticeRow.from_log_id, NoticeRow.from_idx).where(
+            NoticeRow.log_id == log_id, NoticeRow.from_log_id.is_not(None)
+        )
+    ).all()
+    kept = _drop(session, log_id)
+    give_back(db, session, [(row.from_log_id, row.from_idx) for row in moved])
+    session.execute(update(LogRow).where(LogRow.id == log_id).values(judged=0))
+    for start in range(0, judged, WINDOW):
+        end = min(start + WINDOW, judged)
+        arrivals = _arrivals(session, log_id, log.origin, start, end, kept, live, roster)
+        live.record(db, session, log_id, arrivals, now=now, live=False, events=False)
+        _restore_seq(session, log_id, start, end, kept.seq)
+        progress(end)
+    _settle_counter(session, kept.counter)
+    # Whoever holds an index of what is screened against reads all of it again: a row may be gone for good.
+    db.next_values(session, SCREENED_EPOCH, 1)
+    notices = _count(session, NoticeRow, log_id)
+    flagged = _flagged(session, log_id)
     return Rebuilt(log.origin, judged, notices, flagged, kept.flagged)
 
 

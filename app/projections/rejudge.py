@@ -22,7 +22,9 @@ from app import bodies
 from app.db import SQLITE_VARIABLES, chunks, execute
 from app.judging import Context, MirroredLeaf
 from app.models import EntryRow, LeafRow, LogRow, NoticeRow, ScreenedRow
+from app.projections import lineage
 from app.projections.fold import SCREENED_EPOCH, Fold, fold_all, forget_terms
+from app.projections.late import give_back
 from app.tlog.store import lock_log
 
 if TYPE_CHECKING:
@@ -39,7 +41,7 @@ if TYPE_CHECKING:
 
     Judge = Callable[[Sequence[MirroredLeaf], Context], list[Arrival]]
 
-ROSTER_FAULTS: Final = ("unknown-key", "wrong-key-use", "key-not-active", "not-allowed")
+ROSTER_FAULTS: Final = ("unknown-key", "wrong-key-use", "key-not-active", "not-allowed", "log-ended")
 """Faults that another roster may lift. A signature that does not hold never will: a key id names one key for ever."""
 _BEFORE: Final = ("malformed-statement", "wrong-log")
 """Faults found before the roster is asked (`app.domain.judge`)."""
@@ -64,7 +66,9 @@ _UNDER: Final = select(
 def is_due(session: Session, log_id: int, roster: Roster) -> bool:
     """Whether the log's leaves were judged under another view of its State than `roster` gives."""
     row = execute(session, _UNDER, log=log_id).one()
-    return bool(row.judged_under != roster.judges_by(row.origin))
+    return bool(row.judged_under != roster.judges_by(row.origin)) or not lineage.is_linked(
+        session, log_id, row.origin, roster
+    )
 
 
 def rejudge_log(
@@ -87,16 +91,34 @@ def rejudge_log(
         origin = session.execute(select(LogRow.origin).where(LogRow.id == log_id)).scalar_one()
         lifted = _lifted(session, log_id, Context(origin, roster), judge)
     with db.write() as session:
+        lineage.lock(session, log_id)
         log = lock_log(session, log_id)
         state = roster.state_of_origin(origin)
-        changed = lifted | _fallen(session, log_id, origin, state)
+        changed = lifted | _fallen(session, log_id, origin, state, roster)
+        if lineage.link(session, log_id, origin, roster):
+            changed |= lineage.hanging_on(session, log_id)
         result = Rejudged(origin, 0, 0, 0)
         if changed:
             result = _refold(db, session, log_id, log.state, Context(origin, roster), changed, judge, now)
+            _refold_later(db, session, log_id, roster, judge, now)
         session.execute(
             update(LogRow).where(LogRow.id == log_id).values(judged_under=roster.judges_by(origin))
         )
     return result
+
+
+def _refold_later(
+    db: Database, session: Session, log_id: int, roster: Roster, judge: Judge, now: int
+) -> None:
+    """What the logs that continue this one say of its notices, folded again."""
+    after = lineage.later(session, log_id)
+    if after is None:
+        return
+    hanging = lineage.hanging_on(session, after)
+    if hanging:
+        origin, state = session.execute(select(LogRow.origin, LogRow.state).where(LogRow.id == after)).one()
+        _refold(db, session, after, state, Context(origin, roster), hanging, judge, now)
+    _refold_later(db, session, after, roster, judge, now)
 
 
 # ── which verdicts change ─────────────────────────────────────────────────────────────────────────────────────────
@@ -128,7 +150,9 @@ def _lifted(
         after = rows[-1].idx
 
 
-def _fallen(session: Session, log_id: int, origin: str, state: RosterState | None) -> set[int]:
+def _fallen(
+    session: Session, log_id: int, origin: str, state: RosterState | None, roster: Roster
+) -> set[int]:
     """Leaves that the roster's rules let pass, and do not under this roster; also those that a later rule has flagged."""
     counted = (EntryRow.log_id == log_id) & or_(
         EntryRow.fault_code.is_(None), EntryRow.fault_code.not_in((*_BEFORE, *ROSTER_FAULTS))
@@ -138,6 +162,9 @@ def _fallen(session: Session, log_id: int, origin: str, state: RosterState | Non
     conditions: list[ColumnElement[bool]] = []
     if (end := state.end_of(origin)) is not None:
         conditions.append(EntryRow.idx >= end)
+    listed = roster.log(origin)
+    if listed is not None and listed.end is not None:
+        conditions.append(EntryRow.idx >= listed.end)
     keys = {key.kid: key for key in state.keys}
     for kid in session.scalars(select(EntryRow.kid).where(counted).distinct()):
         key = keys.get(kid or "")
@@ -248,7 +275,7 @@ def _refold(
     now: int,
 ) -> Rejudged:
     indexes = _connected(session, log_id, changed)
-    flagged, absent, seq = _drop(session, log_id, indexes)
+    flagged, absent, seq = _drop(db, session, log_id, indexes)
     held = bodies.opened(session, log_id, indexes)
     arrivals = judge(_leaves(session, log_id, indexes, held, absent), context)
     for arrival in arrivals:
@@ -275,12 +302,13 @@ def _refold(
 
 
 def _drop(
-    session: Session, log_id: int, indexes: Sequence[int]
+    db: Database, session: Session, log_id: int, indexes: Sequence[int]
 ) -> tuple[set[int], frozenset[int], dict[int, int]]:
     """Delete what the leaves were folded to; return which were flagged, which bodies are not for this State, and `seq`s."""
     flagged: set[int] = set()
     absent: set[int] = set()
     seq: dict[int, int] = {}
+    moved: list[lineage.Key] = []
     for some in chunks(indexes, SQLITE_VARIABLES - 1):
         for row in session.execute(
             select(EntryRow.idx, EntryRow.fault_code, EntryRow.body_state).where(
@@ -292,14 +320,17 @@ def _drop(
             if row.body_state == "absent":
                 absent.add(row.idx)
         for notice in session.execute(
-            select(NoticeRow.idx, NoticeRow.seq, NoticeRow.document).where(
-                NoticeRow.log_id == log_id, NoticeRow.idx.in_(some)
-            )
+            select(
+                NoticeRow.idx, NoticeRow.seq, NoticeRow.document, NoticeRow.from_log_id, NoticeRow.from_idx
+            ).where(NoticeRow.log_id == log_id, NoticeRow.idx.in_(some))
         ):
             seq[notice.idx] = notice.seq
+            if notice.from_log_id is not None:
+                moved.append((notice.from_log_id, notice.from_idx))
             forget_terms(session, log_id, notice.idx, notice.document)
         for table in (ScreenedRow, NoticeRow, EntryRow):
             session.execute(delete(table).where(table.log_id == log_id, table.idx.in_(some)))
+    give_back(db, session, moved)
     return flagged, frozenset(absent), seq
 
 

@@ -30,6 +30,8 @@ from app.models.service import ENDED, PENDING
 from app.queries.filters import day_of, make_cursor, read_cursor
 from app.queries.notices import MAX_LIMIT, rfc3339
 from app.roster.layout import expiry_level
+from app.tlog.merkle import tree_root
+from app.tlog.store import node_reader
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -183,6 +185,8 @@ class LogView:
     confirmed_size: int
     confirmed_at: int | None
     frozen_size: int | None = None
+    frozen_root: bytes | None = None
+    continues: dict[str, Any] | None = None
     withheld: bool = False
     closed: bool = False
     evidence: tuple[str, ...] = ()
@@ -243,6 +247,8 @@ class LogView:
             "backfilled": self.backfilled,
             "faults": self.faults,
             "frozen_size": self.frozen_size,
+            "frozen_root": None if self.frozen_root is None else b64u_encode(self.frozen_root),
+            "continues": self.continues,
             "withheld": self.withheld,
             "evidence": list(self.evidence),
             "receipts": [
@@ -302,13 +308,35 @@ def logs(session: Session) -> list[LogView]:
             foreign=foreign.get(row.id, {}),
             confirmed_size=row.confirmed_size,
             confirmed_at=confirmed_at.get(row.id),
-            frozen_size=watched[row.id].frozen_size if row.id in watched else None,
+            frozen_size=(frozen := watched[row.id].frozen_size if row.id in watched else None),
+            frozen_root=_root_at(session, row, frozen),
+            continues=_continues(session, row),
             closed=row.id in watched and watched[row.id].closed_at is not None,
             withheld=row.id in watched and watched[row.id].withheld_at is not None,
             evidence=tuple(evidence.get(row.origin, ())),
         )
         for row in rows
     ]
+
+
+def _root_at(session: Session, row: LogRow, size: int | None) -> bytes | None:
+    return None if size is None or size > row.size else tree_root(node_reader(session, row.id), size)
+
+
+def _continues(session: Session, row: LogRow) -> dict[str, Any] | None:
+    """Which ended log this one continues by the roster, and whether its first leaf says so."""
+    if row.continues_id is None:
+        return None
+    before = session.execute(
+        select(LogRow.origin, LogRow.end_size).where(LogRow.id == row.continues_id)
+    ).one()
+    first = session.execute(
+        select(EntryRow.kind, EntryRow.fault_code, EntryRow.body_fault_code, EntryRow.body_state).where(
+            EntryRow.log_id == row.id, EntryRow.idx == 0
+        )
+    ).one_or_none()
+    stated = first is not None and tuple(first) == ("anchor", None, None, "held")
+    return {"origin": before.origin, "size": before.end_size, "stated": stated}
 
 
 def _counts(session: Session, condition: Any) -> dict[int, int]:  # noqa: ANN401 - an SQL condition

@@ -273,11 +273,17 @@ def _is_review_overdue(values: tuple[str, ...], now_ms: int) -> ColumnElement[bo
     return or_(NoticeRow.review_due.is_(None), NoticeRow.review_due >= today)
 
 
-def _is_confirmed(values: tuple[str, ...]) -> ColumnElement[bool]:
+def _stands(values: tuple[str, ...]) -> ColumnElement[bool]:
     confirmed = NoticeRow.current_idx < (
         select(LogRow.confirmed_size).where(LogRow.id == NoticeRow.log_id).scalar_subquery()
     )
-    return or_(false(), *(confirmed if value == "confirmed" else not_(confirmed) for value in values))
+    frozen = NoticeRow.log_id.in_(select(LogRow.id).where(LogRow.status == "frozen"))
+    standing = {
+        "confirmed": confirmed,
+        "provisional": and_(not_(confirmed), not_(frozen)),
+        "unproven": and_(not_(confirmed), frozen),
+    }
+    return or_(false(), *(standing[value] for value in values))
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,9 +330,9 @@ PARAMETERS: Final[Mapping[str, Parameter]] = {
         single=True,
     ),
     "standing": Parameter(
-        _one_of("standing", ("confirmed", "provisional")),
-        lambda v, _: _is_confirmed(v),
-        "confirmed: a quorum of witnesses vouches for the newest version; provisional: not yet.",
+        _one_of("standing", ("confirmed", "provisional", "unproven")),
+        lambda v, _: _stands(v),
+        "confirmed: a quorum of witnesses vouches for the newest version; provisional: not yet; unproven: its log has signed two histories.",
     ),
     "code": Parameter(
         control_codes.canonical_query,

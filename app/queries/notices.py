@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
-from sqlalchemy import and_, func, select, tuple_
+from sqlalchemy import and_, case, func, or_, select, tuple_
 
 from app import bodies
 from app.domain.encoding import b64u_encode
@@ -23,6 +23,7 @@ from app.domain.times import Bracket
 from app.gate import may_read, visible
 from app.models import CosignatureRow, EntryRow, HeadRow, LeafRow, LogRow, NoticeRow
 from app.models.notice import UNKNOWN_TLP
+from app.projections.lineage import line, newest
 from app.queries.filters import RECALLED, SHOWN, NoticeFilter, day_of, make_cursor, read_cursor
 from app.tlog.checkpoint import Checkpoint
 from app.tlog.confirm import bracket_columns, bracket_notes
@@ -61,9 +62,13 @@ def rfc3339(ms: int) -> str:
     return text.replace("+00:00", "Z")
 
 
-def standing(*, confirmed: bool) -> str:
-    """The word for whether a quorum vouches for a version."""
-    return "confirmed" if confirmed else "provisional"
+def standing(*, confirmed: bool, frozen: bool = False) -> str:
+    """The word for whether a quorum vouches for a version.
+
+    Args:
+        frozen: its log has signed two histories: what is not confirmed of it is in one of them only, and stays unproven.
+    """
+    return "confirmed" if confirmed else "unproven" if frozen else "provisional"
 
 
 def logged(bracket: Bracket, iat: int) -> dict[str, Any]:
@@ -87,6 +92,7 @@ class NoticeView:
         document: JSON text of the effective main part; None where there is no content any more.
         stale: the newest version's body is still being fetched; `document` is an earlier one.
         confirmed: a quorum of witnesses cosigned a checkpoint that covers the newest version.
+        frozen: its log has signed two histories.
         logged: when the newest version was logged, unix seconds, as its witnesses saw it.
     """
 
@@ -112,6 +118,7 @@ class NoticeView:
     stale: bool
     confirmed: bool
     logged: Bracket
+    frozen: bool = False
     recalled: bool = False
     reconfirm: bool = False
 
@@ -139,7 +146,7 @@ class NoticeView:
             "stale": self.stale,
             "recalled": self.recalled,
             "reconfirm": self.reconfirm,
-            "standing": standing(confirmed=self.confirmed),
+            "standing": standing(confirmed=self.confirmed, frozen=self.frozen),
             "logged": logged(self.logged, self.changed_at // 1000),
             "document": None if self.document is None else orjson.Fragment(self.document),
             "links": {
@@ -157,7 +164,7 @@ _COLUMNS: Final = (
     NoticeRow.issuer, NoticeRow.type, NoticeRow.status, NoticeRow.version, NoticeRow.iat, NoticeRow.changed_iat,
     NoticeRow.received_at, NoticeRow.exp, NoticeRow.tlp_rank, NoticeRow.title, NoticeRow.document, NoticeRow.content_state,
     NoticeRow.valid_until, NoticeRow.review_due,
-    (NoticeRow.current_idx < LogRow.confirmed_size).label("confirmed"),
+    (NoticeRow.current_idx < LogRow.confirmed_size).label("confirmed"), (LogRow.status == "frozen").label("frozen"),
     _AFTER.label("logged_after"), _BEFORE.label("logged_before"),
 )  # fmt: skip
 
@@ -192,6 +199,7 @@ def _view(row: Any, now_ms: int) -> NoticeView:  # noqa: ANN401 - a row of _COLU
         document=row.document,
         stale=row.content_state == "stale",
         confirmed=bool(row.confirmed),
+        frozen=bool(row.frozen),
         logged=Bracket(row.logged_after, row.logged_before),
     )
 
@@ -220,6 +228,7 @@ def _recalled(row: Any) -> NoticeView:  # noqa: ANN401 - a row of _COLUMNS
         document=None,
         stale=False,
         confirmed=bool(row.confirmed),
+        frozen=bool(row.frozen),
         logged=Bracket(row.logged_after, row.logged_before),
         recalled=True,
     )
@@ -320,7 +329,7 @@ def get(
     )
     keys = session.execute(versions).all()
     found: list[NoticeView] = []
-    for log_id, root in keys:
+    for log_id, root in dict.fromkeys(newest(session, (row.log_id, row.root_idx)) for row in keys):
         named = and_(NoticeRow.log_id == log_id, NoticeRow.idx == root)
         found += load_notices(
             session, and_(named, visible(principal), NoticeRow.content_state.in_((*SHOWN, RECALLED))), now_ms
@@ -346,7 +355,8 @@ class VersionView:
         at, received_at: unix ms; as claimed, and as this node recorded it.
         readable: whether the caller may read this version's body, and this node holds it.
         document: JSON text of the main part as it was signed, or None.
-        confirmed, logged: see `NoticeView`; of this version.
+        origin: of the log it stands in: a notice of an ended log goes on in the next one.
+        confirmed, frozen, logged: see `NoticeView`; of this version.
     """
 
     version: int | None
@@ -362,7 +372,9 @@ class VersionView:
     tlp_rank: int | None
     audience: str | None
     document: str | None
+    origin: str
     confirmed: bool
+    frozen: bool
     logged: Bracket
 
     def wire(self) -> dict[str, Any]:
@@ -370,6 +382,7 @@ class VersionView:
         audience = self.audience if self.audience in (None, "ALL") else self.audience.split()
         return {
             "version": self.version,
+            "origin": self.origin,
             "index": self.index,
             "id": self.id,
             "kind": self.kind,
@@ -381,7 +394,7 @@ class VersionView:
             "readable": self.readable,
             "tlp": None if self.tlp_rank is None else Tlp(self.tlp_rank).label,
             "audience": audience,
-            "standing": standing(confirmed=self.confirmed),
+            "standing": standing(confirmed=self.confirmed, frozen=self.frozen),
             "logged": logged(self.logged, self.at // 1000),
             "document": None if self.document is None else orjson.Fragment(self.document),
         }
@@ -400,52 +413,77 @@ def versions(
     scope = f"versions:{notice.origin}:{notice.id}"
     after = -1 if cursor is None else read_cursor(scope, cursor)
     after_column, before_column = bracket_columns(EntryRow.log_id, EntryRow.idx)
+    place, of_notice = _places(session, notice)
     rows = session.execute(
         select(
             EntryRow,
             LeafRow.leaf,
+            LogRow.origin,
+            place.label("place"),
             (EntryRow.idx < LogRow.confirmed_size).label("confirmed"),
+            (LogRow.status == "frozen").label("frozen"),
             after_column.label("logged_after"),
             before_column.label("logged_before"),
         )
         .join(LogRow, LogRow.id == EntryRow.log_id)
         .join(LeafRow, and_(LeafRow.log_id == EntryRow.log_id, LeafRow.idx == EntryRow.idx))
         .where(
-            EntryRow.log_id == notice.log_id,
-            EntryRow.root_idx == notice.root_idx,
+            of_notice,
             EntryRow.fault_code.is_(None),
-            EntryRow.idx > after,
+            place > after,
         )
-        .order_by(EntryRow.idx)
+        .order_by(place)
         .limit(limit + 1)
     ).all()
     shown = (
         [] if notice.recalled else rows[:limit]
     )  # what this State held before the recall is not shown any more
-    held = bodies.main_parts(session, notice.log_id, [row.EntryRow.idx for row in shown])
+    held: dict[tuple[int, int], bytes] = {}
+    for log_id in {row.EntryRow.log_id for row in shown}:
+        indexes = [row.EntryRow.idx for row in shown if row.EntryRow.log_id == log_id]
+        held |= {(log_id, i): main for i, main in bodies.main_parts(session, log_id, indexes).items()}
     items = [
         _version(
             principal,
             notice.issuer,
             row.EntryRow,
+            row.origin,
             bytes(row.leaf),
-            held.get(row.EntryRow.idx),
+            held.get((row.EntryRow.log_id, row.EntryRow.idx)),
             confirmed=bool(row.confirmed),
+            frozen=bool(row.frozen),
             logged=Bracket(row.logged_after, row.logged_before),
         )
         for row in rows[:limit]
     ]
-    return items, make_cursor(scope, items[-1].index) if len(rows) > limit else None
+    return items, make_cursor(scope, rows[limit - 1].place) if len(rows) > limit else None
+
+
+def _places(session: Session, notice: NoticeView) -> tuple[ColumnElement[int], ColumnElement[bool]]:
+    """The place of an entry in the order of a notice's versions, over the logs it was in, and the entries that are of it."""
+    rows = list(enumerate(line(session, (notice.log_id, notice.root_idx))))
+    if len(rows) == 1:
+        return EntryRow.idx.expression, and_(
+            EntryRow.log_id == notice.log_id, EntryRow.root_idx == notice.root_idx
+        )
+    place = case(*((EntryRow.log_id == key[0], EntryRow.idx + n * EPOCH_PLACES) for n, key in rows), else_=-1)
+    return place, or_(*(and_(EntryRow.log_id == key[0], EntryRow.root_idx == key[1]) for _, key in rows))
+
+
+EPOCH_PLACES: Final = 2**48
+"""Places of one log in the order of the versions of a notice that went on in the next one."""
 
 
 def _version(
     principal: Principal,
     issuer: str,
     entry: EntryRow,
+    origin: str,
     leaf: bytes,
     content: bytes | None,
     *,
     confirmed: bool,
+    frozen: bool,
     logged: Bracket,
 ) -> VersionView:
     readable = (
@@ -467,7 +505,9 @@ def _version(
         tlp_rank=entry.tlp_rank if readable else None,
         audience=entry.audience if readable else None,
         document=content.decode() if readable and content is not None else None,
+        origin=origin,
         confirmed=confirmed,
+        frozen=frozen,
         logged=logged,
     )
 
@@ -538,8 +578,9 @@ def receipts(session: Session, roster: Roster, notice: NoticeView) -> list[Recei
     A cosignature is given only after storing, so one over a size above a version's index is that State's receipt. The
     origin holds what its own signed heads cover. Every State with a node is listed, the unproven ones too.
     """
+    issued = line(session, (notice.log_id, notice.root_idx))[0]
     issue, current = (
-        _holders(session, notice.log_id, notice.root_idx, roster),
+        _holders(session, *issued, roster),
         _holders(session, notice.log_id, notice.index, roster),
     )
     states = {state.code for state in roster.nodes()} | issue.keys()
@@ -547,7 +588,7 @@ def receipts(session: Session, roster: Roster, notice: NoticeView) -> list[Recei
     origin = ReceiptView(
         notice.issuer,
         "origin",
-        _signed(session, notice.log_id, notice.root_idx),
+        _signed(session, *issued),
         _signed(session, notice.log_id, notice.index),
     )
     return [origin, *(ReceiptView(s, "witness", issue.get(s), current.get(s)) for s in sorted(states))]
@@ -616,10 +657,12 @@ class VersionReceipts:
     """
 
     version: int | None
+    origin: str
     index: int
     kind: str
     leaf_hash: bytes
     confirmed: bool
+    frozen: bool
     logged: Bracket
     iat: int
     holders: dict[str, Holding]
@@ -631,10 +674,11 @@ class VersionReceipts:
         """The JSON object of the API."""
         return {
             "version": self.version,
+            "origin": self.origin,
             "index": self.index,
             "kind": self.kind,
             "leaf_hash": b64u_encode(self.leaf_hash),
-            "standing": standing(confirmed=self.confirmed),
+            "standing": standing(confirmed=self.confirmed, frozen=self.frozen),
             "logged": logged(self.logged, self.iat),
             "holders": [
                 {"state": state, **(_holding(holding) or {})}
@@ -657,9 +701,13 @@ def version_receipts(
 ) -> list[VersionReceipts]:
     """For every version of the notice that `get` gave, and its withdrawal or erasure: who holds it, oldest first."""
     after, before = bracket_columns(EntryRow.log_id, EntryRow.idx)
+    place, of_notice = _places(session, notice)
     rows = session.execute(
         select(
             EntryRow.version,
+            EntryRow.log_id,
+            LogRow.origin,
+            LogRow.status,
             EntryRow.idx,
             EntryRow.kind,
             EntryRow.leaf_hash,
@@ -673,11 +721,10 @@ def version_receipts(
         )
         .join(LogRow, LogRow.id == EntryRow.log_id)
         .where(
-            EntryRow.log_id == notice.log_id,
-            EntryRow.root_idx == notice.root_idx,
+            of_notice,
             EntryRow.fault_code.is_(None),
         )
-        .order_by(EntryRow.idx.desc())
+        .order_by(place.desc())
         .limit(MAX_LIMIT)
     ).all()
     nodes = {state.code for state in roster.nodes() if state.status == "member"} - {notice.issuer}
@@ -686,15 +733,17 @@ def version_receipts(
         acks.setdefault(acknowledgement.leaf_hash, set()).add(acknowledgement.state)
     found: list[VersionReceipts] = []
     for n, row in enumerate(rows[:1] if newest_only else rows):
-        holders = _holders(session, notice.log_id, row.idx, roster)
+        holders = _holders(session, row.log_id, row.idx, roster)
         holders.pop(notice.issuer, None)
         found.append(
             VersionReceipts(
                 version=row.version,
+                origin=row.origin,
                 index=row.idx,
                 kind=row.kind or "",
                 leaf_hash=bytes(row.leaf_hash),
                 confirmed=row.idx < row.confirmed_size,
+                frozen=row.status == "frozen",
                 logged=Bracket(row.logged_after, row.logged_before),
                 iat=row.iat or 0,
                 holders=holders,
@@ -734,9 +783,7 @@ def _former(
 
 def acknowledgements(session: Session, principal: Principal, notice: NoticeView) -> list[AcknowledgementView]:
     """The acknowledgements of any version of the notice, from any log, that the caller may read; oldest arrival first."""
-    hashes = select(EntryRow.leaf_hash).where(
-        EntryRow.log_id == notice.log_id, EntryRow.root_idx == notice.root_idx, EntryRow.fault_code.is_(None)
-    )
+    hashes = select(EntryRow.leaf_hash).where(_places(session, notice)[1], EntryRow.fault_code.is_(None))
     rows = session.execute(
         select(EntryRow, LogRow.origin, LogRow.state)
         .join(LogRow, LogRow.id == EntryRow.log_id)

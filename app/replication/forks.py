@@ -23,6 +23,7 @@ from app.models import BranchLeafRow, CosignatureRow, EvidenceRow, HeadRow, LogR
 from app.replication.client import MAX_BUNDLE_BYTES, MAX_TILE_BYTES, PeerAnswerRefused, mirror_url
 from app.replication.witness import cosigner_keys, log_keys
 from app.tlog.checkpoint import Checkpoint
+from app.tlog.confirm import settle_confirmed
 from app.tlog.evidence import (
     Evidence,
     EvidenceRefused,
@@ -52,7 +53,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from app.db import Database
-    from app.domain.roster import Roster
+    from app.domain.roster import Roster, RosterLog
     from app.replication.client import PeerClient
     from app.tlog.merkle import NodeReader
 
@@ -76,6 +77,18 @@ class UnprovenHead(PeerFault):
     """The tiles that a source serves do not give the head that was signed; another source may do better. Accuses nobody."""
 
     code = "corrupt-leaves"
+
+
+class EndMissing(PeerFault):
+    """The leaves of an ended log up to its end cannot be had now."""
+
+    code = "end-missing"
+
+
+class EndDiffers(PeerFault):
+    """The leaves stored here are not those of the history at whose size the States have ended the log."""
+
+    code = "end-differs"
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,7 +332,41 @@ def settle_frozen(db: Database, client: PeerClient, log_id: int, *, sources: Seq
         _keep_branch(db, client, log_id, size, head, sources)
     with db.write() as session:
         watch_log(db, session, log_id, frozen_size=size)
+        settle_confirmed(session, log_id, size)
     return size
+
+
+def settle_ended(db: Database, log_id: int, listed: RosterLog, *, now: int) -> PeerFault | None:
+    """Settle a log that the States have ended: frozen, and confirmed up to its end and no further.
+
+    Args:
+        listed: the log, with its end.
+        now: unix ms.
+
+    Returns:
+        What is wrong, if this node does not hold what the States say: EndMissing, EndDiffers.
+    """
+    end = listed.end or 0
+    with db.read() as session:
+        ours = root_here(session, log_id, end)
+        status, confirmed, frozen_at, frozen_size = session.execute(
+            select(LogRow.status, LogRow.confirmed_size, WatchRow.frozen_at, WatchRow.frozen_size)
+            .outerjoin(WatchRow, WatchRow.log_id == LogRow.id)
+            .where(LogRow.id == log_id)
+        ).one()
+    if ours is None:
+        return EndMissing(f"The leaves of {listed.origin} up to its end at size {end} are not all here yet.")
+    if ours != listed.end_root:
+        return EndDiffers(
+            f"The States have ended {listed.origin} at size {end} with another root than that of the leaves stored here: this node "
+            "holds a history that they do not share. See docs/operations.md."
+        )
+    if (status, confirmed, frozen_size) != ("frozen", end, end):
+        with db.write() as session:
+            session.execute(update(LogRow).where(LogRow.id == log_id).values(status="frozen"))
+            watch_log(db, session, log_id, frozen_at=now if frozen_at is None else frozen_at, frozen_size=end)
+            settle_confirmed(session, log_id, end, ended=True)
+    return None
 
 
 def _confirmed_heads(session: Session, log_id: int, at_most: int) -> list[tuple[int, bytes]]:

@@ -17,18 +17,22 @@ from sqlalchemy import and_, func, select, update
 
 from app import bodies as stored_bodies
 from app.domain.encoding import b64u_encode
+from app.domain.epochs import continuation
 from app.domain.errors import MalformedJson, PeerFault, VerbaleError
 from app.domain.json import parse_strict
 from app.events import Event, emit
 from app.models import EntryRow, EvidenceRow, EvidenceToldRow, LogRow, WatchRow
-from app.replication.client import mirror_url
-from app.replication.follow import advance_from, read_followed
+from app.replication.client import MAX_CHECKPOINT_BYTES, mirror_url
+from app.replication.follow import advance, advance_from, read_followed
 from app.replication.forks import (
     CheckpointFork,
+    EndDiffers,
+    EndMissing,
     contradiction,
     convict,
     keep,
     root_here,
+    settle_ended,
     settle_frozen,
     watch_log,
 )
@@ -46,7 +50,7 @@ if TYPE_CHECKING:
 
     from app.clock import Clock
     from app.db import Database
-    from app.domain.roster import Roster
+    from app.domain.roster import Roster, RosterLog
     from app.replication.client import PeerClient
     from app.replication.startup import Gate
     from app.tlog.note import VerifierKey
@@ -310,8 +314,11 @@ class Vigil:
         """What has to be done now and then, whoever the peers are. Returns False."""
         roster = self._roster()
         self._settle(roster)
+        self._settle_ended(roster)
         self._look_for_withheld(roster)
         if self._gate.is_open:
+            if not self._begin(roster):
+                return False
             self._log_evidence()
             self._anchor(roster)
         return False
@@ -324,11 +331,65 @@ class Vigil:
                 .where(WatchRow.frozen_at.is_not(None), WatchRow.frozen_size.is_(None))
             ).all()
         for log_id, origin in open_ones:
-            listed = roster.log(origin)
-            sources = [mirror_url(s.url, origin) for s in roster.nodes() if s.url and s.code != self._state]
-            settle_frozen(
-                self._db, self._client, log_id, sources=[*([listed.url] if listed else []), *sources]
-            )
+            settle_frozen(self._db, self._client, log_id, sources=self._sources(origin, roster))
+
+    def _sources(self, origin: str, roster: Roster) -> list[str]:
+        """Everybody who may serve a log's tiles: its origin, then every other State's mirror."""
+        listed = roster.log(origin)
+        mirrors = [mirror_url(s.url, origin) for s in roster.nodes() if s.url and s.code != self._state]
+        return [*([listed.url] if listed else []), *mirrors]
+
+    def _settle_ended(self, roster: Roster) -> None:
+        """Logs that the States have ended: exactly what stands below their end, here as everywhere."""
+        with self._db.read() as session:
+            kept = {
+                row.origin: row
+                for row in session.execute(select(LogRow.id, LogRow.origin, LogRow.is_own, LogRow.error_code))
+            }
+        for state in roster.nodes():
+            for listed in state.logs:
+                if listed.end is None or listed.origin not in kept:
+                    continue
+                log_id, _, is_own, error = kept[listed.origin]
+                now = self._clock()
+                fault = settle_ended(self._db, log_id, listed, now=now)
+                if isinstance(fault, EndMissing) and not is_own and self._take_end(log_id, listed, roster):
+                    fault = settle_ended(self._db, log_id, listed, now=now)
+                if fault is not None and fault.code != error:
+                    set_log_error(self._db, log_id, fault, now=now)
+                elif fault is None and error in (EndMissing.code, EndDiffers.code, CheckpointFork.code):
+                    set_log_error(self._db, log_id, None, now=now)
+
+    def _take_end(self, log_id: int, listed: RosterLog, roster: Roster) -> bool:
+        """Fetch what is missing of an ended log, from whoever serves the head at which the States have ended it."""
+        for source in self._sources(listed.origin, roster):
+            try:
+                raw = self._client.get(f"{source}/checkpoint/{listed.end}", limit=MAX_CHECKPOINT_BYTES)
+                if raw is None:
+                    continue
+                head, note = open_checkpoint(raw, log_keys(roster, listed.origin), listed.origin)
+                if head.root != listed.end_root:
+                    continue
+                with self._db.read() as session:
+                    mirror = read_followed(session, log_id)
+                advance(
+                    self._db,
+                    self._client,
+                    mirror,
+                    source,
+                    head,
+                    note,
+                    roster=roster,
+                    clock=self._clock,
+                    state=self._state,
+                )
+            except VerbaleError as error:
+                extra = {"action": "gossip_failed", "origin": listed.origin, "why": str(error)[:300]}
+                log.info("the end of a log cannot be had here", extra=extra)
+                continue
+            self._on_growth(log_id)
+            return True
+        return False
 
     def _look_for_withheld(self, roster: Roster) -> None:
         now = self._clock()
@@ -388,6 +449,15 @@ class Vigil:
                 "shown_by": row.shown_by,
             },
         )
+
+    def _begin(self, roster: Roster) -> bool:
+        """The first leaf of an epoch that continues another says so. False while it cannot be said."""
+        before = roster.continued(self._origin)
+        with self._db.read() as session:
+            size = session.execute(select(LogRow.size).where(LogRow.id == self._log_id)).scalar_one()
+        if before is None or size > 0:
+            return True
+        return self._say("anchor", {**anchor([]), "continues": continuation(before)}) is not None
 
     def _log_evidence(self) -> None:
         """Say in the own log, once for each record, that it exists: it can be hidden from nobody any more."""

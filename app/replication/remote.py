@@ -18,6 +18,7 @@ from app.db import execute
 from app.domain.errors import PeerFault
 from app.judging import FLOOD, Context, MirroredLeaf
 from app.models import EntryRow, LeafRow, LogRow
+from app.projections import lineage
 from app.projections.late import LateBody, take_late_bodies
 from app.record import record_mirrored, watched
 from app.replication.bodies import ask
@@ -94,6 +95,8 @@ def judge_step(
     """
     with db.read() as session:
         origin, judged, head_size, backfilled = execute(session, _PLACE, log=log_id).one()
+        if judged < head_size and lineage.is_waiting(session, log_id):
+            return 0  # what it says of the notices of the log before is judged when those are
     if judged >= head_size:
         if not backfilled and judged == head_size:
             with db.write() as session:

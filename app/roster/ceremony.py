@@ -38,7 +38,7 @@ from tuf.api.metadata import (
 from app.domain.errors import Malformed, UnacceptableKey
 from app.domain.json import canonical, parse_strict
 from app.domain.keys import PublicKey, Signer
-from app.domain.roster import CentralContactTerm, MembershipStatus, RosterKey
+from app.domain.roster import CentralContactTerm, MembershipStatus, RosterKey, RosterLog
 from app.keyfiles import KeyCard
 from app.roster import layout
 from app.roster.documents import (
@@ -751,6 +751,46 @@ def propose_frozen_log(
         check_draft(draft)
         draft.save()
         return draft
+
+
+def propose_next_epoch(
+    repository: Path,
+    name: str,
+    origin: str,
+    *,
+    at: int,
+    url: str | None = None,
+    pinned_root: bytes | None = None,
+) -> Draft:
+    """List a State's next log, which continues the one that the States have ended; signed by that State's authority key.
+
+    Args:
+        origin: of the new log: the old one's with a higher epoch, `ee.example/log/2`.
+        url: where it is served; by default `log/<epoch>` at the State's node.
+
+    Raises:
+        RosterRefused: no State lists a log of that host, or the States have not ended the newest one.
+    """
+    host, _, epoch = origin.rpartition("/")
+    draft = _open(repository, name, pinned_root)
+    document = next(
+        (d for d in draft.states.values() for log in d.logs if log.origin.rpartition("/")[0] == host), None
+    )
+    if document is None or not epoch.isdecimal():
+        raise RosterRefused(f"No State lists a log of which {origin} could be the next epoch.")
+    newest = max(document.logs, key=lambda log: log.epoch)
+    if not any(f.origin == newest.origin and f.size is not None for f in draft.federation.frozen):
+        raise RosterRefused(
+            f"The States have not ended {newest.origin}. First have the majority sign: verbale roster propose freeze-log "
+            f"… {newest.origin} --size N --root ROOT"
+        )
+    if int(epoch) <= newest.epoch:
+        raise RosterRefused(f"The next epoch of {newest.origin} has a number above {newest.epoch}.")
+    logs = tuple(replace(log, status="closed") if log == newest else log for log in document.logs)
+    begun = RosterLog(origin, int(epoch), url or f"{document.url}/log/{epoch}")
+    return propose_state_document(
+        repository, name, replace(document, logs=(*logs, begun)), at=at, pinned_root=pinned_root
+    )
 
 
 def propose_governance_key(

@@ -47,6 +47,9 @@ MAX_PUBLIC_TEXT: Final = 1_700
 """An X-Wing key has 1,216 bytes, or 1,622 characters."""
 EARLIEST: Final = 1_672_531_200
 """2023-01-01, the year of the Code of Conduct: no key of this federation is older."""
+HASH_SIZE: Final = 32
+MAX_TREE_SIZE: Final = 2**53 - 1
+"""Whole numbers beyond it are not the same in every JSON library."""
 LATEST: Final = 4_102_444_800
 """2100-01-01: later dates are slips."""
 
@@ -435,11 +438,24 @@ class Membership:
 
 @dataclass(frozen=True, slots=True)
 class FrozenLog:
-    """A log that the threshold of States has frozen, whatever its own State says of it."""
+    """A log that the threshold of States has frozen, whatever its own State says of it.
+
+    Attributes:
+        size, root: where the States have ended it; both None while that is not agreed. An end is final.
+    """
 
     origin: str
     since: str
     reason: str
+    size: int | None = None
+    root: bytes | None = None
+
+    def to_json(self) -> dict[str, JsonValue]:
+        """The log's members; `size` and `root` exactly if it is ended."""
+        said: dict[str, JsonValue] = {"origin": self.origin, "since": self.since, "reason": self.reason}
+        if self.size is not None and self.root is not None:
+            said |= {"size": self.size, "root": b64u_encode(self.root)}
+        return said
 
 
 @dataclass(frozen=True, slots=True)
@@ -463,7 +479,7 @@ class FederationDocument:
                 {"state": t.state, "start": t.start, "end": t.end, "confirmed_by": list(t.confirmed_by)}
                 for t in self.terms
             ],
-            "frozen_logs": [{"origin": f.origin, "since": f.since, "reason": f.reason} for f in self.frozen],
+            "frozen_logs": [frozen.to_json() for frozen in self.frozen],
         }
 
     def to_bytes(self) -> bytes:
@@ -572,12 +588,28 @@ def _term(value: JsonValue) -> CentralContactTerm:
 
 
 def _frozen(value: JsonValue) -> FrozenLog:
-    members = _members(value, ("origin", "since", "reason"), "A frozen log")
+    ended = isinstance(value, dict) and "size" in value
+    names = ("origin", "since", "reason", *(("size", "root") if ended else ()))
+    members = _members(value, names, "A frozen log")
     origin = _text(members["origin"], "A frozen log's origin", longest=253)
     if not _ORIGIN.fullmatch(origin):
         raise RosterRefused(f"The frozen log {origin!r} is not an origin.")
+    size: int | None = None
+    root: bytes | None = None
+    if ended:
+        size = _integer(members["size"], f"{origin}: size", lowest=0, highest=MAX_TREE_SIZE)
+        try:
+            root = b64u_decode(_text(members["root"], f"{origin}: root"))
+        except NonCanonicalEncoding as error:
+            raise RosterRefused(f"{origin}: root is not canonical base64url.") from error
+        if len(root) != HASH_SIZE:
+            raise RosterRefused(f"{origin}: root is not a hash of {HASH_SIZE} bytes.")
     return FrozenLog(
-        origin, _date(members["since"], f"{origin}: since"), _text(members["reason"], f"{origin}: reason")
+        origin,
+        _date(members["since"], f"{origin}: since"),
+        _text(members["reason"], f"{origin}: reason"),
+        size,
+        root,
     )
 
 
@@ -658,8 +690,14 @@ def check_federation_succession(old: FederationDocument, new: FederationDocument
     """What the States together may not take back either.
 
     Raises:
-        RosterRefused: a State or an ended term dropped.
+        RosterRefused: a State, an ended term or the end of a log dropped or changed.
     """
+    ends = {log.origin: (log.size, log.root) for log in new.frozen}
+    for log in old.frozen:
+        if log.size is not None and ends.get(log.origin) != (log.size, log.root):
+            raise RosterRefused(
+                f"The end of the log {log.origin} at size {log.size} was dropped or changed. An end is final."
+            )
     for state in old.states:
         if new.member(state.code) is None:
             raise RosterRefused(
@@ -684,7 +722,7 @@ def build_roster(
     expiries: Mapping[str, int],
 ) -> Roster:
     """The pure view that the rest of the node reads."""
-    frozen = {log.origin for log in federation.frozen}
+    frozen = {log.origin: log for log in federation.frozen}
     view: dict[str, RosterState] = {}
     for member in federation.states:
         state = RosterState(
@@ -697,7 +735,12 @@ def build_roster(
                 url=document.url,
                 contact_point=document.contact_point,
                 logs=tuple(
-                    replace(log, status="frozen") if log.origin in frozen else log for log in document.logs
+                    replace(
+                        log, status="frozen", end=frozen[log.origin].size, end_root=frozen[log.origin].root
+                    )
+                    if log.origin in frozen
+                    else log
+                    for log in document.logs
                 ),
                 keys=tuple(key.entry for key in document.keys),
                 witness_name=document.witness_name,

@@ -52,7 +52,12 @@ def facts(
         by = f", confirmed by {', '.join(term.confirmed_by)}" if term.confirmed_by else ""
         said[f"Central contact {term.state} from {term.start}"] = f"until {term.end or 'open'}{by}"
     for log in federation.frozen:
-        said[f"Frozen log {log.origin}"] = f"since {log.since}: {log.reason}"
+        end = (
+            ""
+            if log.size is None or log.root is None
+            else f"; ended at size {log.size}, root {log.root.hex()[:16]}…"
+        )
+        said[f"Frozen log {log.origin}"] = f"since {log.since}: {log.reason}{end}"
     for code, document in sorted(states.items()):
         said |= _state_facts(code, document)
     return said

@@ -120,10 +120,14 @@ def prove(session: Session, log_id: int, index: int, head: bytes) -> TlogProof:
 
 
 def _own(node: CurrentNode, epoch: int) -> LogFiles:
-    if epoch != node.settings.epoch:
-        raise NotFound("This node serves no log of that epoch.")
+    """The own log, or an earlier epoch of it that this node holds: an ended log stays where the roster says it is."""
+    host = node.origin.rpartition("/")[0]
     with node.db.read() as session:
-        log_id = session.execute(select(LogRow.id).where(LogRow.origin == node.origin)).scalar_one()
+        log_id = session.execute(
+            select(LogRow.id).where(LogRow.origin == f"{host}/{epoch}", LogRow.epoch <= node.settings.epoch)
+        ).scalar_one_or_none()
+    if log_id is None:
+        raise NotFound("This node serves no log of that epoch.")
     return LogFiles(node.db, log_id)
 
 
@@ -176,7 +180,8 @@ def own_time(node: CurrentNode, epoch: int, index: str) -> Response:
 def own_policy(node: CurrentNode, epoch: int) -> Response:
     """The C2SP tlog-policy of the own log: whose cosignatures, and how many, confirm a checkpoint of it."""
     _own(node, epoch)
-    policy = policy_of(node.roster(), node.origin, node.settings.witnesses)
+    origin = f"{node.origin.rpartition('/')[0]}/{epoch}"
+    policy = policy_of(node.roster(), origin, node.settings.witnesses)
     return Response(policy.encode(), media_type=TEXT, headers=FRESH)
 
 

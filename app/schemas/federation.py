@@ -84,6 +84,14 @@ class EvidenceListOut(Shape):
     items: list[EvidenceOut]
 
 
+class ContinuesOut(Shape):
+    """An ended log, and where it ended."""
+
+    origin: str
+    size: int
+    stated: bool = Field(description="whether the first leaf says the same")
+
+
 class LogOut(Shape):
     """How far this node is with one log."""
 
@@ -106,6 +114,10 @@ class LogOut(Shape):
     faults: int = Field(description="leaves that failed judgement; /v1/federation/faults lists them")
     frozen_size: int | None = Field(
         description="of a frozen log: the last size that a quorum confirmed and that both its histories share; null: not known yet"
+    )
+    frozen_root: str | None = Field(description="the root at that size (base64url)")
+    continues: ContinuesOut | None = Field(
+        description="the ended log of this State whose notices this one continues, by the roster"
     )
     withheld: bool = Field(
         description="others show a larger head than the log's own node has served for 30 minutes"

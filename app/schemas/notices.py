@@ -119,8 +119,9 @@ class NoticeOut(Shape):
     recalled: bool = Field(
         description="recalled by its issuer: a newer version is not for this State; nothing of what it held is shown"
     )
-    standing: Literal["confirmed", "provisional"] = Field(
-        description="confirmed: a quorum of witnesses cosigned a checkpoint that covers the newest version"
+    standing: Literal["confirmed", "provisional", "unproven"] = Field(
+        description="confirmed: a quorum of witnesses cosigned a checkpoint that covers the newest version; provisional: not yet; "
+        "unproven: its log has signed two histories, and they do not share it"
     )
     logged: LoggedOut = Field(description="of the newest version")
     document: dict[str, Any] | None = Field(description="the effective main part")
@@ -139,6 +140,7 @@ class VersionOut(Shape):
     """One signed version. The statement is public; the rest is null if this caller may not read this version's body."""
 
     version: int | None
+    origin: str
     index: int
     id: str
     kind: str
@@ -150,7 +152,7 @@ class VersionOut(Shape):
     readable: bool
     tlp: str | None
     audience: list[str] | Literal["ALL"] | None
-    standing: Literal["confirmed", "provisional"]
+    standing: Literal["confirmed", "provisional", "unproven"]
     logged: LoggedOut
     document: dict[str, Any] | None
 
@@ -201,10 +203,11 @@ class VersionReceiptsOut(Shape):
     """Who provably holds one version, a withdrawal or an erasure, and who not."""
 
     version: int | None
+    origin: str
     index: int
     kind: str
     leaf_hash: str
-    standing: Literal["confirmed", "provisional"]
+    standing: Literal["confirmed", "provisional", "unproven"]
     logged: LoggedOut
     holders: list[HolderOut] = Field(
         description="States, each with the size it cosigned and since when, by its clock"

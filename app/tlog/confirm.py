@@ -1,7 +1,8 @@
 """What is confirmed of a log, and the history of its confirmed checkpoints.
 
 A size is confirmed when a quorum of States' witnesses cosigned the one checkpoint of that size; then every leaf below it
-is. So one number for each log says it of all its notices (`logs.confirmed_size`), and it never falls.
+is. So one number for each log says it of all its notices (`logs.confirmed_size`). It falls for one reason only: the log has
+signed two histories, and what was confirmed reaches beyond what they share (`settle_confirmed`).
 
 The log's own node also keeps each confirmed checkpoint as it stood when it was confirmed (`confirmations`): the log's
 signature and the quorum's, unchanged from then on. It serves them, mirrors check and copy them, and the time of a leaf
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import bindparam, delete, func, literal, select, update
+from sqlalchemy import bindparam, delete, func, literal, literal_column, select, update
 
 from app.db import execute
 from app.domain.errors import Malformed, Refused
@@ -66,7 +67,11 @@ _CONFIRMED: Final = select(_LOGS.c.is_own, _LOGS.c.confirmed_size).where(_LOGS.c
 _STATES: Final = select(_COSIGNED.c.state).where(*_OF_SIZE)
 _CONFIRM: Final = (
     update(_LOGS)  # type: ignore[arg-type]  # a mapped class's __table__
-    .where(_LOGS.c.id == bindparam("log"), _LOGS.c.confirmed_size < bindparam("at_size"))
+    .where(
+        _LOGS.c.id == bindparam("log"),
+        _LOGS.c.confirmed_size < bindparam("at_size"),
+        _LOGS.c.status != literal_column("'frozen'"),
+    )
     .values(confirmed_size=bindparam("at_size"))
     .returning(_LOGS.c.id)
 )
@@ -112,8 +117,19 @@ def confirm(db: Database, session: Session, log_id: int, size: int, quorum: Quor
 
 
 def set_confirmed(session: Session, log_id: int, size: int) -> bool:
-    """Raise the confirmed size; it never falls. Returns whether it grew."""
+    """Raise the confirmed size, unless the log is frozen: then it stays where it was settled. Returns whether it grew."""
     return execute(session, _CONFIRM, log=log_id, at_size=size).one_or_none() is not None
+
+
+def settle_confirmed(session: Session, log_id: int, size: int, *, ended: bool = False) -> None:
+    """Settle what is confirmed of a frozen log.
+
+    Args:
+        size: what both its histories share; or, if `ended`, where the States have ended it: then all below it is confirmed by
+            their threshold, whatever witnesses said.
+    """
+    above = LogRow.confirmed_size != size if ended else LogRow.confirmed_size > size
+    session.execute(update(LogRow).where(LogRow.id == log_id, above).values(confirmed_size=size))
 
 
 def _keep(db: Database, session: Session, log_id: int, size: int, quorum: Quorum) -> None:
