@@ -362,6 +362,7 @@ class Node:
             gate=self.gate,
             say=self.say,
             on_growth=self._grew,
+            cleaned=lambda: self.housekeeper.cleaned,
         )
         return self
 

@@ -105,6 +105,11 @@ class Housekeeper:
         self._looked_at = 0
         self._seen: int | None = None
 
+    @property
+    def cleaned(self) -> int | None:
+        """The newest event up to which whatever was erased has left the files as well; None: not looked yet."""
+        return self._seen
+
     def step(self) -> bool:
         """Erase what is due, then clean up after every erasure since. True if there may be more at once."""
         more = False

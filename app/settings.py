@@ -40,7 +40,9 @@ class Settings:
 
     state: str = field(metadata={"doc": "Alpha-2 code of the State that runs this node."})
     origin: str = field(
-        metadata={"doc": "Origin of the own log, `<host>/log/<epoch>`. Changed by `verbale node next-epoch` alone."}
+        metadata={
+            "doc": "Origin of the own log, `<host>/log/<epoch>`. Changed by `verbale node next-epoch` alone."
+        }
     )
     data_dir: Path = field(
         metadata={"doc": "Folder of this node: keys, roster, and the SQLite database by default."}

@@ -63,6 +63,7 @@ def recall_board(
                 "Not proven",
                 "Acknowledged",
                 "Recalled from",
+                "Say erased",
             ),
             [_row(item) for item in items],
         )
@@ -84,4 +85,5 @@ def _row(item: dict[str, Any]) -> list[object]:
         ", ".join(newest["unproven"]),
         ", ".join(newest["acknowledged"]),
         ", ".join(newest["recalled_from"]),
+        ", ".join(f"{one['state']} {one['at'][:16].replace('T', ' ')}" for one in newest["erased_by"]),
     ]

@@ -27,7 +27,14 @@ from app.models.log import (
     LogRow,
     TileRow,
 )
-from app.models.notice import EntryRow, NoticeRow, NoticeTermRow, ScreenedRow
+from app.models.notice import (
+    EntryRow,
+    ErasureSaidRow,
+    NoticeRow,
+    NoticeTermRow,
+    RosterSaidRow,
+    ScreenedRow,
+)
 from app.models.screening import ScreeningRow, WatchEntryRow, WatchHitRow, WatchlistRow
 from app.models.service import (
     ApiTokenRow,
@@ -56,6 +63,7 @@ __all__ = [
     "DeliveryRow",
     "DigestRow",
     "EntryRow",
+    "ErasureSaidRow",
     "EventRow",
     "EvidenceRow",
     "EvidenceToldRow",
@@ -65,6 +73,7 @@ __all__ = [
     "NonceRow",
     "NoticeRow",
     "NoticeTermRow",
+    "RosterSaidRow",
     "ScreenedRow",
     "ScreeningRow",
     "SubscriptionRow",

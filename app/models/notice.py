@@ -180,6 +180,31 @@ class NoticeTermRow(Base):
     pos: Mapped[int] = mapped_column(Integer, primary_key=True)
 
 
+class ErasureSaidRow(Base):
+    """That a State's node says, in a leaf of its log, that it has carried out every erasure of a log below an index."""
+
+    __tablename__ = "erasures_said"
+    __table_args__ = (Index("ix_erasures_said_origin_below", "origin", "below"),)
+
+    log_id: Mapped[int] = mapped_column(ForeignKey("logs.id"), primary_key=True)  # of the State that says it
+    idx: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    origin: Mapped[str] = mapped_column(String(300), primary_key=True)  # of the log whose erasures are meant
+    below: Mapped[int] = mapped_column(BigInteger)
+    iat: Mapped[int] = mapped_column(BigInteger)
+
+
+class RosterSaidRow(Base):
+    """Which roster a State's node says, in a leaf of its log, that it follows."""
+
+    __tablename__ = "rosters_said"
+
+    log_id: Mapped[int] = mapped_column(ForeignKey("logs.id"), primary_key=True)
+    idx: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    version: Mapped[int] = mapped_column(BigInteger, index=True)
+    sha256: Mapped[str] = mapped_column(String(64))
+    iat: Mapped[int] = mapped_column(BigInteger)
+
+
 class ScreenedRow(Base):
     """What parties are screened against: the parties of one notice, on a narrow row of its own.
 

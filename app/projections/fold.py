@@ -28,11 +28,11 @@ from app.domain.errors import VerbaleError
 from app.domain.handling import Tlp
 from app.domain.lifecycle import ELSEWHERE, NoticeState
 from app.domain.notices import Notice, amended, validate_main
-from app.domain.statement import NODE_KINDS, NOTICE_KINDS
+from app.domain.statement import MAIN_PART, NODE_KINDS, NOTICE_KINDS
 from app.events import Event, emit
 from app.models import CarriedRow, EntryRow, NoticeRow, NoticeTermRow, ScreenedRow
 from app.models.notice import UNKNOWN_TLP
-from app.projections import lineage
+from app.projections import lineage, said
 from app.projections.arrival import Arrival
 from app.projections.content import Content, content_of, terms
 from app.tlog.store import lock_log
@@ -124,6 +124,7 @@ class Fold:
             bytes, dict[str, Any]
         ] = {}  # by leaf hash: rows of logs that this one continues
         self._events: list[Event] = []
+        self._said: list[said.Said] = []
         present = [s for s in statements if s is not None]
         self._load_ids([s.id for s in present])
         self._load_notices({s.ref for s in present if s.ref is not None and s.kind != "ack"})
@@ -246,6 +247,7 @@ class Fold:
         statement = arrival.statement
         entry = self._entry(arrival, state)
         self._entries.append(entry)
+        self._hear(arrival)
         if arrival.parts is not None and arrival.body_state == "held" and not arrival.stored:
             self._bodies.append((arrival.index, arrival.parts, arrival.received_at))
         if statement is None or arrival.fault is not None:
@@ -261,6 +263,16 @@ class Fold:
             return
         self._root_of_hash[statement.leaf_hash] = state.root_index
         self._take_content(draft, arrival, entry)
+
+    def _hear(self, arrival: Arrival) -> None:
+        """Keep what a node says of itself in a statement of its own."""
+        statement, parts = arrival.statement, arrival.parts
+        if statement is None or arrival.fault is not None or arrival.body_fault is not None or parts is None:
+            return
+        if statement.kind in ("anchor", "roster"):
+            heard = said.read(statement.kind, arrival.index, statement.iat, parts[MAIN_PART].content)
+            if heard is not None:
+                self._said.append(heard)
 
     def _entry(self, arrival: Arrival, state: NoticeState | None) -> dict[str, Any]:
         statement, content = arrival.statement, arrival.content
@@ -438,6 +450,7 @@ class Fold:
         bodies.store(db, session, self._log_id, self._bodies)
         self._write_notices()
         self._write_screened()
+        said.store(db, session, self._log_id, self._said)
         news = self._events
         if not isinstance(tell, bool):
             news = [event for event in news if event.idx in tell]

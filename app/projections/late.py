@@ -16,9 +16,10 @@ from app import bodies as stored_bodies
 from app.domain import events as vocabulary
 from app.domain.errors import VerbaleError
 from app.domain.notices import Notice, amended, parse_main, validate_main
+from app.domain.statement import MAIN_PART
 from app.events import Event, emit
 from app.models import EntryRow, NoticeRow, NoticeTermRow
-from app.projections import lineage
+from app.projections import lineage, said
 from app.projections.content import Content, content_of
 from app.projections.fold import (
     BEFORE,
@@ -68,13 +69,16 @@ def take_late_bodies(
         lineage.lock(session, log_id)  # what is refolded here may go on in the next epoch
     for body in bodies:
         entry = session.execute(
-            select(EntryRow.kind, EntryRow.root_idx, EntryRow.body_state).where(
+            select(EntryRow.kind, EntryRow.iat, EntryRow.root_idx, EntryRow.body_state).where(
                 EntryRow.log_id == log_id, EntryRow.idx == body.index
             )
         ).one()
         if entry.body_state not in ("wanted", "absent") or body.state == entry.body_state:
             continue  # held already, or erased meanwhile: an erased body that is offered again is refused
         _store(db, session, log_id, body, now)
+        if entry.kind in ("anchor", "roster") and body.parts is not None and body.fault is None:
+            heard = said.read(entry.kind, body.index, entry.iat or 0, body.parts[MAIN_PART].content)
+            said.store(db, session, log_id, [heard] if heard is not None else [])
         if entry.root_idx is not None:
             events.extend(_refold(db, session, log_id, entry.root_idx, body.index, entry.kind))
         elif entry.kind == "ack" and body.content is not None:

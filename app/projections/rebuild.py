@@ -23,7 +23,17 @@ from sqlalchemy import delete, func, select, update
 from app import bodies
 from app.domain.errors import LogCorrupt
 from app.judging import Context, MirroredLeaf
-from app.models import CounterRow, EntryRow, LeafRow, LogRow, NoticeRow, NoticeTermRow, ScreenedRow
+from app.models import (
+    CounterRow,
+    EntryRow,
+    ErasureSaidRow,
+    LeafRow,
+    LogRow,
+    NoticeRow,
+    NoticeTermRow,
+    RosterSaidRow,
+    ScreenedRow,
+)
 from app.projections import lineage
 from app.projections.fold import SCREENED_EPOCH
 from app.projections.late import give_back
@@ -151,7 +161,7 @@ def _drop(session: Session, log_id: int) -> _Kept:
         counter=_lock_counter(session),
         flagged=_flagged(session, log_id),
     )
-    for table in (ScreenedRow, NoticeTermRow, NoticeRow, EntryRow):
+    for table in (ScreenedRow, NoticeTermRow, NoticeRow, ErasureSaidRow, RosterSaidRow, EntryRow):
         session.execute(delete(table).where(table.log_id == log_id))
     return kept
 

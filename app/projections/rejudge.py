@@ -21,7 +21,7 @@ from sqlalchemy import bindparam, delete, or_, select, update
 from app import bodies
 from app.db import SQLITE_VARIABLES, chunks, execute
 from app.judging import Context, MirroredLeaf
-from app.models import EntryRow, LeafRow, LogRow, NoticeRow, ScreenedRow
+from app.models import EntryRow, ErasureSaidRow, LeafRow, LogRow, NoticeRow, RosterSaidRow, ScreenedRow
 from app.projections import lineage
 from app.projections.fold import SCREENED_EPOCH, Fold, fold_all, forget_terms
 from app.projections.late import give_back
@@ -328,7 +328,7 @@ def _drop(
             if notice.from_log_id is not None:
                 moved.append((notice.from_log_id, notice.from_idx))
             forget_terms(session, log_id, notice.idx, notice.document)
-        for table in (ScreenedRow, NoticeRow, EntryRow):
+        for table in (ScreenedRow, NoticeRow, ErasureSaidRow, RosterSaidRow, EntryRow):
             session.execute(delete(table).where(table.log_id == log_id, table.idx.in_(some)))
     give_back(db, session, moved)
     return flagged, frozenset(absent), seq

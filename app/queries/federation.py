@@ -23,6 +23,7 @@ from app.models import (
     EntryRow,
     EvidenceRow,
     LogRow,
+    RosterSaidRow,
     SubscriptionRow,
     WatchRow,
 )
@@ -187,6 +188,7 @@ class LogView:
     frozen_size: int | None = None
     frozen_root: bytes | None = None
     continues: dict[str, Any] | None = None
+    follows: dict[str, Any] | None = None
     withheld: bool = False
     closed: bool = False
     evidence: tuple[str, ...] = ()
@@ -249,6 +251,7 @@ class LogView:
             "frozen_size": self.frozen_size,
             "frozen_root": None if self.frozen_root is None else b64u_encode(self.frozen_root),
             "continues": self.continues,
+            "follows": self.follows,
             "withheld": self.withheld,
             "evidence": list(self.evidence),
             "receipts": [
@@ -277,6 +280,7 @@ def logs(session: Session) -> list[LogView]:
         foreign.setdefault(log_id, {})[name] = (size, at)
     confirmed_at = _confirmed_at(session)
     watched = {row.log_id: row for row in session.scalars(select(WatchRow))}
+    follows = _follows(session)
     evidence: dict[str, list[str]] = {}
     for origin, record in session.execute(
         select(EvidenceRow.origin, EvidenceRow.id).order_by(EvidenceRow.at, EvidenceRow.id)
@@ -311,6 +315,7 @@ def logs(session: Session) -> list[LogView]:
             frozen_size=(frozen := watched[row.id].frozen_size if row.id in watched else None),
             frozen_root=_root_at(session, row, frozen),
             continues=_continues(session, row),
+            follows=follows.get(row.id),
             closed=row.id in watched and watched[row.id].closed_at is not None,
             withheld=row.id in watched and watched[row.id].withheld_at is not None,
             evidence=tuple(evidence.get(row.origin, ())),
@@ -337,6 +342,68 @@ def _continues(session: Session, row: LogRow) -> dict[str, Any] | None:
     ).one_or_none()
     stated = first is not None and tuple(first) == ("anchor", None, None, "held")
     return {"origin": before.origin, "size": before.end_size, "stated": stated}
+
+
+def _follows(session: Session) -> dict[int, dict[str, Any]]:
+    """Log → the roster that its node says it follows, in its newest leaf about it."""
+    newest = (
+        select(RosterSaidRow.log_id, func.max(RosterSaidRow.idx).label("idx"))
+        .group_by(RosterSaidRow.log_id)
+        .subquery()
+    )
+    rows = session.execute(
+        select(
+            RosterSaidRow.log_id,
+            RosterSaidRow.version,
+            RosterSaidRow.sha256,
+            RosterSaidRow.idx,
+            RosterSaidRow.iat,
+        ).join(newest, and_(newest.c.log_id == RosterSaidRow.log_id, newest.c.idx == RosterSaidRow.idx))
+    )
+    return {
+        row.log_id: {
+            "version": row.version,
+            "sha256": row.sha256,
+            "index": row.idx,
+            "at": rfc3339(row.iat * 1000),
+        }
+        for row in rows
+    }
+
+
+def roster_contradictions(session: Session, roster: Roster) -> list[dict[str, Any]]:
+    """Versions of the roster of which nodes follow different ones: two were signed, and shown to different States.
+
+    One object for each version: its digests, each with the leaves that name it. The roster in force here counts too.
+    """
+    several = (
+        select(RosterSaidRow.version)
+        .group_by(RosterSaidRow.version)
+        .having(func.count(RosterSaidRow.sha256.distinct()) > 1)
+    )
+    rows = session.execute(
+        select(RosterSaidRow.version, RosterSaidRow.sha256, LogRow.state, LogRow.origin, RosterSaidRow.idx)
+        .join(LogRow, LogRow.id == RosterSaidRow.log_id)
+        .where(
+            RosterSaidRow.version.in_(several)
+            | (RosterSaidRow.version == roster.version) & (RosterSaidRow.sha256 != roster.sha256)
+        )
+        .order_by(RosterSaidRow.version, RosterSaidRow.sha256, LogRow.state, RosterSaidRow.idx)
+        .limit(MAX_LIMIT)
+    )
+    found: dict[int, dict[str, list[dict[str, Any]]]] = {}
+    for version, digest, state, origin, idx in rows:
+        leaves = found.setdefault(version, {}).setdefault(digest, [])
+        leaves.append({"state": state, "origin": origin, "index": idx})
+    if roster.version in found:
+        found[roster.version].setdefault(roster.sha256, [])
+    return [
+        {
+            "version": version,
+            "rosters": [{"sha256": d, "leaves": leaves} for d, leaves in sorted(digests.items())],
+        }
+        for version, digests in sorted(found.items())
+    ]
 
 
 def _counts(session: Session, condition: Any) -> dict[int, int]:  # noqa: ANN401 - an SQL condition
@@ -414,6 +481,7 @@ def federation(
     details = principal.state is not None
     today = day_of(now_ms).isoformat()
     missing = {log.origin for s in roster.nodes() for log in s.logs} - {log.origin for log in kept}
+    contradictions = roster_contradictions(session, roster)
     return {
         "state": own_state,
         "now": rfc3339(now_ms),
@@ -423,11 +491,20 @@ def federation(
             "version": roster.version,
             "sha256": roster.sha256,
             "expires": rfc3339(roster.expires * 1000),
-            "warnings": warnings(roster, kept, now_ms),
+            "warnings": [*warnings(roster, kept, now_ms), *map(_contradicts, contradictions)],
+            "contradictions": contradictions,
         },
         "accepting": all(log.status == "ok" and not log.closed for log in kept if log.is_own),
         "logs": [log.wire(now_ms, roster.quorum_for(log.state), details=details) for log in kept],
         "not_followed": sorted(missing),
+    }
+
+
+def _contradicts(found: dict[str, Any]) -> dict[str, str]:
+    return {
+        "code": "roster-contradiction",
+        "detail": f"States follow {len(found['rosters'])} different rosters of version {found['version']}: whoever signs it has "
+        "shown different ones to different States. The leaves that say so prove it. See docs/operations.md.",
     }
 
 

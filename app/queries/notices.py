@@ -21,7 +21,7 @@ from app.domain.handling import Tlp
 from app.domain.statement import is_statement_id
 from app.domain.times import Bracket
 from app.gate import may_read, visible
-from app.models import CosignatureRow, EntryRow, HeadRow, LeafRow, LogRow, NoticeRow
+from app.models import CosignatureRow, EntryRow, ErasureSaidRow, HeadRow, LeafRow, LogRow, NoticeRow
 from app.models.notice import UNKNOWN_TLP
 from app.projections.lineage import line, newest
 from app.queries.filters import RECALLED, SHOWN, NoticeFilter, day_of, make_cursor, read_cursor
@@ -645,6 +645,39 @@ def _signed(session: Session, log_id: int, index: int) -> Holding | None:
 
 
 @dataclass(frozen=True, slots=True)
+class ErasureSaid:
+    """A State's own word, in a leaf of its log, that it has carried an erasure out. Nothing proves it.
+
+    Attributes:
+        at: unix ms, as the leaf claims.
+        origin, index: of the leaf.
+    """
+
+    state: str
+    at: int
+    origin: str
+    index: int
+
+    def wire(self) -> dict[str, Any]:
+        """The JSON object of the API."""
+        return {"state": self.state, "at": rfc3339(self.at), "origin": self.origin, "index": self.index}
+
+
+def erasures_said(session: Session, origin: str, index: int) -> tuple[ErasureSaid, ...]:
+    """Each State's first statement that it has carried out the erasure at `index` of a log, by State."""
+    rows = session.execute(
+        select(LogRow.state, LogRow.origin, ErasureSaidRow.idx, ErasureSaidRow.iat)
+        .join(LogRow, LogRow.id == ErasureSaidRow.log_id)
+        .where(ErasureSaidRow.origin == origin, ErasureSaidRow.below > index)
+        .order_by(LogRow.epoch, ErasureSaidRow.idx)
+    )
+    found: dict[str, ErasureSaid] = {}
+    for state, of, idx, iat in rows:
+        found.setdefault(state, ErasureSaid(state, iat * 1000, of, idx))
+    return tuple(found[state] for state in sorted(found))
+
+
+@dataclass(frozen=True, slots=True)
 class VersionReceipts:
     """Who provably holds one version, and who not.
 
@@ -654,6 +687,8 @@ class VersionReceipts:
         acknowledged: States whose contact point acknowledged this version, among what the caller may read.
         former: States that were addressed by an earlier version and are not by this one: it recalls the notice from them.
             Empty unless the caller may read both.
+        erased: of an erasure, the States that say they have carried it out.
+        unsaid: and the members, its issuer among them, that have not said so.
     """
 
     version: int | None
@@ -669,6 +704,8 @@ class VersionReceipts:
     unproven: tuple[str, ...]
     acknowledged: tuple[str, ...]
     former: tuple[str, ...]
+    erased: tuple[ErasureSaid, ...] = ()
+    unsaid: tuple[str, ...] = ()
 
     def wire(self) -> dict[str, Any]:
         """The JSON object of the API."""
@@ -687,6 +724,8 @@ class VersionReceipts:
             "unproven": list(self.unproven),
             "acknowledged": list(self.acknowledged),
             "recalled_from": list(self.former),
+            "erased_by": [one.wire() for one in self.erased],
+            "erasure_unsaid": list(self.unsaid),
         }
 
 
@@ -735,6 +774,9 @@ def version_receipts(
     for n, row in enumerate(rows[:1] if newest_only else rows):
         holders = _holders(session, row.log_id, row.idx, roster)
         holders.pop(notice.issuer, None)
+        erased = erasures_said(session, row.origin, row.idx) if row.kind == "erase" else ()
+        said = {one.state for one in erased}
+        unsaid = tuple(sorted((nodes | {notice.issuer}) - said)) if row.kind == "erase" else ()
         found.append(
             VersionReceipts(
                 version=row.version,
@@ -750,6 +792,8 @@ def version_receipts(
                 unproven=tuple(sorted(nodes - holders.keys())),
                 acknowledged=tuple(sorted(acks.get(bytes(row.leaf_hash), ()))),
                 former=_former(principal, notice, row, rows[n + 1 :], nodes),
+                erased=erased,
+                unsaid=unsaid,
             )
         )
     return found[::-1]

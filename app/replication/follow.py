@@ -26,12 +26,14 @@ from app.domain.statement import hash_leaf
 from app.models import HeadRow, LogRow, WatchRow
 from app.replication.client import MAX_CHECKPOINT_BYTES, MAX_TILE_BYTES, PeerAnswerRefused
 from app.replication.forks import (
+    STALE_HEAD,
     CheckpointFork,
     UnprovenHead,
     contradiction,
     convict,
     fetch_leaves,
     place_of,
+    report_rollback,
     watch_log,
 )
 from app.replication.witness import collect_cosignatures, log_keys
@@ -73,7 +75,7 @@ BUNDLE: Final = 256
 class StaleHead(PeerFault):
     """The origin serves an older head than one it signed before. It is consistent; something there went back in time."""
 
-    code = "stale-head"
+    code = STALE_HEAD
 
 
 class CorruptLeaves(PeerFault):
@@ -188,7 +190,13 @@ def follow_step(
     listed = roster.log(mirror.origin)
     if listed is not None and source == listed.url:
         _note_served(db, log_id, checkpoint, raw)
-    grew = advance(db, client, mirror, source, checkpoint, note, roster=roster, clock=clock, state=state)
+    try:
+        grew = advance(db, client, mirror, source, checkpoint, note, roster=roster, clock=clock, state=state)
+    except StaleHead:
+        if listed is not None and source == listed.url:
+            seen = [Sighting(clock() // 1000, state, "origin")] if state else []
+            report_rollback(db, log_id, note, roster=roster, seen=seen, now=clock())
+        raise
     with db.write() as session:
         execute(session, _SEEN, log=log_id, now=clock(), skew=client.skew_ms)
     return grew

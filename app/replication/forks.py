@@ -19,7 +19,7 @@ from sqlalchemy import select, update
 from app.domain.errors import PeerFault, VerbaleError
 from app.domain.statement import hash_leaf
 from app.events import Event, emit
-from app.models import BranchLeafRow, CosignatureRow, EvidenceRow, HeadRow, LogRow, WatchRow
+from app.models import BranchLeafRow, CosignatureRow, EvidenceRow, HeadRow, LeafRow, LogRow, WatchRow
 from app.replication.client import MAX_BUNDLE_BYTES, MAX_TILE_BYTES, PeerAnswerRefused, mirror_url
 from app.replication.witness import cosigner_keys, log_keys
 from app.tlog.checkpoint import Checkpoint
@@ -33,7 +33,13 @@ from app.tlog.evidence import (
     fork_between,
     verify,
 )
-from app.tlog.merkle import Frontier, consistency_proof, tree_root, verify_consistency
+from app.tlog.merkle import (
+    Frontier,
+    consistency_proof,
+    inclusion_proof,
+    tree_root,
+    verify_consistency,
+)
 from app.tlog.note import Note, parse_signature_lines
 from app.tlog.note import parse as parse_note
 from app.tlog.store import node_reader
@@ -61,6 +67,8 @@ log = logging.getLogger(__name__)
 
 MAX_RECORDS: Final = 4
 """Records of one type kept against one log or witness. The first convicts; more would only show that it goes on."""
+STALE_HEAD: Final = "stale-head"
+"""Code of a log whose own node serves an older head than before (`app.replication.follow.StaleHead`)."""
 MAX_BRANCH: Final = 4096
 """Leaves kept of the other history of a fork."""
 MAX_HEADS: Final = 512
@@ -294,6 +302,104 @@ def take_verdicts(
         f"{first.says} The log is frozen here; the record {first.evidence.id} can be checked by anybody. Tell the other States' "
         "contact points; see docs/operations.md."
     )
+
+
+def report_rollback(
+    db: Database, log_id: int, served: Note, *, roster: Roster, seen: Iterable[Sighting], now: int
+) -> Verdict | None:
+    """Keep a record of a log whose own node serves an older head than it served before. It convicts nobody.
+
+    One record for each time that begins; None if there is nothing to keep.
+
+    Args:
+        served: what it serves now: a head of the tree that is stored here.
+        now: unix ms.
+    """
+    older = Checkpoint.parse(served.text)
+    with db.read() as session:
+        row = session.execute(
+            select(WatchRow.served_note, WatchRow.served_size, LogRow.size, LogRow.error_code)
+            .join(LogRow, LogRow.id == WatchRow.log_id)
+            .where(WatchRow.log_id == log_id)
+        ).one_or_none()
+        if row is None or row.served_note is None or not older.size < row.served_size <= row.size:
+            return None
+        if row.error_code == STALE_HEAD:
+            return None  # that is known, and goes on
+        node = node_reader(session, log_id)
+        root, proof = tree_root(node, older.size), consistency_proof(node, older.size, row.served_size)
+    made = Evidence(
+        "rollback",
+        older.origin,
+        own_lines(served, older.origin),
+        own_lines(parse_note(bytes(row.served_note)), older.origin),
+        root,
+        tuple(proof),
+        tuple(seen),
+    )
+    return _keep_if_true(db, made, roster, now)
+
+
+def report_bad_leaf(db: Database, log_id: int, index: int, *, roster: Roster, now: int) -> Verdict | None:
+    """Keep a record of a leaf that breaks the leaf's format or names another log, under the newest head that is stored here.
+
+    The log's State is accused; the log goes on, since the leaf is flagged where it stands.
+
+    Args:
+        now: unix ms.
+    """
+    with db.read() as session:
+        origin, size, head = session.execute(
+            select(LogRow.origin, LogRow.head_size, LogRow.head_note).where(LogRow.id == log_id)
+        ).one()
+        leaf = session.execute(
+            select(LeafRow.leaf).where(LeafRow.log_id == log_id, LeafRow.idx == index)
+        ).scalar_one_or_none()
+        if head is None or leaf is None or index >= size:
+            return None
+        proof = inclusion_proof(node_reader(session, log_id), index, size)
+    note = own_lines(parse_note(bytes(head)), origin)
+    made = Evidence("badleaf", origin, None, note, None, tuple(proof), (), None, index, bytes(leaf))
+    return _keep_if_true(db, made, roster, now)
+
+
+def _keep_if_true(db: Database, made: Evidence, roster: Roster, now: int) -> Verdict | None:
+    """Keep a record that was made here, if it verifies: a key may have changed since. None if it is not, or kept already."""
+    try:
+        verdict = verify(made, log_keys(roster, made.origin))
+    except EvidenceRefused as error:
+        log.info(
+            "no record made",
+            extra={"action": "gossip_failed", "origin": made.origin, "why": str(error)[:300]},
+        )
+        return None
+    with db.write() as session:
+        if not keep(session, verdict, source=None, now=now):
+            return None
+    log.error(
+        "evidence kept",
+        extra={
+            "action": "evidence_kept",
+            "origin": made.origin,
+            "type": made.type,
+            "accused": verdict.accused,
+            "evidence": made.id,
+        },
+    )
+    return verdict
+
+
+def own_lines(note: Note, origin: str) -> bytes:
+    """A note with the log's own signatures alone: a record carries no line that nothing checks."""
+    return Note(note.text, tuple(s for s in note.signatures if s.name == origin)).encode()
+
+
+def bad_leaves_known(session: Session, origin: str) -> set[int]:
+    """Leaves of a log about which a record of type `badleaf` is kept."""
+    rows = session.scalars(
+        select(EvidenceRow.record).where(EvidenceRow.origin == origin, EvidenceRow.type == "badleaf")
+    )
+    return {index for raw in rows if (index := Evidence.parse(bytes(raw)).index) is not None}
 
 
 # ── what both histories share ─────────────────────────────────────────────────────────────────────────────────────

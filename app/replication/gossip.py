@@ -21,16 +21,30 @@ from app.domain.epochs import continuation
 from app.domain.errors import MalformedJson, PeerFault, VerbaleError
 from app.domain.json import parse_strict
 from app.events import Event, emit
-from app.models import EntryRow, EvidenceRow, EvidenceToldRow, LogRow, WatchRow
+from app.models import (
+    EntryRow,
+    ErasureSaidRow,
+    EventRow,
+    EvidenceRow,
+    EvidenceToldRow,
+    LogRow,
+    RosterSaidRow,
+    WatchRow,
+)
+from app.projections.said import MAX_ERASURES
 from app.replication.client import MAX_CHECKPOINT_BYTES, mirror_url
 from app.replication.follow import advance, advance_from, read_followed
 from app.replication.forks import (
+    MAX_RECORDS,
     CheckpointFork,
     EndDiffers,
     EndMissing,
+    bad_leaves_known,
     contradiction,
     convict,
     keep,
+    own_lines,
+    report_bad_leaf,
     root_here,
     settle_ended,
     settle_frozen,
@@ -60,6 +74,8 @@ log = logging.getLogger(__name__)
 WITHHELD_MS: Final = 30 * 60_000
 """A head that others show and its own log does not serve for so long is reported as withheld."""
 ANCHOR_S: Final = 3600
+BAD_LEAF: Final = ("malformed-statement", "wrong-log")
+"""Faults of a leaf that anybody can see without a roster: its log's key signed a head over it, and that convicts."""
 MAX_ANCHORS: Final = 48
 """Anchors of one log read in one round: two days of them."""
 MAX_ANSWER: Final = 16 * 2**10
@@ -82,18 +98,25 @@ class Vigil:
         gate: Gate,
         say: Callable[[str, dict[str, Any]], int | None],
         on_growth: Callable[[int], None],
+        cleaned: Callable[[], int | None],
     ) -> None:
         """Ask nobody yet.
 
         Args:
             say: logs a statement of the node itself (kind, main part); its index, or None if it cannot now.
             on_growth: called with the row id of a log that grew by what somebody showed.
+            cleaned: the newest event up to which erased bodies have left the files as well, or None.
         """
         self._db, self._client, self._clock = db, client, clock
         self._log_id, self._origin, self._state = log_id, origin, state
         self._roster, self._gate, self._say, self._on_growth = roster, gate, say, on_growth
         self._anchored: dict[int, int] = {}
         self._since = clock()
+        self._cleaned = cleaned
+        self._looked: dict[int, int] = {}  # log → its leaves below this index were looked at for bad ones
+        self._erased_upto: int | None = None  # event up to which erasures have been spoken of
+        self._follows: str | None = None  # digest of the roster that was spoken of last
+        self._first: str | None = None  # of the one in force at the start
 
     # ── one peer ──────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -315,12 +338,15 @@ class Vigil:
         roster = self._roster()
         self._settle(roster)
         self._settle_ended(roster)
+        self._report_bad_leaves(roster)
         self._look_for_withheld(roster)
         if self._gate.is_open:
             if not self._begin(roster):
                 return False
             self._log_evidence()
             self._anchor(roster)
+            self._say_roster(roster)
+            self._say_erasures()
         return False
 
     def _settle(self, roster: Roster) -> None:
@@ -391,6 +417,39 @@ class Vigil:
             return True
         return False
 
+    def _report_bad_leaves(self, roster: Roster) -> None:
+        """Keep a record of each leaf of another log that is none, a few for each log; it goes to the others as any evidence.
+
+        Such a leaf is one for good, whatever roster comes: each is looked at once.
+        """
+        with self._db.read() as session:
+            logs = session.execute(
+                select(LogRow.id, LogRow.origin, LogRow.judged, LogRow.head_size).where(
+                    LogRow.is_own.is_(False), LogRow.head_note.is_not(None)
+                )
+            ).all()
+            found: list[tuple[int, int]] = []
+            for log_id, origin, judged, head_size in logs:
+                start, end = self._looked.get(log_id, 0), min(judged, head_size)
+                if end <= start or roster.log(origin) is None:
+                    continue
+                self._looked[log_id] = end
+                bad = session.scalars(
+                    select(EntryRow.idx)
+                    .where(
+                        EntryRow.log_id == log_id,
+                        EntryRow.idx >= start,
+                        EntryRow.idx < end,
+                        EntryRow.fault_code.in_(BAD_LEAF),
+                    )
+                    .order_by(EntryRow.idx)
+                    .limit(MAX_RECORDS)
+                ).all()
+                known = bad_leaves_known(session, origin) if bad else set()
+                found += [(log_id, index) for index in bad if index not in known]
+        for log_id, index in found:
+            report_bad_leaf(self._db, log_id, index, roster=roster, now=self._clock())
+
     def _look_for_withheld(self, roster: Roster) -> None:
         now = self._clock()
         with self._db.read() as session:
@@ -426,8 +485,8 @@ class Vigil:
                 made = Evidence(
                     "withheld",
                     origin,
-                    _own_lines(row.served_note, origin),
-                    _own_lines(row.shown_note, origin),
+                    own_lines(parse_note(row.served_note), origin),
+                    own_lines(parse_note(row.shown_note), origin),
                     None,
                     (),
                     tuple(seen),
@@ -497,6 +556,73 @@ class Vigil:
         if named:
             self._say("anchor", anchor(named))
 
+    def _say_roster(self, roster: Roster) -> None:
+        """Log which roster is followed: at once when another one comes, and an hour after a start if it was not said before."""
+        if self._follows == roster.sha256:
+            return
+        with self._db.read() as session:
+            last = session.execute(
+                select(RosterSaidRow.version, RosterSaidRow.sha256)
+                .where(RosterSaidRow.log_id == self._log_id)
+                .order_by(RosterSaidRow.idx.desc())
+                .limit(1)
+            ).one_or_none()
+        if last is not None and last.sha256 == roster.sha256:
+            self._follows = roster.sha256
+            return
+        if last is None and self._follows is None:
+            if self._first is None:
+                self._first = roster.sha256
+            if self._first == roster.sha256 and self._clock() - self._since < ANCHOR_S * 1000:
+                return
+        if self._say("roster", {"v": 1, "version": roster.version, "sha256": roster.sha256}) is not None:
+            self._follows = roster.sha256
+
+    def _say_erasures(self) -> None:
+        """Log, once bodies that were erased have left the files too, that this node has carried those erasures out."""
+        upto = self._cleaned()
+        if upto is None or upto == self._erased_upto:
+            return
+        with self._db.read() as session:
+            erased = _erasures(session, self._erased_upto, upto)
+            rows = session.execute(
+                select(ErasureSaidRow.origin, func.max(ErasureSaidRow.below))
+                .where(ErasureSaidRow.log_id == self._log_id)
+                .group_by(ErasureSaidRow.origin)
+            )
+            said = {origin: below for origin, below in rows}  # noqa: C416 - Row to tuple
+        new = [
+            {"origin": origin, "below": below}
+            for origin, below in sorted(erased.items())
+            if below > said.get(origin, 0)
+        ]
+        for at in range(0, len(new), MAX_ERASURES):
+            if self._say("anchor", {**anchor([]), "erased": new[at : at + MAX_ERASURES]}) is None:
+                return
+        self._erased_upto = upto
+
+
+def _erasures(session: Session, since: int | None, upto: int) -> dict[str, int]:
+    """Origin → one above the last leaf that erased something, of the erasures told by events in (since, upto].
+
+    On the first look after a start, since events are forgotten: of all leaves.
+    """
+    if since is None:
+        rows = session.execute(
+            select(LogRow.origin, func.max(EntryRow.idx))
+            .join(LogRow, LogRow.id == EntryRow.log_id)
+            .where(EntryRow.kind == "erase", EntryRow.fault_code.is_(None))
+            .group_by(LogRow.origin)
+        )
+    else:
+        rows = session.execute(
+            select(LogRow.origin, func.max(EventRow.idx))
+            .join(LogRow, LogRow.id == EventRow.log_id)
+            .where(EventRow.seq > since, EventRow.seq <= upto, EventRow.type == "notice.erased")
+            .group_by(LogRow.origin)
+        )
+    return {origin: index + 1 for origin, index in rows}
+
 
 def anchor(heads: Sequence[tuple[str, int, bytes, bytes]]) -> dict[str, Any]:
     """The main part of an `anchor`: (origin, size, root, checkpoint) of each log."""
@@ -523,11 +649,6 @@ def anchored_heads(main: bytes) -> list[tuple[str, bytes]]:
         and isinstance(one.get("origin"), str)
         and isinstance(one.get("checkpoint"), str)
     ]
-
-
-def _own_lines(raw: bytes, origin: str) -> bytes:
-    note = parse_note(raw)
-    return Note(note.text, tuple(s for s in note.signatures if s.name == origin)).encode()
 
 
 def _keep_report(session: Session, made: Evidence, keys: Sequence[VerifierKey], now: int) -> None:

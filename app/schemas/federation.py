@@ -92,6 +92,15 @@ class ContinuesOut(Shape):
     stated: bool = Field(description="whether the first leaf says the same")
 
 
+class FollowsOut(Shape):
+    """The roster that a node says it follows."""
+
+    version: int
+    sha256: str
+    index: int
+    at: str
+
+
 class LogOut(Shape):
     """How far this node is with one log."""
 
@@ -119,6 +128,9 @@ class LogOut(Shape):
     continues: ContinuesOut | None = Field(
         description="the ended log of this State whose notices this one continues, by the roster"
     )
+    follows: FollowsOut | None = Field(
+        description="the roster that this log's node says it follows, in its newest leaf of kind roster"
+    )
     withheld: bool = Field(
         description="others show a larger head than the log's own node has served for 30 minutes"
     )
@@ -136,6 +148,28 @@ class WarningOut(Shape):
     detail: str
 
 
+class RosterLeafOut(Shape):
+    """A leaf of kind `roster`."""
+
+    state: str
+    origin: str
+    index: int
+
+
+class RosterSaidOut(Shape):
+    """One of several rosters of a version, and who says that it follows it; none: this node does."""
+
+    sha256: str
+    leaves: list[RosterLeafOut]
+
+
+class ContradictionOut(Shape):
+    """A version of which there are several rosters."""
+
+    version: int
+    rosters: list[RosterSaidOut]
+
+
 class RosterOut(Shape):
     """The roster in force."""
 
@@ -143,6 +177,9 @@ class RosterOut(Shape):
     sha256: str
     expires: str
     warnings: list[WarningOut]
+    contradictions: list[ContradictionOut] = Field(
+        description="versions of which States follow different rosters, by what their nodes say in their logs"
+    )
 
 
 class FederationOut(Shape):

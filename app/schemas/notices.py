@@ -199,6 +199,15 @@ class HolderOut(HoldingOut):
     state: str
 
 
+class ErasureSaidOut(Shape):
+    """A State's own statement that it has carried an erasure out."""
+
+    state: str
+    at: str
+    origin: str = Field(description="of the leaf that says so, in that State's log")
+    index: int
+
+
 class VersionReceiptsOut(Shape):
     """Who provably holds one version, a withdrawal or an erasure, and who not."""
 
@@ -219,6 +228,10 @@ class VersionReceiptsOut(Shape):
     recalled_from: list[str] = Field(
         description="States that an earlier version addressed and this one does not; only for those who may read both"
     )
+    erased_by: list[ErasureSaidOut] = Field(
+        description="of an erasure: States whose node says, in its log, that it has carried it out"
+    )
+    erasure_unsaid: list[str] = Field(description="and the members whose node has not said so")
 
 
 class RecallOut(Shape):
