@@ -584,7 +584,7 @@ def make_template(directory: Path, code: str) -> Settings:
             "public_url": url_of(code),
             "background": False,
             "insecure_demo": True,
-            "peer_timeout_s": 2.0,
+            "peer_timeout_s": 20.0,
         },
     )
     settings.pinned_root.write_bytes(b"{}")
