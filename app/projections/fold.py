@@ -196,7 +196,7 @@ class Fold:
         """Versions that stand in logs which this one continues, with their notices as those logs left them."""
         chain = lineage.earlier(self._session, self._log_id) if refs else []
         for before in chain:
-            lock_log(self._db, self._session, before)
+            lock_log(self._session, before)
             for some in chunks(refs, SQLITE_VARIABLES - 3):
                 rows = self._session.execute(
                     select(EntryRow.leaf_hash, EntryRow.root_idx).where(

@@ -20,7 +20,6 @@ from app.tlog.store import lock_log
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
-    from app.db import Database
     from app.domain.roster import Roster
 
 MOVED: Final = "moved"

@@ -213,7 +213,12 @@ def _receipts(federation: Federation, state: str) -> dict[str, int]:
 
 
 def test_nodes_on_real_sockets_replicate_restart_and_begin_late(tmp_path: Path) -> None:
-    overrides = {"follow_interval_s": 0.5, "roster_refresh_s": 1, "peer_timeout_s": 10.0, "log_level": "ERROR"}
+    overrides = {
+        "follow_interval_s": 0.5,
+        "roster_refresh_s": 1,
+        "peer_timeout_s": 10.0,
+        "log_level": "ERROR",
+    }
     members = [
         Member(state, port, overrides) for state, port in zip(("EE", "US", "NL"), _free_ports(3), strict=True)
     ]

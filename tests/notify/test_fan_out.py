@@ -214,7 +214,7 @@ def test_an_erasure_is_told_though_the_delivery_log_does_not_reach_back_to_the_n
     log.set(young, received_at=clock())
     erasures = []
     for root in (idx, young):
-        hidden = {
+        hidden: dict[str, Any] = {
             "status": "erased",
             "content_state": "erased",
             "tlp_rank": 99,
