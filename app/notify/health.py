@@ -45,10 +45,15 @@ def after(
         recover(db, session, row, attempt.at)
         return
     row.failing_since = row.failing_since if row.failing_since is not None else attempt.at
-    row.failures += 1
+    # Nothing is sent while the circuit is open: what fails now was on its way when it opened. It says of the same moment
+    # what is known already, and must not double the rest as often as there were places.
+    rest = 0
+    if not retry.is_open(row.failures) or attempt.at >= row.not_before:
+        row.failures += 1
+        rest = retry.rest_after(row.failures, fraction())
     rest = max(
+        rest,
         retry.pause_after(attempt.status, attempt.retry_after_ms),
-        retry.rest_after(row.failures, fraction()),
         (delay or 0) if row.ordered else 0,
     )
     row.not_before = max(row.not_before, attempt.at + rest)

@@ -93,9 +93,14 @@ def pause_after(status: int | None, retry_after_ms: int | None) -> int:
     return max(PAUSE_SHORTEST_MS, min(retry_after_ms or 0, PAUSE_LONGEST_MS))
 
 
+def is_open(failures: int) -> bool:
+    """Whether so many failures in a row keep an endpoint's circuit open."""
+    return failures >= OPEN_AFTER
+
+
 def rest_after(failures: int, fraction: float) -> int:
     """Milliseconds for which nothing goes to an endpoint after so many failures in a row; 0 while its circuit is closed."""
-    if failures < OPEN_AFTER:
+    if not is_open(failures):
         return 0
     rest = min(REST_SHORTEST_MS << min(failures - OPEN_AFTER, 10), REST_LONGEST_MS)
     return round(rest * (1 - JITTER + 2 * JITTER * fraction))

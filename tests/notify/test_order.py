@@ -206,6 +206,29 @@ def test_five_failures_open_the_circuit_and_one_success_closes_it(
     assert waited == 30 - (4 + 1 + 2) - 4
 
 
+def test_what_was_on_its_way_when_the_circuit_opened_does_not_lengthen_the_rest(
+    db: Database, clock: SettableClock, setup: WebhookSetup
+) -> None:
+    log = Log(db)
+    id_, _ = subscribe(db, setup, add_token(db), URL)
+    for _ in range(30):
+        log.issue()
+    outbox.fan_out_step(db, clock, setup)
+    under_way = [*claims.claim(db, clock(), 30), *claims.claim(db, clock(), 30)]  # two workers
+    assert len(under_way) == 2 * claims.PER_SUBSCRIPTION > retry.OPEN_AFTER
+    for one in under_way:  # one short outage
+        clock.now += 1
+        fail(db, clock, one)
+    opened = NOW + retry.OPEN_AFTER
+    row = subscription(db, id_)
+    assert (row.failures, row.not_before) == (retry.OPEN_AFTER, opened + retry.REST_SHORTEST_MS)
+    clock.now = row.not_before
+    (probe,) = claims.claim(db, clock(), 30)
+    fail(db, clock, probe)
+    row = subscription(db, id_)
+    assert (row.failures, row.not_before) == (retry.OPEN_AFTER + 1, clock() + 2 * retry.REST_SHORTEST_MS)
+
+
 @pytest.mark.parametrize(("failures", "rest"), [(4, 0), (5, 30), (6, 60), (9, 480), (10, 600), (10_000, 600)])
 def test_rests_double_up_to_ten_minutes(failures: int, rest: int) -> None:
     assert retry.rest_after(failures, 0.5) == rest * 1000
