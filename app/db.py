@@ -38,7 +38,9 @@ if TYPE_CHECKING:
 
     from sqlalchemy import ColumnElement, CursorResult, Engine, FromClause
     from sqlalchemy.engine import URL
+    from sqlalchemy.engine.interfaces import DBAPIConnection
     from sqlalchemy.orm.attributes import InstrumentedAttribute
+    from sqlalchemy.pool import ConnectionPoolEntry
     from sqlalchemy.sql.dml import Insert
 
 T = TypeVar("T")
@@ -262,8 +264,17 @@ class Database:
             return True
 
     def dispose(self) -> None:
-        """Close all connections."""
+        """Close all connections: those at rest now, and each that a thread still uses when that gives it back."""
+        pool = self.engine.pool
         self.engine.dispose()
+        # What comes back later would lie in a pool that nobody has any more, and stay open until it is collected.
+        event.listen(pool, "checkin", _close_late)
+        pool.dispose()
+
+
+def _close_late(connection: DBAPIConnection | None, record: ConnectionPoolEntry) -> None:
+    if connection is not None:
+        record.invalidate()
 
 
 def execute(session: Session, statement: Executable, **values: Any) -> CursorResult[*tuple[Any, ...]]:  # noqa: ANN401 - bound values

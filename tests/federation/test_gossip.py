@@ -73,9 +73,9 @@ def test_an_anchor_shows_a_fork_to_whoever_reads_it(world: World) -> None:
     ee, nl = split(world)
     ee.node.vigil._since -= 3_600_000
     ee.node.vigil.look_after()
-    assert ee.log().size == 1
+    assert [ee.entry(ee, index).kind for index in range(ee.log().size)] == ["anchor", "roster"]
     ee.node.vigil.look_after()
-    assert ee.log().size == 1  # one an hour
+    assert ee.log().size == 2  # one anchor an hour, and the roster once
     nl.sync(ee)
     nl.line.rules = [lambda r: answer(404) if "/witness/" in str(r.url) else None]
     hear(nl, ee)
