@@ -19,7 +19,7 @@ from rapidfuzz import fuzz
 from app.domain.names import fold
 from app.domain.party import COUNTRY_PROPERTIES
 from app.projections.screened import IDENTIFIER_PROPERTIES
-from app.screening.keys import plain_identifier
+from app.screening.spelling import plain_identifier
 from app.screening.words import DATA
 
 if TYPE_CHECKING:

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from app.screening.spelling import skeleton
-from app.screening.words import PARTICLES, groups_of_each
+from app.screening.normalise import LONGEST_ACRONYM, acronyms
+from app.screening.spelling import plain_identifier, skeleton
+from app.screening.words import groups_of_each
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,7 +40,6 @@ _JOINED_GROUP: Final = 8
 _ACRONYM: Final = 9
 
 MAX_JOINED_GROUPS: Final = 4
-MAX_ACRONYM: Final = 9
 
 _AT_ONCE: Final = 4096
 """Words whose deletions are made together: some megabytes."""
@@ -170,7 +170,7 @@ def joined_by(token: Token) -> NDArray[np.uint32]:
     """The keys under which a word finds neighbours of an index that it may be written together of."""
     if len(token.latin) < 3:
         return np.zeros(0, np.uint32)
-    found = [zlib.crc32(token.latin.encode(), _ACRONYM)] if len(token.latin) < MAX_ACRONYM else []
+    found = [zlib.crc32(token.latin.encode(), _ACRONYM)] if len(token.latin) < LONGEST_ACRONYM else []
     if len(token.latin) > 3:
         found.append(zlib.crc32(token.latin.encode(), _JOINED))
         if token.native:
@@ -180,18 +180,6 @@ def joined_by(token: Token) -> NDArray[np.uint32]:
     return np.array(found, np.uint32)
 
 
-def acronyms(name: Name) -> set[str]:
-    """The first letters of an organisation's words, with and without particles, if there are three to eight."""
-    every = "".join(t.latin[:1] for t in name.tokens)
-    weighty = "".join(t.latin[:1] for t in name.tokens if t.text not in PARTICLES)
-    return {letters for letters in (every, weighty) if 3 <= len(letters) < MAX_ACRONYM}
-
-
 def identifier_key(value: str) -> int:
     """The key of an identifier, by its letters and digits: registers write the same number with dots, spaces, dashes."""
     return zlib.crc32(plain_identifier(value).encode(), _IDENTIFIER)
-
-
-def plain_identifier(value: str) -> str:
-    """An identifier without what is only layout."""
-    return "".join(c for c in value.upper() if c.isalnum())

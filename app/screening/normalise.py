@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
     from app.domain.party import Schema
 
+LONGEST_ACRONYM: Final = 9
+"""Letters below which an acronym is one."""
+
 MAX_TOKENS: Final = 24
 """Words of a name that are compared. What follows is a clause about successors, not a name."""
 MAX_TOKEN: Final = 40
@@ -123,3 +126,10 @@ def _without_forms(words: Sequence[str]) -> tuple[list[str], frozenset[str]]:
     while len(plain) > 1 and (plain[-1],) in known:
         kinds.add(known[plain.pop(),])
     return plain, frozenset(kinds)
+
+
+def acronyms(name: Name) -> set[str]:
+    """The first letters of an organisation's words, with and without particles, if there are three to eight."""
+    every = "".join(t.latin[:1] for t in name.tokens)
+    weighty = "".join(t.latin[:1] for t in name.tokens if t.text not in PARTICLES)
+    return {letters for letters in (every, weighty) if 3 <= len(letters) < LONGEST_ACRONYM}

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from rapidfuzz.distance import OSA, JaroWinkler
 
-from app.screening.keys import acronyms
+from app.screening.normalise import acronyms
 from app.screening.spelling import skeleton
 from app.screening.words import PARTICLES, groups_of
 

@@ -125,3 +125,8 @@ def skeleton(word: str) -> str:
     if bare.endswith("h") and len(bare) > 2:
         bare = bare[:-1]
     return bare if len(bare) > 1 else ""
+
+
+def plain_identifier(value: str) -> str:
+    """An identifier without what is only layout."""
+    return "".join(c for c in value.upper() if c.isalnum())
