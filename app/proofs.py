@@ -145,7 +145,10 @@ def _tell(
         .where(EntryRow.log_id == log_id, EntryRow.root_idx == root_idx, EntryRow.fault_code.is_(None))
         .order_by(EntryRow.idx)
     ).all()
-    size = _best_head(session, log_id, versions[-1].idx, roster.quorum_for(log.state))
+    listed = roster.log(log.origin)
+    size = listed.end if listed is not None else None
+    if size is None:
+        size = _best_head(session, log_id, versions[-1].idx, roster.quorum_for(log.state))
     head = None if size is None else head_with_cosignatures(session, log_id, size)
     if size is None or head is None:
         raise NotYetProvable("No signed checkpoint covers this notice yet. Ask again in a moment.")
@@ -352,6 +355,14 @@ def _verify_told(proof: dict[str, Any], roster: Roster, chain: _Chain) -> _Told:
                 cosigned[code] = cosignature.at
         except InvalidSignature as error:
             raise ProofRefused("cosignatures", f"the cosignature of {code} does not hold: {error}") from error
+    listed = roster.log(origin)
+    end = None if listed is None or listed.end is None else (listed.end, listed.end_root)
+    # A log that was ended has signed two histories. What stands below its end counts in the one that the States chose.
+    if end is not None and end != (checkpoint.size, checkpoint.root):
+        raise ProofRefused(
+            "checkpoint",
+            f"the States have ended {origin} at size {end[0]}, and this is not the head of that end.",
+        )
     history = open_history(proof.get(_HISTORY, []), roster, origin)
     statements = proof["statements"]
     if not isinstance(statements, list) or not statements:

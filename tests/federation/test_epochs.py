@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select
 
+from app import proofs
 from app.domain.errors import PeerFault
 from app.domain.roster import RosterLog
+from app.gate import operator
 from app.models import BodyRow, EntryRow, LogRow
 from app.node import Followed
 from app.replication.forks import root_here
@@ -342,6 +344,30 @@ def test_nothing_that_the_other_history_said_can_be_acted_on(world: World) -> No
     us.must_post(sign(us, examples.withdrawal(kept.id, kept.ref, issuer="US"), "withdraw", kept.hash))
     again = us.post(sign(us, examples.withdrawal(kept.id, kept.ref, issuer="US"), "withdraw", kept.hash))
     assert again.json()["type"].rpartition("#")[2] == "notice-closed"
+
+
+def test_nothing_that_the_other_history_said_can_be_proven_below_the_end(world: World) -> None:
+    _, other, nl, ee, said = fork(world)
+    told_to_nl = said[-1]
+    everything = operator("US")
+
+    def tell(peer: Peer, idx: int) -> dict[str, Any]:
+        with peer.db.read() as session:
+            root = session.scalar(
+                select(EntryRow.root_idx).where(EntryRow.log_id == row(peer, OLD).id, EntryRow.idx == idx)
+            )
+            assert root is not None
+            return proofs._tell(session, everything, (row(peer, OLD).id, root), world.roster, recalled=False)
+
+    before = tell(nl, 4)
+    assert before["statements"][-1]["statement"].encode() == told_to_nl.leaf
+    assert proofs._verify_told(before, world.roster, proofs._Chain()).size == 5
+    end(world, size=6, root=frozen_root(other, 6))  # leaf 4 is another one there
+    with pytest.raises(proofs.ProofRefused, match="ended") as refused:
+        proofs._verify_told(before, world.roster, proofs._Chain())
+    assert refused.value.step == "checkpoint"
+    after = tell(ee, 4)
+    assert proofs._verify_told(after, world.roster, proofs._Chain()).size == 6
 
 
 def test_a_log_that_continues_nothing_by_the_roster_cannot_act_on_another(world: World) -> None:
