@@ -203,23 +203,25 @@ class Database:
             statement = self._statements[make] = make(self)
         return statement
 
+    def any_of(self, column: InstrumentedAttribute[Any], values: Sequence[str]) -> ColumnElement[bool]:
+        """Whether a text column has one of many values: one bound value however many there are, and one cached statement."""
+        return self._any(column, None, value=self.bound(values))
+
     def any_bound(self, column: ColumnElement[Any], name: str) -> ColumnElement[bool]:
-        """Whether a text column has one of the values bound to `name` when the statement is executed: see `bound`."""
-        if self.is_sqlite:
-            each = func.json_each(bindparam(name, type_=String)).table_valued("value")
-            return column.in_(select(each.c.value))
-        return column == any_(bindparam(name, type_=postgresql.ARRAY(String)))
+        """The same of the values bound to `name` when the statement is executed: see `bound`."""
+        return self._any(column, name)
 
     def bound(self, values: Sequence[str]) -> str | list[str]:
         """Values for `any_bound`."""
         return json.dumps(values) if self.is_sqlite else list(values)
 
-    def any_of(self, column: InstrumentedAttribute[Any], values: Sequence[str]) -> ColumnElement[bool]:
-        """Whether a text column has one of many values: one bound value however many there are, and one cached statement."""
+    def _any(self, column: Any, name: str | None, **value: Any) -> ColumnElement[bool]:  # noqa: ANN401 - a column, a bound value
         if self.is_sqlite:
-            each = func.json_each(json.dumps(values)).table_valued("value")
-            return column.in_(select(each.c.value))
-        return column == any_(bindparam(None, list(values), type_=postgresql.ARRAY(String)))
+            each = func.json_each(bindparam(name, type_=String, **value)).table_valued("value")
+            found: ColumnElement[bool] = column.in_(select(each.c.value))
+        else:
+            found = column == any_(bindparam(name, type_=postgresql.ARRAY(String), **value))
+        return found
 
     def skip_locked(self) -> dict[str, Any]:
         """Arguments for `with_for_update` that let several workers claim rows; SQLite's single writer needs none."""

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from app.cli.common import AsJson, print_json, progress
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 TARGETS = {
     "posting_ratio": ("at least", 0.35),
@@ -53,17 +56,13 @@ def federation(
         return
     from app.bench.federation import run  # noqa: PLC0415 - see `app.cli`
 
-    def say(text: str) -> None:
-        if not as_json:
-            typer.echo(text, err=True)
-
     with tempfile.TemporaryDirectory(prefix="verbale-bench-") as directory:
         result = run(
             Path(directory) / "federation",
             records,
             database_url=database_url,
             live=live,
-            say=say,
+            say=_speaker(as_json=as_json),
             progress=progress,
         ).as_dict()
     _show(result, TARGETS, as_json=as_json)
@@ -88,10 +87,6 @@ def webhooks(
     """Measure the delivery of webhooks to receivers on this machine, against the bare HTTP client."""
     from app.bench.webhooks import run  # noqa: PLC0415 - see `app.cli`
 
-    def say(text: str) -> None:
-        if not as_json:
-            typer.echo(text, err=True)
-
     with tempfile.TemporaryDirectory(prefix="verbale-bench-") as directory:
         result = run(
             Path(directory),
@@ -101,7 +96,7 @@ def webhooks(
             scheme=signing,
             workers=workers,
             many=pending,
-            say=say,
+            say=_speaker(as_json=as_json),
         ).as_dict()
     _show(result, WEBHOOK_TARGETS, as_json=as_json)
 
@@ -132,10 +127,6 @@ def screening(
     """
     from app.bench.screening import run  # noqa: PLC0415 - see `app.cli`
 
-    def say(text: str) -> None:
-        if not as_json:
-            typer.echo(text, err=True)
-
     with tempfile.TemporaryDirectory(prefix="verbale-bench-") as directory:
         result = run(
             Path(directory) / "federation",
@@ -143,7 +134,7 @@ def screening(
             database_url=database_url,
             asked=queries,
             peer=peer,
-            say=say,
+            say=_speaker(as_json=as_json),
             progress=progress,
         )
     _show(result.as_dict(), result.limits(), as_json=as_json)
@@ -151,6 +142,11 @@ def screening(
         typer.echo(
             "peer: not measured; --peer names a Python that has nomenklatura (docs/screening.md)", err=True
         )
+
+
+def _speaker(*, as_json: bool) -> Callable[[str], None]:
+    """What is being done, for a person; a program hears only the result."""
+    return lambda text: None if as_json else typer.echo(text, err=True)
 
 
 def _show(result: dict[str, Any], targets: dict[str, tuple[str, float]], *, as_json: bool) -> None:

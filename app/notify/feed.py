@@ -24,7 +24,7 @@ from sqlalchemy.orm import aliased
 from app.domain.encoding import b64u_decode, b64u_encode
 from app.domain.errors import InvalidCursor, Malformed, Refused, UnsafeKeyFile
 from app.events import COUNTER
-from app.gate import event_visible, may_read, may_see_event, visible
+from app.gate import event_visible, may_see_event, visible
 from app.models import CounterRow, EntryRow, EventRow, NoticeRow
 from app.notify import matching, payload
 from app.notify.matching import Cause
@@ -354,8 +354,7 @@ def _told(principal: Principal, row: Row[Any]) -> Told | None:
         row.type == AMENDED
         and not row.seen
         and row.status != "erased"
-        and row.before_rank is not None
-        and may_read(principal, issuer=row.state, tlp_rank=row.before_rank, audience=row.before_audience)
+        and matching.could_read(principal, row.state, row.before_rank, row.before_audience)
     )
     return payload.recall(row) if replaced else None
 

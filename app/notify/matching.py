@@ -168,7 +168,7 @@ def with_notice(statement: Statement) -> Statement:
 
 
 def could_read(principal: Principal, state: str | None, tlp_rank: int | None, audience: str | None) -> bool:
-    """Whether a notice of `state` that was erased was this caller's to read, by the handling that its erasure recorded."""
+    """Whether a version of a notice of `state` was this caller's to read, by the handling it had; None: that is not known."""
     return tlp_rank is not None and may_read(
         principal, issuer=state or "", tlp_rank=tlp_rank, audience=audience
     )

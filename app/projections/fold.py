@@ -28,7 +28,7 @@ from app.domain.errors import VerbaleError
 from app.domain.handling import Tlp
 from app.domain.lifecycle import ELSEWHERE, NoticeState
 from app.domain.notices import Notice, amended, validate_main
-from app.domain.statement import MAIN_PART, NODE_KINDS, NOTICE_KINDS
+from app.domain.statement import NODE_KINDS, NOTICE_KINDS
 from app.events import Event, emit
 from app.models import CarriedRow, EntryRow, NoticeRow, NoticeTermRow, ScreenedRow
 from app.models.notice import UNKNOWN_TLP
@@ -269,10 +269,9 @@ class Fold:
         statement, parts = arrival.statement, arrival.parts
         if statement is None or arrival.fault is not None or arrival.body_fault is not None or parts is None:
             return
-        if statement.kind in ("anchor", "roster"):
-            heard = said.read(statement.kind, arrival.index, statement.iat, parts[MAIN_PART].content)
-            if heard is not None:
-                self._said.append(heard)
+        heard = said.read(statement.kind, arrival.index, statement.iat, parts)
+        if heard is not None:
+            self._said.append(heard)
 
     def _entry(self, arrival: Arrival, state: NoticeState | None) -> dict[str, Any]:
         statement, content = arrival.statement, arrival.content

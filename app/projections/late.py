@@ -16,7 +16,6 @@ from app import bodies as stored_bodies
 from app.domain import events as vocabulary
 from app.domain.errors import VerbaleError
 from app.domain.notices import Notice, amended, parse_main, validate_main
-from app.domain.statement import MAIN_PART
 from app.events import Event, emit
 from app.models import EntryRow, NoticeRow, NoticeTermRow
 from app.projections import lineage, said
@@ -76,8 +75,8 @@ def take_late_bodies(
         if entry.body_state not in ("wanted", "absent") or body.state == entry.body_state:
             continue  # held already, or erased meanwhile: an erased body that is offered again is refused
         _store(db, session, log_id, body, now)
-        if entry.kind in ("anchor", "roster") and body.parts is not None and body.fault is None:
-            heard = said.read(entry.kind, body.index, entry.iat or 0, body.parts[MAIN_PART].content)
+        if body.parts is not None and body.fault is None:
+            heard = said.read(entry.kind or "", body.index, entry.iat or 0, body.parts)
             said.store(db, session, log_id, [heard] if heard is not None else [])
         if entry.root_idx is not None:
             events.extend(_refold(db, session, log_id, entry.root_idx, body.index, entry.kind))

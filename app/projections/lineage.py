@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from app.domain.roster import Roster
+    from app.tlog.store import StoredLog
 
 MOVED: Final = "moved"
 """`notices.content_state` of a row whose notice goes on in the next epoch."""
@@ -47,13 +48,12 @@ def later(session: Session, log_id: int) -> int | None:
     return session.execute(select(LogRow.id).where(LogRow.continues_id == log_id)).scalar_one_or_none()
 
 
-def lock(session: Session, log_id: int) -> None:
-    """Lock a log and all that continue it, the newest first."""
+def lock(session: Session, log_id: int) -> StoredLog:
+    """Lock a log and all that continue it, the newest first; the log's state."""
     chain = [log_id]
     while (after := later(session, chain[-1])) is not None:
         chain.append(after)
-    for one in reversed(chain):
-        lock_log(session, one)
+    return [lock_log(session, one) for one in reversed(chain)][-1]
 
 
 def is_waiting(session: Session, log_id: int) -> bool:

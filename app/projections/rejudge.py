@@ -25,7 +25,6 @@ from app.models import EntryRow, ErasureSaidRow, LeafRow, LogRow, NoticeRow, Ros
 from app.projections import lineage
 from app.projections.fold import SCREENED_EPOCH, Fold, fold_all, forget_terms
 from app.projections.late import give_back
-from app.tlog.store import lock_log
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -91,8 +90,7 @@ def rejudge_log(
         origin = session.execute(select(LogRow.origin).where(LogRow.id == log_id)).scalar_one()
         lifted = _lifted(session, log_id, Context(origin, roster), judge)
     with db.write() as session:
-        lineage.lock(session, log_id)
-        log = lock_log(session, log_id)
+        log = lineage.lock(session, log_id)
         state = roster.state_of_origin(origin)
         changed = lifted | _fallen(session, log_id, origin, state, roster)
         if lineage.link(session, log_id, origin, roster):

@@ -12,15 +12,16 @@ from typing import TYPE_CHECKING, Any, Final
 
 from app.domain.errors import MalformedJson
 from app.domain.json import parse_strict
-from app.domain.statement import is_origin
+from app.domain.statement import MAIN_PART, is_origin
 from app.models import ErasureSaidRow, RosterSaidRow
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from sqlalchemy.orm import Session
 
     from app.db import Database
+    from app.domain.statement import Part
 
 MAX_ERASURES: Final = 256
 """Logs that one anchor speaks of: those of a federation, a few epochs each."""
@@ -45,10 +46,12 @@ class Said:
     roster: tuple[int, str] | None = None
 
 
-def read(kind: str, index: int, iat: int, main: bytes) -> Said | None:
-    """What a statement of kind `anchor` or `roster` says here; None if nothing, or nothing that can be read."""
+def read(kind: str, index: int, iat: int, parts: Mapping[str, Part]) -> Said | None:
+    """What a statement says here; None if nothing, or nothing that can be read. Only `anchor` and `roster` say anything."""
+    if kind not in ("anchor", "roster"):
+        return None
     try:
-        value = parse_strict(main)
+        value = parse_strict(parts[MAIN_PART].content)
     except MalformedJson:
         return None
     if not isinstance(value, dict):
@@ -56,15 +59,14 @@ def read(kind: str, index: int, iat: int, main: bytes) -> Said | None:
     if kind == "anchor":
         erasures = _erasures(value.get("erased"))
         return Said(index, iat, erasures=erasures) if erasures else None
-    if kind == "roster":
-        version, digest = value.get("version"), value.get("sha256")
-        if (
-            isinstance(version, int)
-            and _is_count(version)
-            and isinstance(digest, str)
-            and _DIGEST.fullmatch(digest)
-        ):
-            return Said(index, iat, roster=(version, digest))
+    version, digest = value.get("version"), value.get("sha256")
+    if (
+        isinstance(version, int)
+        and _is_count(version)
+        and isinstance(digest, str)
+        and _DIGEST.fullmatch(digest)
+    ):
+        return Said(index, iat, roster=(version, digest))
     return None
 
 

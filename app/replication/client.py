@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from app.clock import Clock
     from app.domain.keys import Signer
+    from app.domain.roster import Roster
 
 MAX_CHECKPOINT_BYTES: Final = 64 * 2**10
 MAX_BUNDLE_BYTES: Final = 256 * (2 + 65_535)
@@ -175,3 +176,8 @@ class PeerClient:
 def mirror_url(node_url: str, origin: str) -> str:
     """Where a node serves its mirror of another State's log, in the same layout as the log itself."""
     return f"{node_url}/mirror/{sha256(origin.encode()).hexdigest()}"
+
+
+def mirrors_of(roster: Roster, origin: str, *, but: str) -> list[str]:
+    """Where every State but `but` serves its copy of a log."""
+    return [mirror_url(s.url, origin) for s in roster.nodes() if s.url and s.code != but]

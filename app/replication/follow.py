@@ -32,6 +32,7 @@ from app.replication.forks import (
     contradiction,
     convict,
     fetch_leaves,
+    own_lines,
     place_of,
     report_rollback,
     watch_log,
@@ -386,7 +387,7 @@ def _take_far(look: _Look, mirror: Followed, checkpoint: Checkpoint, note: Note)
     if frontier.extend(hashes).root() != checkpoint.root:
         raise look.explain(mirror, note)
     with db.write() as session:  # if the catch-up is cut off, this is the head its leaves belong to
-        watch_log(db, session, mirror.id, pending_note=_own_lines(checkpoint, note))
+        watch_log(db, session, mirror.id, pending_note=own_lines(note, checkpoint.origin))
     at = mirror.size
     while at < checkpoint.size:
         # Windows end on bundle borders, so that each bundle is fetched once.
@@ -419,17 +420,12 @@ def _set_head(
     db: Database, session: Session, log_id: int, checkpoint: Checkpoint, note: Note, *, now: int
 ) -> None:
     """The head is proven: store it with the log's own signature line (cosignatures are kept apart)."""
-    own = _own_lines(checkpoint, note)
+    own = own_lines(note, checkpoint.origin)
     size, root = checkpoint.size, checkpoint.root
     execute(session, _NOTHING_PENDING, log=log_id)
     head = db.insert_ignore(HeadRow.__table__)
     execute(session, head, log_id=log_id, size=size, root=root, note=own, at=now)
     execute(session, _PROVEN, log=log_id, new_size=size, new_root=root, new_note=own, now=now)
-
-
-def _own_lines(checkpoint: Checkpoint, note: Note) -> bytes:
-    """The checkpoint with the log's own signatures; cosignatures are kept apart."""
-    return Note(note.text, tuple(s for s in note.signatures if s.name == checkpoint.origin)).encode()
 
 
 def _note_served(db: Database, log_id: int, checkpoint: Checkpoint, raw: bytes) -> None:

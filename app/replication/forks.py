@@ -279,16 +279,7 @@ def take_verdicts(
         log_id = session.execute(select(LogRow.id).where(LogRow.origin == origin)).scalar_one()
         for verdict in verdicts:
             if keep(session, verdict, source=source, now=now):
-                log.error(
-                    "evidence kept",
-                    extra={
-                        "action": "evidence_kept",
-                        "origin": origin,
-                        "type": verdict.evidence.type,
-                        "accused": verdict.accused,
-                        "evidence": verdict.evidence.id,
-                    },
-                )
+                _log_kept(verdict)
         frozen = session.execute(
             select(WatchRow.frozen_at).where(WatchRow.log_id == log_id)
         ).scalar_one_or_none()
@@ -364,29 +355,38 @@ def report_bad_leaf(db: Database, log_id: int, index: int, *, roster: Roster, no
 
 
 def _keep_if_true(db: Database, made: Evidence, roster: Roster, now: int) -> Verdict | None:
-    """Keep a record that was made here, if it verifies: a key may have changed since. None if it is not, or kept already."""
-    try:
-        verdict = verify(made, log_keys(roster, made.origin))
-    except EvidenceRefused as error:
-        log.info(
-            "no record made",
-            extra={"action": "gossip_failed", "origin": made.origin, "why": str(error)[:300]},
-        )
+    """Keep a record that was made here. None if it does not verify, or is kept already."""
+    verdict = verified(made, roster)
+    if verdict is None:
         return None
     with db.write() as session:
         if not keep(session, verdict, source=None, now=now):
             return None
+    _log_kept(verdict)
+    return verdict
+
+
+def verified(made: Evidence, roster: Roster) -> Verdict | None:
+    """The verdict over a record that was made here; None if it does not verify: a key may have changed since."""
+    try:
+        return verify(made, log_keys(roster, made.origin))
+    except EvidenceRefused as error:
+        extra = {"action": "gossip_failed", "origin": made.origin, "why": str(error)[:300]}
+        log.info("no record made", extra=extra)
+        return None
+
+
+def _log_kept(verdict: Verdict) -> None:
     log.error(
         "evidence kept",
         extra={
             "action": "evidence_kept",
-            "origin": made.origin,
-            "type": made.type,
+            "origin": verdict.evidence.origin,
+            "type": verdict.evidence.type,
             "accused": verdict.accused,
-            "evidence": made.id,
+            "evidence": verdict.evidence.id,
         },
     )
-    return verdict
 
 
 def own_lines(note: Note, origin: str) -> bytes:

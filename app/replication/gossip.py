@@ -32,8 +32,8 @@ from app.models import (
     WatchRow,
 )
 from app.projections.said import MAX_ERASURES
-from app.replication.client import MAX_CHECKPOINT_BYTES, mirror_url
-from app.replication.follow import advance, advance_from, read_followed
+from app.replication.client import MAX_CHECKPOINT_BYTES, mirror_url, mirrors_of
+from app.replication.follow import advance_from, read_followed
 from app.replication.forks import (
     MAX_RECORDS,
     CheckpointFork,
@@ -48,12 +48,13 @@ from app.replication.forks import (
     root_here,
     settle_ended,
     settle_frozen,
+    verified,
     watch_log,
 )
 from app.replication.startup import Shown, ask_witness
 from app.replication.witness import WitnessEndpoint, collect_cosignatures, log_keys, set_log_error
 from app.tlog.checkpoint import Checkpoint, open_checkpoint
-from app.tlog.evidence import Evidence, Sighting, verify
+from app.tlog.evidence import Evidence, Sighting
 from app.tlog.note import Note
 from app.tlog.note import parse as parse_note
 
@@ -67,7 +68,6 @@ if TYPE_CHECKING:
     from app.domain.roster import Roster, RosterLog
     from app.replication.client import PeerClient
     from app.replication.startup import Gate
-    from app.tlog.note import VerifierKey
 
 log = logging.getLogger(__name__)
 
@@ -362,8 +362,7 @@ class Vigil:
     def _sources(self, origin: str, roster: Roster) -> list[str]:
         """Everybody who may serve a log's tiles: its origin, then every other State's mirror."""
         listed = roster.log(origin)
-        mirrors = [mirror_url(s.url, origin) for s in roster.nodes() if s.url and s.code != self._state]
-        return [*([listed.url] if listed else []), *mirrors]
+        return [*([listed.url] if listed else []), *mirrors_of(roster, origin, but=self._state)]
 
     def _settle_ended(self, roster: Roster) -> None:
         """Logs that the States have ended: exactly what stands below their end, here as everywhere."""
@@ -396,24 +395,11 @@ class Vigil:
                 head, note = open_checkpoint(raw, log_keys(roster, listed.origin), listed.origin)
                 if head.root != listed.end_root:
                     continue
-                with self._db.read() as session:
-                    mirror = read_followed(session, log_id)
-                advance(
-                    self._db,
-                    self._client,
-                    mirror,
-                    source,
-                    head,
-                    note,
-                    roster=roster,
-                    clock=self._clock,
-                    state=self._state,
-                )
+                self._grow(log_id, head, note, roster, [source])
             except VerbaleError as error:
                 extra = {"action": "gossip_failed", "origin": listed.origin, "why": str(error)[:300]}
                 log.info("the end of a log cannot be had here", extra=extra)
                 continue
-            self._on_growth(log_id)
             return True
         return False
 
@@ -477,7 +463,6 @@ class Vigil:
 
     def _report_withheld(self, log_id: int, origin: str, row: WatchRow, roster: Roster) -> None:
         now = self._clock()
-        keys = log_keys(roster, origin)
         seen = [Sighting((row.shown_at or now) // 1000, self._state, row.shown_by or "unknown")]
         with self._db.write() as session:
             watch_log(self._db, session, log_id, withheld_at=now)
@@ -491,7 +476,9 @@ class Vigil:
                     (),
                     tuple(seen),
                 )
-                _keep_report(session, made, keys, now)
+                # A key may have changed since: the alarm is given all the same.
+                if (verdict := verified(made, roster)) is not None:
+                    keep(session, verdict, source=None, now=now)
             detail = {
                 "code": "checkpoint-withheld",
                 "origin": origin,
@@ -512,9 +499,11 @@ class Vigil:
     def _begin(self, roster: Roster) -> bool:
         """The first leaf of an epoch that continues another says so. False while it cannot be said."""
         before = roster.continued(self._origin)
+        if before is None:
+            return True
         with self._db.read() as session:
             size = session.execute(select(LogRow.size).where(LogRow.id == self._log_id)).scalar_one()
-        if before is None or size > 0:
+        if size > 0:
             return True
         return self._say("anchor", {**anchor([]), "continues": continuation(before)}) is not None
 
@@ -649,10 +638,3 @@ def anchored_heads(main: bytes) -> list[tuple[str, bytes]]:
         and isinstance(one.get("origin"), str)
         and isinstance(one.get("checkpoint"), str)
     ]
-
-
-def _keep_report(session: Session, made: Evidence, keys: Sequence[VerifierKey], now: int) -> None:
-    try:
-        keep(session, verify(made, keys), source=None, now=now)
-    except VerbaleError as error:  # a key has changed since: the alarm is given all the same
-        log.info("no record of the withheld head", extra={"action": "gossip_failed", "why": str(error)[:300]})

@@ -47,9 +47,9 @@ LATE_AT_ONCE: Final = 128
 
 
 _LOGS, _LEAVES, _ENTRIES = LogRow.__table__, LeafRow.__table__, EntryRow.__table__
-_PLACE: Final = select(_LOGS.c.origin, _LOGS.c.judged, _LOGS.c.head_size, _LOGS.c.backfilled).where(
-    _LOGS.c.id == bindparam("log")
-)
+_PLACE: Final = select(
+    _LOGS.c.origin, _LOGS.c.judged, _LOGS.c.head_size, _LOGS.c.backfilled, _LOGS.c.continues_id
+).where(_LOGS.c.id == bindparam("log"))
 _RUN: Final = (
     select(_LEAVES.c.idx, _LEAVES.c.leaf_hash, _LEAVES.c.leaf, _LEAVES.c.received_at)
     .where(
@@ -94,8 +94,8 @@ def judge_step(
         ahead: threads in which the next runs of leaves are fetched and judged meanwhile.
     """
     with db.read() as session:
-        origin, judged, head_size, backfilled = execute(session, _PLACE, log=log_id).one()
-        if judged < head_size and lineage.is_waiting(session, log_id):
+        origin, judged, head_size, backfilled, before = execute(session, _PLACE, log=log_id).one()
+        if judged < head_size and before is not None and lineage.is_waiting(session, log_id):
             return 0  # what it says of the notices of the log before is judged when those are
     if judged >= head_size:
         if not backfilled and judged == head_size:
@@ -180,7 +180,7 @@ def fetch_wanted(
         nobody answered.
     """
     with db.read() as session:
-        origin, _, _, backfilled = execute(session, _PLACE, log=log_id).one()
+        origin, _, _, backfilled, _ = execute(session, _PLACE, log=log_id).one()
         rows = execute(session, _WANTED, log=log_id, after=after).all()
     leaves = [MirroredLeaf(idx, bytes(leaf_hash), bytes(leaf), at) for idx, leaf_hash, leaf, at in rows]
     given = bodies([leaf.index for leaf in leaves]) if leaves else None

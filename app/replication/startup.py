@@ -27,7 +27,7 @@ from sqlalchemy import select, update
 from app.domain.errors import PeerFault, RosterMissing, VerbaleError
 from app.events import Event, emit
 from app.models import LogRow, WatchRow
-from app.replication.client import MAX_CHECKPOINT_BYTES, mirror_url
+from app.replication.client import MAX_CHECKPOINT_BYTES, mirrors_of
 from app.replication.follow import advance_from, read_followed
 from app.replication.forks import CheckpointFork, contradiction, convict, root_here, watch_log
 from app.replication.witness import log_keys
@@ -274,7 +274,7 @@ class Gate:
         Raises:
             CheckpointFork: its key has signed two histories.
         """
-        mirrors = [mirror_url(s.url, origin) for s in roster.nodes() if s.url and s.code != self._state]
+        mirrors = mirrors_of(roster, origin, but=self._state)
         try:
             advance_from(
                 self._db,
@@ -344,9 +344,7 @@ class Gate:
         seen = [Sighting(self._clock() // 1000, self._state, f"witness {shown.witness.name}"[:200])]
         found = None
         if own.head_note is not None:
-            sources = [
-                mirror_url(s.url, self._origin) for s in roster.nodes() if s.url and s.code != self._state
-            ]
+            sources = mirrors_of(roster, self._origin, but=self._state)
             found = contradiction(
                 self._db,
                 self._client,

@@ -24,7 +24,7 @@ from app.tlog.merkle import consistency_proof
 from app.tlog.note import Note, VerifierKey
 from app.tlog.note import parse as parse_note
 from app.tlog.policy import Policy, PolicyGroup, PolicyLog, PolicyWitness
-from app.tlog.store import node_reader
+from app.tlog.store import node_reader, read_note
 from app.tlog.witness import (
     MalformedSubmission,
     Submission,
@@ -101,9 +101,6 @@ _LAST_KEPT: Final = (
     .where(_COSIGNED.c.log_id == bindparam("log"), _COSIGNED.c.witness == bindparam("name"))
     .order_by(_COSIGNED.c.size.desc())
     .limit(1)
-)
-_NOTE: Final = select(_HEADS.c.note).where(
-    _HEADS.c.log_id == bindparam("log"), _HEADS.c.size == bindparam("at_size")
 )
 
 
@@ -415,7 +412,7 @@ def _make_offer(db: Database, log_id: int, witness: str, now_s: int) -> tuple[Ch
 
 def _submission(db: Database, log_id: int, checkpoint: Checkpoint, old_size: int) -> Submission:
     with db.read() as session:
-        note = execute(session, _NOTE, log=log_id, at_size=checkpoint.size).scalar_one()
+        note = read_note(session, log_id, checkpoint.size)
         proof = consistency_proof(node_reader(session, log_id), old_size, checkpoint.size)
     if note is None:
         raise NodeFault(f"The head of size {checkpoint.size} is not signed yet.")

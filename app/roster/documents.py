@@ -358,7 +358,7 @@ def _state_key(value: JsonValue, code: str) -> StateKey:
         end = _integer(end, f"{kid}: to", lowest=start + 1, highest=LATEST)
     revoked = members["revoked_at_index"]
     if revoked is not None:
-        revoked = _integer(revoked, f"{kid}: revoked_at_index", lowest=0, highest=2**53 - 1)
+        revoked = _integer(revoked, f"{kid}: revoked_at_index", lowest=0, highest=MAX_TREE_SIZE)
     suspect = members["suspect_from"]
     if suspect is not None:
         suspect = _integer(suspect, f"{kid}: suspect_from", lowest=EARLIEST, highest=LATEST)
@@ -573,7 +573,7 @@ def _membership(value: JsonValue) -> Membership:
 def _end(value: JsonValue, code: str) -> tuple[str, int]:
     members = _members(value, ("origin", "index"), f"{code}: an end")
     origin = _text(members["origin"], f"{code}: an end's origin", longest=253)
-    return origin, _integer(members["index"], f"{code}: the end of {origin}", lowest=0, highest=2**53 - 1)
+    return origin, _integer(members["index"], f"{code}: the end of {origin}", lowest=0, highest=MAX_TREE_SIZE)
 
 
 def _term(value: JsonValue) -> CentralContactTerm:

@@ -27,6 +27,7 @@ from app.models import ConfirmationRow, CosignatureRow, HeadRow, LogRow
 from app.tlog import note as notes
 from app.tlog.checkpoint import Checkpoint, open_checkpoint
 from app.tlog.cosignature import CosignerKey, cosigned_at, verify_cosignatures, with_cosignatures
+from app.tlog.store import read_note
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -74,9 +75,6 @@ _CONFIRM: Final = (
     )
     .values(confirmed_size=bindparam("at_size"))
     .returning(_LOGS.c.id)
-)
-_NOTE: Final = select(_HEADS.c.note).where(
-    _HEADS.c.log_id == bindparam("log"), _HEADS.c.size == bindparam("at_size")
 )
 _LINES: Final = (
     select(_COSIGNED.c.state, _COSIGNED.c.line, _COSIGNED.c.fresh_line)
@@ -134,7 +132,7 @@ def settle_confirmed(session: Session, log_id: int, size: int, *, ended: bool = 
 
 def _keep(db: Database, session: Session, log_id: int, size: int, quorum: Quorum) -> None:
     """Keep the checkpoint of a size with the newest cosignatures of the quorum's States, if there are enough."""
-    head = execute(session, _NOTE, log=log_id, at_size=size).scalar_one_or_none()
+    head = read_note(session, log_id, size)
     if head is None:
         return
     rows = execute(session, _LINES, log=log_id, at_size=size).all()

@@ -14,7 +14,7 @@ from sqlalchemy import bindparam, select, tuple_, update
 
 from app.db import execute
 from app.domain.errors import LogCorrupt
-from app.models import LeafRow, LogRow, TileRow
+from app.models import HeadRow, LeafRow, LogRow, TileRow
 from app.tlog.merkle import Frontier
 from app.tlog.tiles import BundlePath, TilePath, encode_bundle, extend_tiles, nodes_from_tiles, partial_tiles
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from app.tlog.tiles import TileReader
 
 _LEAF_COLUMNS = ("log_id", "idx", "leaf_hash", "leaf", "received_at")
-_LOGS, _LEAVES, _TILES = LogRow.__table__, LeafRow.__table__, TileRow.__table__
+_LOGS, _LEAVES, _TILES, _HEADS = LogRow.__table__, LeafRow.__table__, TileRow.__table__, HeadRow.__table__
 _LOCKED = (
     select(_LOGS.c.id, _LOGS.c.origin, _LOGS.c.state, _LOGS.c.is_own, _LOGS.c.size, _LOGS.c.frontier)
     .where(_LOGS.c.id == bindparam("log"))
@@ -45,6 +45,9 @@ _TILE = select(_TILES.c.hashes).where(
     _TILES.c.log_id == bindparam("log"),
     _TILES.c.level == bindparam("level"),
     _TILES.c.idx == bindparam("index"),
+)
+_NOTE_OF = select(_HEADS.c.note).where(
+    _HEADS.c.log_id == bindparam("log"), _HEADS.c.size == bindparam("at_size")
 )
 _RUN = (
     select(_LEAVES.c.leaf)
@@ -135,6 +138,12 @@ def tile_reader(session: Session, log_id: int) -> TileReader:
 def node_reader(session: Session, log_id: int) -> NodeReader:
     """A reader of complete subtrees of this log. Caches what it reads: one per request."""
     return nodes_from_tiles(tile_reader(session, log_id))
+
+
+def read_note(session: Session, log_id: int, size: int) -> bytes | None:
+    """The checkpoint of a size as its log signed it; None if there is none, or it is not signed yet."""
+    note: bytes | None = execute(session, _NOTE_OF, log=log_id, at_size=size).scalar_one_or_none()
+    return note
 
 
 def read_leaves(session: Session, log_id: int, start: int, end: int) -> list[bytes]:
