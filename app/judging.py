@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import orjson
 
-from app.domain.errors import CommitmentMismatch, MalformedRequest, NotAllowed, PartsMismatch, VerbaleError
+from app.domain.errors import MalformedRequest, NotAllowed, VerbaleError
 from app.domain.judge import (
     VerifiedStatement,
     check_not_expired,
@@ -88,6 +88,26 @@ class Judged:
         return Judged, (self.statement, self.issuer, self.parts, self.content)
 
 
+# ── stages ────────────────────────────────────────────────────────────────────────────────────────────────────────
+#
+# A piece is judged stage by stage, and not notice by notice: reading, checking signatures, validating and deriving are
+# different large bodies of code, and each stays in the core's caches while it is used. Measured, a fifth of the time.
+
+
+def _stage(work: Callable[[Any], R], items: Sequence[Any]) -> list[R | VerbaleError]:
+    """Take what has not been refused yet one stage further, in order."""
+    done: list[R | VerbaleError] = []
+    for item in items:
+        if isinstance(item, VerbaleError):
+            done.append(item)
+            continue
+        try:
+            done.append(work(item))
+        except VerbaleError as refusal:
+            done.append(refusal)
+    return done
+
+
 # ── the local door ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -97,30 +117,52 @@ def judge_posted(signed: SignedNotice, context: Context) -> Judged:
     Raises:
         Refused: see `app.domain.judge`.
     """
+    (outcome,) = judge_posts([signed], context)
+    if isinstance(outcome, VerbaleError):
+        raise outcome
+    return outcome
+
+
+_Post = tuple[VerifiedStatement, "Mapping[str, Part]"]
+
+
+def judge_posts(items: Sequence[SignedNotice | bytes], context: Context) -> list[Judged | VerbaleError]:
+    """Judge posted notices, given read or as the bytes that came; one outcome each, in order."""
+
+    def read(item: SignedNotice | bytes) -> tuple[Statement, Mapping[str, Part]]:
+        signed = read_signed(item) if isinstance(item, bytes) else item
+        return parse(signed.statement), signed.parts
+
+    def verify(one: tuple[Statement, Mapping[str, Part]]) -> _Post:
+        statement, parts = one
+        return _verify_posted(statement, context), parts
+
+    def check_body(one: _Post) -> tuple[_Post, Notice | None]:
+        verified, parts = one
+        return one, judge_body(verified, parts).notice
+
+    def derive(one: tuple[_Post, Notice | None]) -> Judged:
+        (verified, parts), notice = one
+        return Judged(verified.statement, verified.issuer, parts, _content(notice, parts))
+
+    statements = _stage(read, items)
+    verified = _stage(verify, statements)
+    opened = _stage(check_body, verified)
+    return _stage(derive, opened)
+
+
+def _verify_posted(statement: Statement, context: Context) -> VerifiedStatement:
     roster = context.roster
-    verified = judge_statement(
-        signed.statement, origin=context.origin, index=None, roster=roster, at=context.at
-    )
+    verified = judge_statement(statement, origin=context.origin, index=None, roster=roster, at=context.at)
     status = roster.states[verified.issuer].status
     if status != "member":
         raise NotAllowed(f"{verified.issuer} is {status} in the roster and cannot issue notices.")
-    check_not_expired(verified.statement, at=context.at)
-    notice = judge_body(verified, signed.parts).notice
-    return Judged(verified.statement, verified.issuer, signed.parts, _content(notice, signed.parts))
+    check_not_expired(statement, at=context.at)
+    return verified
 
 
 def _content(notice: Notice | None, parts: Mapping[str, Part]) -> Content | None:
     return None if notice is None else content_of(notice, parts[MAIN_PART].content)
-
-
-def _judge_posts(items: Sequence[SignedNotice | bytes], context: Context) -> list[Judged | VerbaleError]:
-    outcomes: list[Judged | VerbaleError] = []
-    for item in items:
-        try:
-            outcomes.append(judge_posted(read_signed(item) if isinstance(item, bytes) else item, context))
-        except VerbaleError as refusal:
-            outcomes.append(refusal)
-    return outcomes
 
 
 # ── the remote door ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -155,52 +197,79 @@ class MirroredLeaf:
         )
 
 
-def judge_mirrored(leaf: MirroredLeaf, context: Context) -> Arrival:
-    """Judge one mirrored leaf and its body, if given. Never raises VerbaleError: the verdict is a flag."""
+def judge_mirrored(leaves: Sequence[MirroredLeaf], context: Context) -> list[Arrival]:
+    """Judge mirrored leaves and the bodies given with them. Never raises VerbaleError: the verdict is a flag."""
+    arrivals = [_read_leaf(leaf) for leaf in leaves]
+    verified = [_verify_leaf(arrival, context) for arrival in arrivals]
+    held: list[tuple[Arrival, VerifiedStatement, Mapping[str, Part]]] = []
+    for leaf, arrival, statement in zip(leaves, arrivals, verified, strict=True):
+        if statement is None or not statement.statement.parts:
+            continue
+        parts = None if leaf.body is None else _open_body(statement, leaf.body, context.origin, leaf.index)
+        if parts is not None:
+            arrival.body_state, arrival.parts = "held", parts
+            held.append((arrival, statement, parts))
+        else:
+            arrival.body_state = "absent" if leaf.withheld and leaf.body is None else "wanted"
+    # A body that opens its commitment and breaks the rules is held and flagged: the State did sign it.
+    notices = [_judge_held(*one, context) for one in held]
+    for (arrival, _, parts), notice in zip(held, notices, strict=True):
+        try:
+            arrival.content = _content(notice, parts)
+        except VerbaleError as fault:
+            arrival.body_fault = fault
+    return arrivals
+
+
+def _read_leaf(leaf: MirroredLeaf) -> Arrival:
+    """The leaf, read before anything else: one with a bad signature is still shown with what it claims."""
     arrival = Arrival(
         index=leaf.index, leaf_hash=leaf.leaf_hash, received_at=leaf.received_at, statement=None
     )
     try:
-        # Read first, so that a leaf with a bad signature is still shown with what it claims.
         arrival.statement = parse(leaf.leaf)
-        verified = judge_statement(
-            arrival.statement,
-            origin=context.origin,
-            index=leaf.index,
-            roster=context.roster,
-            at=None,
-        )
     except VerbaleError as fault:
         arrival.fault = fault
-        return arrival
-    if verified.statement.parts:
-        arrival.body_state = "absent" if leaf.withheld else "wanted"
-        if leaf.body is not None:
-            open_body(arrival, verified, leaf.body, context)
     return arrival
 
 
-def open_body(
-    arrival: Arrival, verified: VerifiedStatement, body: bytes | Mapping[str, Part], context: Context
-) -> None:
-    """Judge a body that a peer gave, into `arrival`.
+def _verify_leaf(arrival: Arrival, context: Context) -> VerifiedStatement | None:
+    if arrival.statement is None:
+        return None
+    try:
+        return judge_statement(
+            arrival.statement, origin=context.origin, index=arrival.index, roster=context.roster, at=None
+        )
+    except VerbaleError as fault:
+        arrival.fault = fault
+        return None
 
-    A body that does not open its commitment says nothing about the State that logged the leaf, only about who served it:
-    it stays wanted. One that opens it and breaks the rules is held and flagged: the State did sign it.
+
+def _open_body(
+    verified: VerifiedStatement, body: bytes | Mapping[str, Part], origin: str, index: int
+) -> Mapping[str, Part] | None:
+    """The opened parts, or None: a body that does not open its commitment says nothing about the State that logged the
+    leaf, only about who served it, and stays wanted.
     """
     try:
-        parts = _given_parts(body, context.origin, arrival.index) if isinstance(body, bytes) else body
+        parts = _given_parts(body, origin, index) if isinstance(body, bytes) else body
         check_openings(verified.statement, parts)
-    except (CommitmentMismatch, PartsMismatch, VerbaleError):
-        arrival.body_state = "wanted"
-        return
-    arrival.body_state, arrival.parts = "held", parts
+    except VerbaleError:
+        return None
+    return parts
+
+
+def _judge_held(
+    arrival: Arrival, verified: VerifiedStatement, parts: Mapping[str, Part], context: Context
+) -> Notice | None:
     try:
-        arrival.content = _content(judge_main(verified, parts), parts)
+        notice = judge_main(verified, parts)
         if verified.statement.kind == "anchor":
             judge_anchor(verified, parts, roster=context.roster, index=arrival.index)
     except VerbaleError as fault:
         arrival.body_fault = fault
+        return None
+    return notice
 
 
 def _given_parts(line: bytes, origin: str, index: int) -> dict[str, Part]:
@@ -211,10 +280,6 @@ def _given_parts(line: bytes, origin: str, index: int) -> dict[str, Part]:
     if not isinstance(given, dict) or given.get("origin") != origin or given.get("index") != index:
         raise MalformedRequest("The peer's line is about another body.")
     return read_parts(given.get("parts"))
-
-
-def _judge_leaves(leaves: Sequence[MirroredLeaf], context: Context) -> list[Arrival]:
-    return [judge_mirrored(leaf, context) for leaf in leaves]
 
 
 def settle_memory() -> None:
@@ -261,13 +326,13 @@ class Judges:
         self, items: Sequence[SignedNotice | bytes], context: Context, *, flood: bool = False
     ) -> list[Judged | VerbaleError]:
         """Judge posted notices, given read or as the bytes that came; one outcome each, in order."""
-        return self._run(_judge_posts, items, context, flood=flood)
+        return self._run(judge_posts, items, context, flood=flood)
 
     def leaves(
         self, items: Sequence[MirroredLeaf], context: Context, *, flood: bool = False
     ) -> list[Arrival]:
         """Judge mirrored leaves, in order."""
-        return self._run(_judge_leaves, items, context, flood=flood)
+        return self._run(judge_mirrored, items, context, flood=flood)
 
     def _run(
         self,

@@ -12,7 +12,7 @@ import pytest
 
 from app.domain.errors import InvalidNotice, StaleReference, VerbaleError
 from app.domain.roster import Roster, RosterState
-from app.judging import Context, Judged, Judges, MirroredLeaf
+from app.judging import Context, Judged, Judges, MirroredLeaf, judge_posts
 from tests import examples
 from tests.db.own_log import EE, ORIGIN, ROSTER
 from tests.federation.world import NOW, Officer, seeded
@@ -75,6 +75,12 @@ def test_processes_and_threads_judge_leaves_alike(judges: Judges) -> None:
     ]
     assert plain[0] == plain[1]
     assert {a.body_state for a in by_threads} == {"held", "absent", "wanted", "none"}
+
+
+def test_judged_together_or_one_by_one_the_outcome_is_the_same() -> None:
+    lines = posts()
+    together = [outcome(one) for one in judge_posts(lines, CONTEXT)]
+    assert together == [outcome(*judge_posts([line], CONTEXT)) for line in lines]
 
 
 def test_a_worker_that_is_killed_costs_nothing_but_time(judges: Judges) -> None:

@@ -54,6 +54,7 @@ _PROTECTED = re.compile(
 )
 _REQUIRED = frozenset({"v", "log", "id", "kind", "iat", "parts"})
 _OPTIONAL = frozenset({"exp", "ref"})
+_MEMBERS = _REQUIRED | _OPTIONAL
 _PART_MEMBERS = {"p", "t", "c"}
 _HASH_BYTES = 32
 
@@ -205,7 +206,7 @@ def _payload(payload: bytes) -> dict[str, Any]:
     if not isinstance(members, dict):
         raise MalformedStatement("The payload must be a JSON object.")
     names = members.keys()
-    if not names >= _REQUIRED or not names <= _REQUIRED | _OPTIONAL:
+    if not names >= _REQUIRED or not names <= _MEMBERS:
         odd = sorted((_REQUIRED - names) | (names - _REQUIRED - _OPTIONAL))
         raise MalformedStatement(f"The payload lacks or adds members: {', '.join(odd)[:200]}.")
     # Every value below is ASCII or an integer, and for those orjson with sorted members writes RFC 8785 exactly. Equality

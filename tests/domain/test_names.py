@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 
 import pytest
@@ -101,3 +102,8 @@ def test_case_never_matters(text: str) -> None:
 @given(st.text())
 def test_composition_never_matters(text: str) -> None:
     assert fold(unicodedata.normalize("NFD", text)) == fold(unicodedata.normalize("NFC", text))
+
+
+@given(st.text(st.characters(max_codepoint=127)))
+def test_ascii_folds_to_its_small_letters_and_digits(text: str) -> None:
+    assert fold(text) == " ".join(re.sub("[^0-9a-z]", " ", text.lower()).split())

@@ -7,6 +7,7 @@ Rules that need the envelope too are in `rules`; rules that need another notice,
 from __future__ import annotations
 
 from datetime import date
+from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import AfterValidator, Field
@@ -94,7 +95,7 @@ class Body(Strict):
 
     def all_parties(self) -> Iterator[PartyIn]:
         """Every party named, in the order of the schema."""
-        return self._every(PartyIn)
+        return iter(self._every(PartyIn))
 
     def all_codes(self) -> Iterator[ControlCode]:
         """Every control-list and tariff code."""
@@ -109,7 +110,7 @@ class Body(Strict):
 
     def all_refs(self) -> Iterator[Ref]:
         """The notices this body is about."""
-        return self._every(Ref)
+        return iter(self._every(Ref))
 
     def all_countries(self) -> Iterator[str]:
         """Destination, regions and States concerned; not the parties' countries."""
@@ -121,14 +122,22 @@ class Body(Strict):
             yield from described.texts()
         yield from self._strings(self.searched)
 
-    def _every(self, kind: type[_Object]) -> Iterator[_Object]:
+    @cached_property
+    def objects(self) -> tuple[Any, ...]:
+        """Every member, and every element of a list, that is not a text or null, in the order of the schema."""
+        found: list[Any] = []
         for value in self.__dict__.values():
             if value is None or type(value) is str:  # most members of most bodies
                 continue
-            for member in value if type(value) is tuple else (value,):
-                # isinstance() of a pydantic class runs Python code at every call; the method resolution order does not.
-                if type(member) is not str and kind in type(member).__mro__:
-                    yield member
+            if type(value) is tuple:
+                found.extend(member for member in value if type(member) is not str)
+            else:
+                found.append(value)
+        return tuple(found)
+
+    def _every(self, kind: type[_Object]) -> list[_Object]:
+        # isinstance() of a pydantic class runs Python code at every call; the method resolution order does not.
+        return [member for member in self.objects if kind in type(member).__mro__]
 
     def _strings(self, names: tuple[str, ...]) -> Iterator[str]:
         for name in names:

@@ -183,8 +183,7 @@ def _validated(document: JsonValue, *, clean: bool) -> Notice:
     faults: list[Fault] = []
     handling = None
     try:
-        handling = Handling.parse(main.tlp, main.audience, main.caveats)
-        handling.check_for_issue()
+        handling = _handling(main.tlp, main.audience, main.caveats)
     except InvalidHandling as error:
         faults.append((f"/{error.field}", str(error)))
     if not clean:
@@ -195,6 +194,13 @@ def _validated(document: JsonValue, *, clean: bool) -> Notice:
     if faults or handling is None:
         raise InvalidNotice(faults[:MAX_ERRORS])
     return Notice(document, main, handling)
+
+
+@lru_cache(maxsize=256)  # of a million notices most are handled in one of a few ways
+def _handling(tlp: str, audience: str | tuple[str, ...], caveats: tuple[str, ...]) -> Handling:
+    handling = Handling.parse(tlp, audience, caveats)
+    handling.check_for_issue()
+    return handling
 
 
 def _model(document: JsonValue) -> type[MainPart]:
@@ -296,7 +302,7 @@ def _is_clean_text(raw: bytes) -> bool:
     if b"\\" in raw or b"null" in raw:
         return False
     text = raw.decode()
-    return text.isprintable() and first_unprintable(text) is None
+    return text.isprintable() and (text.isascii() or first_unprintable(text) is None)
 
 
 def _is_clean(value: JsonValue) -> bool:
