@@ -196,6 +196,26 @@ def root_here(session: Session, log_id: int, size: int) -> bytes | None:
     return tree_root(node_reader(session, log_id), size) if size <= stored else None
 
 
+def newest_seen(session: Session, log_id: int) -> bytes | None:
+    """The largest checkpoint of a log that this node has seen, with the log's own signature lines; proven here or not.
+
+    Besides what is proven: the head of a catch-up under way, what the log's own node served last, and what others showed. All
+    were verified when they were kept. None if there is none.
+    """
+    row = session.execute(
+        select(
+            LogRow.origin, LogRow.head_note, WatchRow.pending_note, WatchRow.served_note, WatchRow.shown_note
+        )
+        .outerjoin(WatchRow, WatchRow.log_id == LogRow.id)
+        .where(LogRow.id == log_id)
+    ).one()
+    origin, *notes = row
+    seen = [parse_note(bytes(note)) for note in notes if note is not None]
+    if not seen:
+        return None
+    return own_lines(max(seen, key=lambda note: Checkpoint.parse(note.text).size), origin)
+
+
 # ── keeping and freezing ──────────────────────────────────────────────────────────────────────────────────────────
 
 

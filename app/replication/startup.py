@@ -3,9 +3,9 @@
 The commonest fork is no malice: a node goes on from an old copy of its database and gives indexes away twice. So a node
 that starts signs nothing and takes nothing until
 
-    1. a quorum of witnesses has answered what they cosigned last (after a restore: all of them),
+    1. a quorum of witnesses has answered what they cosigned last, and their nodes what they have seen (after a restore: all),
     2. every head they show is one that the own tree has, or extends what is here; what is missing came from mirrors,
-       leaves and the bodies they still hold, and gave the signed root;
+       leaves and the bodies they still hold, and gave the signed root (after a restore: its history of confirmations too),
     3. nothing they show contradicts the own tree. If something does, nothing is ever signed here again.
 
 While it is closed posts are answered 503 (`node-starting`); reading, mirroring and witnessing go on. The gate's state is in
@@ -30,6 +30,7 @@ from app.models import LogRow, WatchRow
 from app.replication.client import MAX_CHECKPOINT_BYTES, mirrors_of
 from app.replication.follow import advance_from, read_followed
 from app.replication.forks import CheckpointFork, contradiction, convict, root_here, watch_log
+from app.replication.history import compare_history
 from app.replication.witness import log_keys
 from app.tlog.checkpoint import Checkpoint, open_checkpoint
 from app.tlog.cosignature import verify_cosignatures
@@ -54,16 +55,18 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """What one witness says it cosigned last of a log.
+    """What one witness says it cosigned last of a log, or its node that it has seen.
 
     Attributes:
-        head: None if it cosigned nothing.
+        head: None if there is nothing.
         note: the checkpoint with all its lines.
+        is_stored: whether its node says that it has the leaves. A head that was only seen may be all that is left of them.
     """
 
     witness: WitnessEndpoint
     head: Checkpoint | None
     note: Note | None
+    is_stored: bool = True
 
 
 def ask_witness(client: PeerClient, witness: WitnessEndpoint, origin: str, roster: Roster) -> Shown:
@@ -85,6 +88,27 @@ def ask_witness(client: PeerClient, witness: WitnessEndpoint, origin: str, roste
     if not cosigned:
         raise PeerFault(f"{witness.name} shows a checkpoint of {origin} that it has not cosigned.")
     return Shown(witness, head, note)
+
+
+def ask_seen(client: PeerClient, witness: WitnessEndpoint, origin: str, roster: Roster) -> Shown:
+    """Ask the node of one witness for the largest checkpoint of a log that it has seen, proven there or not.
+
+    It may have stored leaves and died before it cosigned, or have read a head whose leaves never came: a key that signs
+    another root for that size has signed two all the same.
+
+    Raises:
+        PeerFault: no answer, or one without the log's signature.
+    """
+    raw = client.get(f"{witness.url}/{origin_hash(origin)}/seen", limit=MAX_CHECKPOINT_BYTES)
+    if raw is None:
+        return Shown(witness, None, None, is_stored=False)
+    try:
+        head, note = open_checkpoint(raw, log_keys(roster, origin), origin)
+    except VerbaleError as error:
+        raise PeerFault(
+            f"{witness.name} shows a checkpoint of {origin} that does not verify: {error}"
+        ) from error
+    return Shown(witness, head, note, is_stored=False)
 
 
 class Gate:
@@ -206,12 +230,13 @@ class Gate:
             self.why = str(error)
             return
         shown = self._ask(self._origin, roster)
-        for one in sorted(shown, key=lambda s: s.head.size if s.head else 0):
+        seen = self._ask_seen([one.witness for one in shown], roster)
+        for one in sorted(shown + seen, key=lambda s: s.head.size if s.head else 0):
             if not self._is_level(one, roster):
                 return
         needed = roster.quorum_for(self._state)
         wanted = len(needed.witnesses) if is_restored else needed.needed
-        answered = {one.witness.state for one in shown} & needed.witnesses
+        answered = {one.witness.state for one in seen} & needed.witnesses
         with self._db.read() as session:
             size = session.execute(select(LogRow.size).where(LogRow.id == self._log_id)).scalar_one()
         if len(answered) < wanted and vouched != size:
@@ -222,21 +247,34 @@ class Gate:
             )
             log.warning("waiting for witnesses", extra={"action": "gate_waits", "why": self.why})
             return
+        if is_restored:
+            self._take_history(roster)
         self._open(
             f"{len(answered)} witnesses agree" if vouched != size else "the operator vouches for the size"
         )
 
     def _ask(self, origin: str, roster: Roster) -> list[Shown]:
-        def ask(witness: WitnessEndpoint) -> Shown | None:
+        """What the witnesses of a log cosigned last, of those that answer."""
+        listed = roster.state_of_origin(origin)
+        others = [w for w in self._witnesses() if listed is None or w.state != listed.code]
+        return self._each(others, lambda witness: ask_witness(self._client, witness, origin, roster))
+
+    def _ask_seen(self, witnesses: Sequence[WitnessEndpoint], roster: Roster) -> list[Shown]:
+        """What the nodes of these witnesses have seen of the own log, of those that answer. A foreign witness has no node."""
+        nodes = [witness for witness in witnesses if witness.state is not None]
+        return self._each(nodes, lambda witness: ask_seen(self._client, witness, self._origin, roster))
+
+    def _each(
+        self, witnesses: Sequence[WitnessEndpoint], ask: Callable[[WitnessEndpoint], Shown]
+    ) -> list[Shown]:
+        def answer(witness: WitnessEndpoint) -> Shown | None:
             try:
-                return ask_witness(self._client, witness, origin, roster)
+                return ask(witness)
             except PeerFault:
                 return None
 
-        listed = roster.state_of_origin(origin)
-        others = [w for w in self._witnesses() if listed is None or w.state != listed.code]
         with self._executor() as pool:
-            return [one for one in pool.map(ask, others) if one is not None]
+            return [one for one in pool.map(answer, witnesses) if one is not None]
 
     def _is_level(self, shown: Shown, roster: Roster) -> bool:
         """Hold what a witness shows against the own tree, and fetch what is missing. False: not level, and `why` says so."""
@@ -252,6 +290,10 @@ class Gate:
             self.why = (
                 f"{shown.witness.name} holds {shown.head.size} leaves of this log, and no mirror gives the missing ones now. It is "
                 "tried again."
+                if shown.is_stored
+                else f"{shown.witness.name} has seen a head of {shown.head.size} leaves, signed with this log's key, and no mirror gives "
+                "the missing ones now. It is tried again. If nobody has them any more, this log cannot go on: the States end it, and "
+                "the next epoch begins. See docs/operations.md."
             )
             return False
         if ours == shown.head.root:
@@ -294,6 +336,12 @@ class Gate:
                 "no mirror gives it now",
                 extra={"action": "gate_waits", "origin": origin, "why": str(fault)[:300]},
             )
+
+    def _take_history(self, roster: Roster) -> None:
+        """Take back from mirrors what was confirmed of the own log after the backup: the times of its leaves rest on it."""
+        for mirror in mirrors_of(roster, self._origin, but=self._state):
+            while compare_history(self._db, self._client, self._log_id, mirror, roster):
+                pass
 
     def _open(self, because: str) -> None:
         with self._db.write() as session:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hashlib import sha256
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import orjson
 from fastapi import APIRouter, Request, Response
@@ -17,7 +17,7 @@ from app.limits import read_body, too_large
 from app.models import CosignatureRow, EvidenceRow, HeadRow, LogRow
 from app.problems import MEDIA_TYPE, base_url, encode
 from app.replication.bodies import give, parse_request
-from app.replication.forks import CheckpointFork
+from app.replication.forks import CheckpointFork, newest_seen
 from app.replication.sealed import hand_on, parse_carry_request
 from app.schemas.federation import EvidenceListOut, EvidenceOut
 from app.tlog.evidence import MAX_RECORD
@@ -33,9 +33,13 @@ from app.tlog.witness import (
     encode_size,
 )
 
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
 router = APIRouter(tags=["nodes"])
 
 TEXT: Final = "text/plain; charset=utf-8"
+FRESH: Final = {"cache-control": "no-cache"}
 MAX_BODIES_REQUEST: Final = 256 * 2**10
 RETRY_AFTER_S: Final = 2
 _WITNESS_STATUS: Final[tuple[tuple[tuple[type[VerbaleError], ...], int], ...]] = (
@@ -79,29 +83,43 @@ def answer_offer(node: Node, raw: bytes, url: str) -> Response:
 @router.get("/witness/{origin_hash}/checkpoint", response_class=Response)
 def cosigned_checkpoint(node: CurrentNode, origin_hash: str) -> Response:
     """The newest checkpoint that this node's witness cosigned for a log: what gossip compares."""
-    name = node.witness.name
     with node.db.read() as session:
-        for log_id, origin in session.execute(select(LogRow.id, LogRow.origin)).all():
-            if sha256(origin.encode()).hexdigest() != origin_hash:
-                continue
-            row = session.execute(
-                select(HeadRow.note, CosignatureRow.line)
-                .join(
-                    CosignatureRow,
-                    (CosignatureRow.log_id == HeadRow.log_id) & (CosignatureRow.size == HeadRow.size),
-                )
-                .where(HeadRow.log_id == log_id, CosignatureRow.witness == name)
-                .order_by(HeadRow.size.desc())
-                .limit(1)
-            ).one_or_none()
-            if row is None or row.note is None:
-                break
-            signed = parse_note(row.note)
-            lines = signed.signatures + parse_signature_lines(row.line)
-            return Response(
-                Note(signed.text, lines).encode(), media_type=TEXT, headers={"cache-control": "no-cache"}
+        log_id = _log_with(session, origin_hash)
+        row = session.execute(
+            select(HeadRow.note, CosignatureRow.line)
+            .join(
+                CosignatureRow,
+                (CosignatureRow.log_id == HeadRow.log_id) & (CosignatureRow.size == HeadRow.size),
             )
-    raise NotFound("This witness has cosigned no checkpoint of that log.")
+            .where(HeadRow.log_id == log_id, CosignatureRow.witness == node.witness.name)
+            .order_by(HeadRow.size.desc())
+            .limit(1)
+        ).one_or_none()
+    if row is None or row.note is None:
+        raise NotFound("This witness has cosigned no checkpoint of that log.")
+    signed = parse_note(row.note)
+    lines = signed.signatures + parse_signature_lines(row.line)
+    return Response(Note(signed.text, lines).encode(), media_type=TEXT, headers=FRESH)
+
+
+@router.get("/witness/{origin_hash}/seen", response_class=Response)
+def seen_checkpoint(node: CurrentNode, origin_hash: str) -> Response:
+    """The largest checkpoint of a log that this node has seen, proven here or not: what a node that starts asks for.
+
+    It carries the log's signature alone. A cosignature would say that the leaves are here.
+    """
+    with node.db.read() as session:
+        seen = newest_seen(session, _log_with(session, origin_hash))
+    if seen is None:
+        raise NotFound("This node has seen no checkpoint of that log.")
+    return Response(seen, media_type=TEXT, headers=FRESH)
+
+
+def _log_with(session: Session, origin_hash: str) -> int:
+    for log_id, origin in session.execute(select(LogRow.id, LogRow.origin)).all():
+        if sha256(origin.encode()).hexdigest() == origin_hash:
+            return int(log_id)
+    raise NotFound("This node knows no log with that hash of its origin.")
 
 
 @router.post("/bodies", response_class=Response)

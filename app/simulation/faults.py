@@ -190,6 +190,13 @@ def _work_gossip(world: World) -> None:
         world.do(site, lambda: site.gossip(code))
 
 
+def _rests_on(other: Site, site: Site) -> bool:
+    """Whether what this site knows of another's log may be all that is left of it: then no second disk is lost."""
+    if other.is_lost:
+        return site.seen(other.origin) > other.stored(other.origin)
+    return other.is_down or other.is_closed or other.is_being_restored
+
+
 def _fault_restore(world: World) -> None:
     """A backup is made; or the disk is lost, and after a while the node starts on the backup it has."""
     site = _poster(world) if world.rng.randrange(4) else _site(world)
@@ -198,6 +205,8 @@ def _fault_restore(world: World) -> None:
     if site.backup is None:
         site.backup = site.disk.copy()
         world.note(f"{site.name} is backed up")
+        return
+    if any(_rests_on(other, site) for other in world.sites.values() if other.honest and other is not site):
         return
     site.kill()
     site.is_down = True

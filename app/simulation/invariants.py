@@ -110,15 +110,21 @@ class Truth:
         if log.leaves.get(index) != leaf_hash:
             raise Broken(DURABLE, f"{site.name} acknowledged index {index} before it was committed")
 
-    def restored(self, site: Site, mirrored: int, others: list[Site]) -> None:
-        """A disk was put back. What no honest mirror holds is lost with it: `mirrored` is the first such index."""
+    def restored(self, site: Site, mirrored: int, seen: int, others: list[Site]) -> None:
+        """A disk was put back.
+
+        Args:
+            mirrored: what no honest mirror holds is lost with it; this is the first such index.
+            seen: the largest signed head that an honest node has seen: up to it, no other root may ever be signed.
+            others: honest nodes.
+        """
         for key in [key for key in self._seen if key[0] == site.name]:
             del self._seen[key]
         log = self.logs[site.origin]
         for book in (log.leaves, log.acknowledged, log.written):
             for index in [index for index in book if index >= mirrored]:
                 del book[index]
-        for size in [size for size in log.roots if size > mirrored]:
+        for size in [size for size in log.roots if size > max(mirrored, seen)]:
             del log.roots[size]
         held = {
             index
@@ -307,8 +313,12 @@ class Truth:
 
     # ── when all is quiet ─────────────────────────────────────────────────────────────────────────────────────────
 
-    def settled(self, sites: list[Site]) -> None:
-        """After the network healed and everybody had time: everything honest is everywhere, the same, and no more."""
+    def settled(self, sites: list[Site], closed: frozenset[str] = frozenset()) -> None:
+        """After the network healed and everybody had time: everything honest is everywhere, the same, and no more.
+
+        Args:
+            closed: logs that cannot go on; their nodes give no bodies before the next epoch.
+        """
         heads = {site.origin: site.head(site.origin) for site in sites}
         for site in sites:
             self.check(site)
@@ -326,18 +336,18 @@ class Truth:
                 here = site.head(origin)
                 if here.status == "ok" and here.judged != here.size:
                     raise Broken(LINE, f"{site.name} has judged {here.judged} of {here.size} of {origin}")
-            self._bodies_are_where_they_should(site)
+            self._bodies_are_where_they_should(site, closed)
             self._erased_is_gone(site)
         self._rows_are_the_same(sites)
 
-    def _bodies_are_where_they_should(self, site: Site) -> None:
+    def _bodies_are_where_they_should(self, site: Site, closed: frozenset[str]) -> None:
         rows = site.disk.rows("SELECT origin, idx, body_state FROM entries JOIN logs ON logs.id = log_id")
         for origin, index, state in rows:
             log = self.logs[origin]
             written = log.written.get(index)
             if not log.honest or written is None or not written.parts:
                 continue
-            if (origin, index) in self.lost:
+            if (origin, index) in self.lost or (origin in closed and state == "wanted"):
                 continue
             if state == "erased" or written.statement.id in self.erased[origin]:
                 continue

@@ -133,6 +133,44 @@ def check_forks(world: World) -> None:
                 )
 
 
+def check_gossip(world: World) -> None:
+    """Two honest States that cosigned different histories find the fork when they speak with each other, and with nobody else.
+
+    The log's own nodes are off meanwhile: whoever lies to them may never be heard of again.
+
+    Raises:
+        Broken: they have spoken, and one of them goes on as if there were one history.
+    """
+    for state in sorted(world.two_faced):
+        liar = world.sites[state]
+        pair = _deceived(world, liar.origin)
+        if pair is None:
+            continue
+        liar.kill()
+        for a, b in (pair, pair[::-1]):
+            world.do(a, lambda a=a, b=b: a.gossip(b.state))  # type: ignore[misc]  # bound at once
+            world.schedule.run()
+        for site in pair:
+            if site.head(liar.origin).status == "ok":
+                raise Broken(
+                    FORK_SEEN,
+                    f"{pair[0].name} and {pair[1].name} were shown two histories of {liar.origin}, spoke, and {site.name} noticed nothing",
+                )
+        world.do(liar, liar.start)
+        world.schedule.run()
+
+
+def _deceived(world: World, origin: str) -> tuple[Site, Site] | None:
+    """Two honest sites whose cosigned histories of a log contradict each other, if there are."""
+    honest = [site for site in world.sites.values() if site.honest]
+    cosigned = [(site, _leaves(site.disk, origin)[: site.cosigned(origin)]) for site in honest]
+    for a, one in cosigned:
+        for b, other in cosigned:
+            if one[: len(other)] != other[: len(one)]:
+                return a, b
+    return None
+
+
 def _leaves(disk: Disk, origin: str) -> list[bytes]:
     rows = disk.rows(
         "SELECT leaf_hash FROM leaves JOIN logs ON logs.id = log_id WHERE origin = ? AND idx < head_size ORDER BY idx",

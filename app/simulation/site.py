@@ -146,6 +146,13 @@ _HEAD: Final = (
     "SELECT head_size, head_root, judged, status, "
     "(SELECT count(*) FROM entries WHERE log_id = logs.id AND body_state = 'wanted') FROM logs WHERE origin = ?"
 )
+_COSIGNED: Final = (
+    "SELECT max(c.size) FROM cosignatures c JOIN logs ON logs.id = c.log_id WHERE origin = ? AND witness = ?"
+)
+_SEEN: Final = (
+    "SELECT head_size, served_size, shown_size, pending_note FROM logs "
+    "LEFT JOIN log_watch ON log_watch.log_id = logs.id WHERE origin = ?"
+)
 
 
 class Site:
@@ -155,6 +162,7 @@ class Site:
         name: the State's code; a secret second node of a State has another name.
         skew_ms: what its clock is ahead.
         honest: whether what it signs and serves is held to the invariants.
+        is_lost: whether its disk came back without leaves of a head that others have seen: its log cannot go on.
         busy: names of its loops that are in a step now: a loop is one thread.
         officer: the State's contact point.
     """
@@ -178,6 +186,7 @@ class Site:
         self.nonces = 0
         self.backup: bytes | None = None
         self.is_down = False
+        self.is_lost = False
         folder = around.folder / self.name
         folder.mkdir(parents=True, exist_ok=True)
         (folder / FIRST_START).touch()
@@ -316,6 +325,18 @@ class Site:
         """How many leaves of a log are on the disk."""
         rows = self.disk.rows("SELECT size FROM logs WHERE origin = ?", origin)
         return int(rows[0][0]) if rows else 0
+
+    def cosigned(self, origin: str) -> int:
+        """The largest size of a log that this site's witness cosigned."""
+        rows = self.disk.rows(_COSIGNED, origin, witness_name(self.state))
+        return int(rows[0][0] or 0)
+
+    def seen(self, origin: str) -> int:
+        """The largest size of a log whose signed head is on the disk, proven or not."""
+        rows = self.disk.rows(_SEEN, origin)
+        sizes = [size for row in rows for size in row[:3] if size is not None]
+        sizes += [int(row[3].split(b"\n", 2)[1]) for row in rows if row[3] is not None]
+        return max(sizes, default=0)
 
     def publish(self) -> None:
         """Sign the newest head."""

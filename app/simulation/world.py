@@ -147,10 +147,13 @@ class World:
                     self._check_all()
             self.at = self.steps + 1
             self._heal()
+            if not self.mild:
+                malice.check_gossip(self)
             self._settle()
             if not self.mild:
                 self._confirm()
-            self.truth.settled([site for site in self.sites.values() if site.honest])
+            lost = frozenset(site.origin for site in self.sites.values() if site.is_lost)
+            self.truth.settled([site for site in self.sites.values() if site.honest], lost)
             malice.check_forks(self)
         except Broken as found:
             broken = found
@@ -331,8 +334,11 @@ class World:
         for site, written, of, kind in waiting:
             self.do(site, lambda s=site, w=written, o=of, k=kind: self.send(s, w, o, k))  # type: ignore[misc]
         self.schedule.run()
-        # A log that signed two histories is stopped, at its own node too: whoever posts there is told so, for good.
-        unanswered = [post for post in self.unanswered if post[0].state not in self.two_faced]
+        # A log that signed two histories is stopped, at its own node too: whoever posts there is told so, for good. So is
+        # one that lost leaves under a signed head.
+        unanswered = [
+            post for post in self.unanswered if post[0].state not in self.two_faced and not post[0].is_lost
+        ]
         if unanswered:
             raise Broken(LINE, f"{len(unanswered)} posts get no answer although nothing is wrong")
 
@@ -340,7 +346,11 @@ class World:
         """With everybody there, every honest log may grow again soon."""
         waiting: list[Site] = []
         for _ in range(QUIET_ROUNDS):
-            waiting = [site for site in self.sites.values() if site.is_closed or site.is_being_restored]
+            waiting = [
+                site
+                for site in self.sites.values()
+                if (site.is_closed or site.is_being_restored) and not site.is_lost
+            ]
             if self.mild or not waiting:
                 return
             for site in waiting:
@@ -354,7 +364,11 @@ class World:
 
     def _confirm(self) -> None:
         """Every honest log is offered to all, and its history goes round; then all tell the same time."""
-        logs = [site for site in self.sites.values() if site.honest and site.head(site.origin).size > 0]
+        logs = [
+            site
+            for site in self.sites.values()
+            if site.honest and site.head(site.origin).size > 0 and not site.is_lost
+        ]
         for site in logs:
             for code in self.codes:
                 if code != site.state:
@@ -397,6 +411,8 @@ class World:
             return False
         if not self.truth.logs[origin].honest:
             return here.size < head.size
+        if self.sites[origin[:2].upper()].is_lost:  # and gives no body before it goes on in the next epoch
+            return here.size < head.size or here.judged < here.size
         return here.size < head.size or here.judged < here.size or here.wanted > 0
 
     # ── backups ───────────────────────────────────────────────────────────────────────────────────────────────────
@@ -404,7 +420,8 @@ class World:
     def restore(self, site: Site) -> None:
         """A node that was down starts on its backup. What no honest mirror has of its log is lost, and nothing else may be.
 
-        If only a dishonest node has more of it, nobody can say what is lost: then the disk turns out to be whole.
+        If only a dishonest node has more of it, or has seen a larger head, nobody can say what is lost: then the disk turns
+        out to be whole. If an honest one has seen a head whose leaves are lost, the log must stay closed for good.
         """
         backup, site.backup, site.is_down = site.backup, None, False
         if backup is None:
@@ -412,13 +429,20 @@ class World:
         others = [other for other in self.sites.values() if other is not site]
         honest = [other for other in others if other.honest]
         mirrored = max(other.stored(site.origin) for other in honest)
-        if max(other.stored(site.origin) for other in others) > mirrored:
+        seen = max(other.seen(site.origin) for other in honest)
+        if (
+            max(other.stored(site.origin) for other in others) > mirrored
+            or max(other.seen(site.origin) for other in others) > seen
+        ):
             self.note(f"{site.name} has its disk back")
             site.start()
             return
         had = site.stored(site.origin)
         self.note(f"{site.name} starts on a backup; {mirrored} of its {had} leaves are mirrored")
-        self.truth.restored(site, mirrored, honest)
+        self.truth.restored(site, mirrored, seen, honest)
+        site.is_lost = seen > mirrored
+        if site.is_lost:
+            self.note(f"{site.name} can never sign again: a head of size {seen} was seen")
         site.restore(backup)
 
     # ── membership ────────────────────────────────────────────────────────────────────────────────────────────────

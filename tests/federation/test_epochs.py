@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy import func, select
 
 from app import proofs
+from app.backup import mark_restored
 from app.domain.errors import PeerFault
 from app.domain.roster import RosterLog
 from app.gate import operator
@@ -464,3 +465,28 @@ def test_the_next_epoch_begins_only_where_the_roster_says_so(world: World) -> No
     assert begin_next_epoch(other.settings, world.roster, now=world.clock()) == NEW
     other.settings = replace(other.settings, origin=NEW)
     other.open()
+
+
+def test_a_log_that_lost_leaves_of_a_signed_head_goes_on_in_the_next_epoch(world_with_nl: World) -> None:
+    """Restored from a backup; one other State has seen a larger head, and nobody has its leaves."""
+    from tests.federation.test_startup import seen_only, start_gate
+
+    world = world_with_nl
+    us, ee, nl, signed = seen_only(world)
+    with us.db.write() as session:
+        mark_restored(us.db, session, world.clock())
+    assert not start_gate(us)
+    end(world, size=1, root=signed[1])
+    agree(world, ee, nl)
+    us = go_on(world, us)
+    us.node.gate.close()
+    us.node.gate.step()
+    us.node.gate.step()
+    assert us.node.gate.is_open
+    assert us.request("GET", "/v1/notices").status_code == 200  # level again: what it holds is shown
+    us.node.vigil.look_after()
+    us.must_post(sign(us, examples.denied_end_user(issuer="US", title="after all")))
+    us.publish()
+    for peer in (ee, nl):
+        take(peer)
+        assert peer.titles(issuer="US") == ["after all", "one"]

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
 from typing import Any
 
 import pytest
 from sqlalchemy import select
 
+from app.backup import mark_restored
 from app.domain.errors import PeerFault
-from app.models import HeadRow, LogRow, WatchRow
+from app.models import ConfirmationRow, HeadRow, LogRow, WatchRow
 from app.replication import witness as witnessing
+from app.replication.follow import follow_step
 from app.replication.forks import CheckpointFork, watch_log
 from app.replication.witness import WitnessAhead
 from tests.federation.test_evidence import offer, post
-from tests.federation.world import Peer, World, dump, origin_of, url_of
+from tests.federation.world import Peer, World, answer, dump, origin_of, url_of
 
 
 def heads(peer: Peer, of: str = "US") -> dict[int, bytes]:
@@ -88,6 +91,122 @@ def _main(title: str) -> dict[str, Any]:
     from tests import examples
 
     return examples.denied_end_user(issuer="US", title=title)
+
+
+def test_a_mirror_that_stored_leaves_and_died_before_it_cosigned_counts_too(world: World) -> None:
+    us, ee, nl = world.make("US"), world.make("EE"), world.make("NL")
+    post(us, "one")
+    for peer in (ee, nl):
+        peer.sync(us)
+    restore = world.back_up("US")
+    post(us, "two")
+    us.publish()
+    signed = heads(us)
+    read(ee, us)
+    ee.judge(us)
+    assert cosigned(ee, us) == 1
+    assert ee.log(us).size == 2
+    again = restore()
+    assert start_gate(again)
+    assert heads(again)[2] == signed[2]
+    assert again.titles() == ["two", "one"]
+
+
+def read(peer: Peer, of: Peer) -> None:
+    """One look at another's log, up to where the process dies: nothing is cosigned."""
+    source = f"{url_of(of.state)}/log/1"
+    log_id, world = peer.followed(of).log_id, peer.world
+    follow_step(peer.db, peer.node.client, log_id, source, world.roster, clock=world.clock)
+
+
+def cosigned(peer: Peer, of: Peer) -> int:
+    """Size of the newest head of a log that this node's witness cosigned."""
+    with peer.db.read() as session:
+        found = witnessing.last_cosigned(session, peer.log(of).id, peer.node.witness.name, of.node.origin)
+    return 0 if found is None else found.size
+
+
+def test_a_restored_node_gets_the_history_of_its_log_back(world: World) -> None:
+    """Or it would tell other times of its own notices than everybody else does."""
+    us, ee, nl = world.make("US"), world.make("EE"), world.make("NL")
+    post(us, "one")
+    us.witnessed(ee, nl)
+    for peer in (ee, nl):
+        peer.sync(us)
+    restore = world.back_up("US")
+    world.clock.tick(60)
+    post(us, "two")
+    us.witnessed(ee, nl)
+    for peer in (ee, nl):
+        peer.follow(us)
+    told = history(us)
+    assert {size for size, _, _ in told} >= {1, 2}
+    again = restore()
+    with again.db.write() as session:
+        mark_restored(again.db, session, world.clock())
+    assert start_gate(again)
+    assert history(again) == told
+
+
+def history(peer: Peer, of: str = "US") -> list[tuple[int, int, bytes]]:
+    """The confirmed checkpoints of a log that a node holds: (size, time, note)."""
+    with peer.db.read() as session:
+        rows = session.execute(
+            select(ConfirmationRow.size, ConfirmationRow.at, ConfirmationRow.note)
+            .join(LogRow, LogRow.id == ConfirmationRow.log_id)
+            .where(LogRow.origin == origin_of(of))
+            .order_by(ConfirmationRow.size, ConfirmationRow.at)
+        )
+        return [(size, at, bytes(note)) for size, at, note in rows]
+
+
+def seen_only(world: World) -> tuple[Peer, Peer, Peer, dict[int, bytes]]:
+    """US restored from before its second notice, of which EE has seen the signed head alone; and what US had signed."""
+    us, ee, nl = world.make("US"), world.make("EE"), world.make("NL")
+    post(us, "one")
+    us.witnessed(ee, nl)
+    for peer in (ee, nl):
+        peer.sync(us)
+    restore = world.back_up("US")
+    post(us, "two")
+    us.publish()
+    signed = heads(us)
+    ee.line.rules = [lambda request: answer(503) if "/tile/" in str(request.url) else None]
+    with pytest.raises(PeerFault):
+        read(ee, us)
+    ee.line.rules = []
+    assert ee.log(us).size == 1
+    return restore(), ee, nl, signed
+
+
+def test_a_head_whose_leaves_nobody_has_any_more_keeps_the_log_closed_for_good(world: World) -> None:
+    """A key that signed another root for that size would have signed two; and EE could show both."""
+    us, _, nl, signed = seen_only(world)
+    assert not start_gate(us)
+    assert "has seen a head of 2 leaves" in us.node.gate.why
+    with us.db.write() as session:
+        watch_log(us.db, session, us.log().id, vouched_size=1)
+    us.node.gate.step()
+    assert not is_open(us)
+    assert us.post(us.officer.sign(_main("never"))).json()["type"].endswith("#node-starting")
+    assert heads(us) == {1: signed[1]}
+    shown = nl.request("GET", f"/witness/{sha256(us.node.origin.encode()).hexdigest()}/seen")
+    assert shown.text.splitlines()[:2] == [us.node.origin, "1"]
+    assert nl.request("GET", f"/witness/{'0' * 64}/seen").status_code == 404
+
+
+def test_a_seen_head_counts_only_with_the_logs_signature(world: World) -> None:
+    us, ee, nl = world.make("US"), world.make("EE"), world.make("NL")
+    post(us, "one")
+    for peer in (ee, nl):
+        peer.sync(us)
+    us.line.rules = [
+        lambda request: answer(200, b"x\n9\nAAAA\n\n") if str(request.url).endswith("/seen") else None
+    ]
+    assert not start_gate(us)  # they have not answered, which is not the same as having nothing
+    us.line.rules = [lambda request: answer(404) if str(request.url).endswith("/seen") else None]
+    us.node.gate.step()
+    assert is_open(us)
 
 
 def test_without_a_quorum_of_answers_nothing_is_taken_or_signed(world: World) -> None:
@@ -173,8 +292,6 @@ def _serve(peer: Peer) -> None:
 
 
 def _no_mirror(request: Any) -> Any:
-    from tests.federation.world import answer
-
     return answer(404) if "/mirror/" in str(request.url) else None
 
 
@@ -221,8 +338,6 @@ def test_a_witness_that_lies_cannot_stop_a_node(world: World) -> None:
     post(us, "one")
     for peer in (ee, nl):
         peer.sync(us)
-    from tests.federation.world import answer
-
     us.line.rules = [
         lambda request: (
             answer(409, b"99\n", content_type="text/x.tlog.size")

@@ -2,6 +2,7 @@
 
     .venv/bin/python -m tests.simulation.mutations          plant each in turn, print the table
     .venv/bin/python -m tests.simulation.mutations --search  look for seeds again, after the simulator changed
+    .venv/bin/python -m tests.simulation.mutations gossip    those whose name has one of these words
 
 A mutation names a file, the exact text it replaces and by what. A text that is no longer there fails the run: whoever
 changes that line decides what the same bug would be now.
@@ -107,6 +108,16 @@ MUTATIONS = (
         steps=100,
         mild=False,
     ),
+    Mutation(
+        "forget the history at a restore",
+        "app/replication/startup.py",
+        "        if is_restored:\n            self._take_history(roster)\n",
+        "",
+        "every node tells the same time",
+        23,
+        steps=100,
+        mild=False,
+    ),
 )
 
 FORGET_UNSIGNED = '''"""A start that tidies up: leaves that no head covers yet go, and their indexes are given again."""
@@ -180,7 +191,10 @@ def main() -> None:
     """Print the table of docs/simulation.md."""
     print("| planted | seed | invariant named | in step | what was seen |")
     print("| --- | --- | --- | --- | --- |")
+    words = [word for word in sys.argv[1:] if not word.startswith("--")]
     for mutation in MUTATIONS:
+        if words and not any(word in mutation.name for word in words):
+            continue
         found = find(mutation, search="--search" in sys.argv)
         if found is None:
             print(f"| {mutation.name} | none | | | |", flush=True)
