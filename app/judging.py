@@ -334,6 +334,17 @@ class Judges:
         """Judge mirrored leaves, in order."""
         return self._run(judge_mirrored, items, context, flood=flood)
 
+    def expect(self, count: int) -> None:
+        """So many leaves are being fetched: if that is a flood, let workers start meanwhile, when a core has little to do."""
+        workers = self._processes() if count > FLOOD else None
+        if workers is None:
+            return
+        try:
+            for _ in range(self._wanted):
+                workers.submit(_be_ready)
+        except (BrokenProcessPool, RuntimeError):  # whoever judges finds out
+            return
+
     def _run(
         self,
         work: Callable[[Sequence[T], Context], list[R]],
@@ -410,6 +421,10 @@ def _begin_worker(parent: int) -> None:
 
     threading.Thread(target=watch, daemon=True).start()
     settle_memory()
+
+
+def _be_ready() -> None:
+    """Started, with everything imported."""
 
 
 def _in_worker(

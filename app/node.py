@@ -979,6 +979,7 @@ class Node:
                         roster,
                         clock=self.clock,
                         state=self.state,
+                        expect=self.judges.expect,
                     )
             except CheckpointFork as fork:
                 witnessing.set_log_error(self.db, followed.log_id, fork, now=self.clock())

@@ -12,7 +12,7 @@ import pytest
 
 from app.domain.errors import InvalidNotice, StaleReference, VerbaleError
 from app.domain.roster import Roster, RosterState
-from app.judging import Context, Judged, Judges, MirroredLeaf, judge_posts
+from app.judging import FLOOD, Context, Judged, Judges, MirroredLeaf, judge_posts
 from tests import examples
 from tests.db.own_log import EE, ORIGIN, ROSTER
 from tests.federation.world import NOW, Officer, seeded
@@ -104,3 +104,16 @@ def test_every_part_of_a_roster_travels_to_the_worker_processes() -> None:
     empty = MappingProxyType[str, Any]({})
     roster = Roster(3, "ab" * 32, 9, MappingProxyType({"EE": RosterState("EE", "Estonia")}), expiries=empty)
     assert pickle.loads(pickle.dumps(roster)) == roster  # noqa: S301 - made one line above
+
+
+def test_workers_are_there_before_a_flood_that_is_expected() -> None:
+    early = Judges(processes=1)
+
+    def expecting(count: int) -> bool:
+        early.expect(count)
+        return early._workers is not None
+
+    assert not expecting(FLOOD), "a trickle needs none"
+    assert expecting(FLOOD + 1)
+    early.close()
+    assert not expecting(FLOOD + 1), "a node that ends starts nothing"

@@ -44,7 +44,18 @@ class Arrival:
 
     def __reduce__(self) -> tuple[object, ...]:
         """Travel between processes by its constructor; see `app.domain.statement.PartCommitment`."""
-        return Arrival, tuple(getattr(self, name) for name in self.__slots__)
+        return Arrival, (
+            self.index,
+            self.leaf_hash,
+            self.received_at,
+            self.statement,
+            self.fault,
+            self.parts,
+            self.content,
+            self.body_fault,
+            self.body_state,
+            self.stored,
+        )
 
     def notice(self) -> Notice:
         """The main part, read again: only the few that act on other notices need more than their content."""

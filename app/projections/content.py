@@ -90,11 +90,13 @@ def terms(notice: Notice) -> set[tuple[str, str, int]]:
     position = 0
     for names in notice.names():
         for name in names:
-            found.update(("n", token[:MAX_TERM], position) for token in tokens(name))
+            for token in tokens(name):
+                found.add(("n", token[:MAX_TERM], position))
             position += 1
     for code in notice.codes():
         found.update(("c", ancestor[:MAX_TERM], 0) for ancestor in code.ancestors())
-    found.update(("l", country, 0) for country in notice.countries())
+    for country in notice.countries():
+        found.add(("l", country, 0))
     found.update(("h", concern, 0) for concern in notice.concerns())
     if notice.handling.audience != "ALL":
         found.update(("a", state, 0) for state in notice.handling.audience)

@@ -89,6 +89,7 @@ NO_CONTENT: Final[dict[str, Any]] = {
     "search_text": None,
     "document": None,
 }
+_EMPTY_NOTICE: Final[dict[str, Any]] = dict.fromkeys(_NOTICE_COLUMNS) | NO_CONTENT
 
 
 def _handling(statement: Statement | None, content: Content | None) -> dict[str, Any]:
@@ -305,32 +306,29 @@ class Fold:
         if draft is None and statement.ref is not None:
             draft = self._move(arrival, state, statement.ref)
         if draft is None:
-            values: dict[str, Any] = dict.fromkeys(_NOTICE_COLUMNS) | NO_CONTENT
-            values |= {
-                "log_id": self._log_id,
-                "idx": state.root_index,
-                "id": state.root_id,
-                "issuer": self._issuer,
-                "document_idx": state.root_index,
-                "iat": statement.iat,
-                "received_at": arrival.received_at,
-            }
+            values = _EMPTY_NOTICE.copy()
+            values["log_id"] = self._log_id
+            values["idx"] = values["document_idx"] = state.root_index
+            values["id"] = state.root_id
+            values["issuer"] = self._issuer
+            values["iat"] = statement.iat
+            values["received_at"] = arrival.received_at
             draft = self._drafts[state.root_index] = _Draft(values, is_new=True)
         draft.touched = True
-        draft.values |= {
-            "status": state.status,
-            "version": state.version,
-            "current_idx": state.current_index,
-            "current_hash": state.current_hash,
-            "changed_iat": statement.iat,
-            "changed_at": arrival.received_at,
-        }
+        values = draft.values
+        values["status"] = state.status
+        values["version"] = state.version
+        values["current_idx"] = state.current_index
+        values["current_hash"] = state.current_hash
+        values["changed_iat"] = statement.iat
+        values["changed_at"] = arrival.received_at
         if statement.kind in ("issue", "amend"):
             # The newest version's `exp` counts: an amendment may set, move or lift it.
-            draft.patchable = draft.values["content_idx"] == draft.values["document_idx"]
-            if draft.moved_from is not None and draft.values["content_idx"] == arrival.index:
-                draft.values["content_idx"] = BEFORE  # until its body is applied
-            draft.values |= {"document_idx": arrival.index, "exp": statement.exp}
+            draft.patchable = values["content_idx"] == values["document_idx"]
+            if draft.moved_from is not None and values["content_idx"] == arrival.index:
+                values["content_idx"] = BEFORE  # until its body is applied
+            values["document_idx"] = arrival.index
+            values["exp"] = statement.exp
             draft.document_body = "invalid" if arrival.body_fault else arrival.body_state
         return draft
 

@@ -32,6 +32,8 @@ COMPARED_PROPERTIES: Final = (
 )  # fmt: skip
 """What is compared beside names."""
 
+_PLACE: Final = {name: place for place, name in enumerate(COMPARED_PROPERTIES)}
+
 
 def screened_parties(notice: Notice) -> str | None:
     """The parties as JSON, or None if the notice is of a type that is not screened against.
@@ -42,15 +44,16 @@ def screened_parties(notice: Notice) -> str | None:
     if notice.type not in SCREENED_TYPES:
         return None
     found: list[dict[str, Any]] = []
-    for position, party in enumerate(notice.parties()):
+    for position, (party, names) in enumerate(zip(notice.parties(), notice.names(), strict=True)):
         given = party.properties
+        compared = sorted(given.keys() & _PLACE.keys(), key=_PLACE.__getitem__)
         found.append(
             {
                 "pos": position,
                 "schema": party.schema,
                 "role": party.role,
-                "names": party.names(),
-                "properties": {name: given[name] for name in COMPARED_PROPERTIES if name in given},
+                "names": names,
+                "properties": {name: given[name] for name in compared},
             }
         )
     return orjson.dumps(found).decode() if found else None

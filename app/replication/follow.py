@@ -53,7 +53,7 @@ from app.tlog.tiles import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from sqlalchemy.orm import Session
 
@@ -169,12 +169,14 @@ def follow_step(
     *,
     clock: Clock,
     state: str = "",
+    expect: Callable[[int], None] | None = None,
 ) -> bool:
     """Bring the mirror of one log up to the head that `source` serves. True if the mirror grew.
 
     Args:
         source: base URL of the log's tiles: the origin's own, or any mirror's; what it serves is proven either way.
         state: this node's own: who saw what, in a record of evidence.
+        expect: told how many leaves are coming, before a long catch-up fetches them.
 
     Raises:
         PeerFault: see the classes above and `app.replication.client`; the mirror is as it was before, or further.
@@ -192,7 +194,18 @@ def follow_step(
     if listed is not None and source == listed.url:
         _note_served(db, log_id, checkpoint, raw)
     try:
-        grew = advance(db, client, mirror, source, checkpoint, note, roster=roster, clock=clock, state=state)
+        grew = advance(
+            db,
+            client,
+            mirror,
+            source,
+            checkpoint,
+            note,
+            roster=roster,
+            clock=clock,
+            state=state,
+            expect=expect,
+        )
     except StaleHead:
         if listed is not None and source == listed.url:
             seen = [Sighting(clock() // 1000, state, "origin")] if state else []
@@ -214,8 +227,11 @@ def advance(
     roster: Roster,
     clock: Clock,
     state: str = "",
+    expect: Callable[[int], None] | None = None,
 ) -> bool:
     """Bring the mirror up to a checkpoint whose signature was verified, fetched or offered. True if the mirror grew.
+
+    `expect`: see `follow_step`.
 
     Raises:
         PeerFault: see `follow_step`.
@@ -245,6 +261,8 @@ def advance(
                 raise
         else:
             _note_claim(db, log_id, checkpoint.size)
+            if expect is not None:
+                expect(checkpoint.size - mirror.size)
             grew = _take_far(look, mirror, checkpoint, note)
     elif (
         checkpoint.size > mirror.head_size or mirror.head_note is None

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import copy
 import json
+import subprocess
+import sys
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -73,6 +75,25 @@ def test_there_is_an_example_a_model_and_a_kind_for_every_type() -> None:
         "withdrawal": "withdraw",
         "acknowledgement": "ack",
     }
+
+
+_IN_MANY_THREADS = """
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from app.domain.notices import parse_main
+from tests.examples import BUILDERS
+from app.domain.json import canonical
+mains = [canonical(make()) for make in BUILDERS.values()] * 8
+with ThreadPoolExecutor(8) as pool:
+    types = [notice.type for notice in pool.map(parse_main, sorted(mains))]
+sys.exit(len(types) != len(mains))
+"""
+
+
+def test_the_first_notices_of_each_type_may_come_all_at_once() -> None:
+    """A model is built at the first notice of its type, in whichever thread that is: so in a process of its own."""
+    root = Path(__file__).parents[2]
+    subprocess.run([sys.executable, "-W", "error", "-c", _IN_MANY_THREADS], cwd=root, check=True, timeout=60)
 
 
 @pytest.mark.parametrize("notice_type", NOTICE_TYPES)

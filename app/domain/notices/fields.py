@@ -40,7 +40,9 @@ def fault(detail: str) -> PydanticCustomError:
 class Strict(BaseModel):
     """A part of a notice: no coercion, no unknown members, no changes."""
 
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", ser_json_inf_nan="strings")
+    model_config = ConfigDict(
+        strict=True, frozen=True, extra="forbid", ser_json_inf_nan="strings", defer_build=True
+    )
 
 
 # ── texts. That every character is printable is checked once for the whole document, in `notice` ──────────────────

@@ -8,9 +8,10 @@ the issuer is the State whose log carries it, the statement's kind and `ref`, th
 from __future__ import annotations
 
 import re
+import threading
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import ValidationError
 
@@ -117,15 +118,19 @@ class Notice:
 
     @cached_property
     def _parties(self) -> tuple[Party, ...]:
-        return tuple(party.party() for party in self.main.body.all_parties())
+        return tuple([party.party() for party in self.main.body.all_parties()])
 
     def parties(self) -> tuple[Party, ...]:
         """Every party, in document order."""
         return self._parties
 
+    @cached_property
+    def _names(self) -> tuple[tuple[str, ...], ...]:
+        return tuple([party.names() for party in self._parties])
+
     def names(self) -> tuple[tuple[str, ...], ...]:
         """For each party its names, aliases and native names as written."""
-        return tuple(party.names() for party in self.parties())
+        return self._names
 
     def countries(self) -> tuple[str, ...]:
         """Alpha-2 codes, once each: destination, regions or State concerned, then the parties' countries."""
@@ -219,10 +224,23 @@ def _model(document: JsonValue) -> type[MainPart]:
     for newest in known:
         major, minor, _ = _semver(newest)
         if wanted[0] == major and wanted[1] <= minor:
-            return MODELS[notice_type, major]
+            return _built(MODELS[notice_type, major])
     raise UnknownSchemaVersion(
         f"Version {version} of {notice_type} is not one this version knows. Use {' or '.join(known)}, or upgrade this node."
     )
+
+
+_BUILDING: Final = threading.Lock()
+
+
+def _built(model: type[MainPart]) -> type[MainPart]:
+    """The model with its validator, which is made at the first notice of its type: making all takes longer than all else
+    that a process does at its start, and most processes never see most types.
+    """
+    if not model.__pydantic_complete__:
+        with _BUILDING:
+            model.model_rebuild()
+    return model
 
 
 @lru_cache(maxsize=256)  # a few versions, written a million times
