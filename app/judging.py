@@ -47,7 +47,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 CHUNK: Final = 64
-"""Statements in one task: long enough to make handing over cheap, short enough to keep every core busy."""
+"""Statements in one task of a thread: long enough to make handing over cheap, short enough to keep every core busy."""
+PIECE: Final = 128
+"""Statements in one task of a worker process, where handing over costs more."""
 FLOOD: Final = 4096
 """From so many statements on, worker processes pay for their start."""
 IDLE_S: Final = 20.0
@@ -355,9 +357,9 @@ class Judges:
     ) -> list[R]:
         if len(items) <= CHUNK and not flood:
             return work(items, context)
-        pieces = [items[at : at + CHUNK] for at in range(0, len(items), CHUNK)]
         workers = self._processes() if flood else None
         if workers is not None:
+            pieces = [items[at : at + PIECE] for at in range(0, len(items), PIECE)]
             try:
                 head = (context.origin, context.at, *self._roster(context.roster))
                 futures: list[Future[bytes]] = [
@@ -367,6 +369,7 @@ class Judges:
             except (BrokenProcessPool, RuntimeError) as error:  # a worker was killed, or the pool is closing
                 log.warning("worker processes lost", extra={"action": "judges_lost", "why": str(error)[:200]})
                 self._drop(workers)
+        pieces = [items[at : at + CHUNK] for at in range(0, len(items), CHUNK)]
         return [one for done in self._threads.map(lambda piece: work(piece, context), pieces) for one in done]
 
     def _roster(self, roster: Roster) -> tuple[str, bytes]:

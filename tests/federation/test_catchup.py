@@ -22,7 +22,7 @@ from app.domain.errors import PeerFault
 from app.keyfiles import load_private
 from app.models import EventRow
 from app.node import Node
-from app.replication.follow import NEAR, WINDOW, CorruptLeaves
+from app.replication.follow import NEAR, WINDOW, CorruptLeaves, follow_step
 from app.server import make_server
 from tests import examples
 from tests.federation.world import Officer, Peer, World, answer, dump, wait_until
@@ -73,6 +73,38 @@ def test_a_node_that_was_away_catches_up_with_everything(world_on_both: World) -
     post_many(us, 2, "after")
     nl.sync(us)
     assert nl.titles(limit="1") == ["after 1"]
+
+
+def test_who_judges_is_told_of_a_long_catch_up_before_its_leaves_are_fetched(world: World) -> None:
+    us, nl = world.make("US"), world.make("NL")
+    us.smuggle(*((b"leaf %d" % n, {}) for n in range(NEAR)))
+    us.publish()
+    told: list[tuple[int, bool]] = []
+    listed = world.roster.log(us.node.origin)
+    assert listed is not None
+
+    def look() -> None:
+        def expect(count: int) -> None:
+            told.append((count, any("/tile/entries/" in url for url in nl.line.asked)))
+
+        nl.line.asked.clear()
+        follow_step(
+            nl.db,
+            nl.node.client,
+            nl.log(us).id,
+            listed.url,
+            world.roster,
+            clock=world.clock,
+            expect=expect,
+        )
+
+    nl.followed(us)
+    look()
+    assert told == [], "a short one is no news"
+    us.smuggle(*((b"another leaf %d" % n, {}) for n in range(NEAR + 1)))
+    us.publish()
+    look()
+    assert told == [(NEAR + 1, False)]
 
 
 def test_a_long_catch_up_that_is_cut_off_goes_on_where_it_was(world: World) -> None:
