@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from app.screening.features import Feature
     from app.screening.score import Agreement, Met
 
-MODEL = "verbale-2"
+MODEL = "verbale-3"
 """Names the rules and weights; changed with them, so that a kept answer says what it was made by."""
 
 
@@ -122,6 +122,7 @@ _HOW = {
     "same word": "the same word in another form or language",
     "joined": "written together or apart",
     "acronym": "first letters of the other",
+    "blend": "made of beginnings of the other's words",
 }
 
 

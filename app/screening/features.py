@@ -17,13 +17,15 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from rapidfuzz import fuzz
 
 from app.domain.names import fold
-from app.domain.party import COUNTRY_PROPERTIES
+from app.domain.party import COUNTRY_PROPERTIES, SCHEMATA
 from app.projections.screened import IDENTIFIER_PROPERTIES
 from app.screening.spelling import plain_identifier
 from app.screening.words import DATA
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    import numpy as np
 
     from app.screening.party import Query
     from app.screening.score import Agreement
@@ -113,7 +115,7 @@ def name_features(agreement: Agreement) -> tuple[float, ...]:
     )
 
 
-_FORMS: Final = frozenset({"same name", "same word", "abbreviation", "acronym"})
+_FORMS: Final = frozenset({"same name", "same word", "abbreviation", "acronym", "blend"})
 
 
 @cache
@@ -204,6 +206,14 @@ def features(query: Query, schema: str, properties: Mapping[str, Sequence[str]])
     )
 
 
+@cache
+def schema_odds(asked: str) -> np.ndarray:
+    """What each of SCHEMATA does to the odds of a query of one: the part of `features` that is known of every party."""
+    import numpy as np  # noqa: PLC0415 - a node without screening does without it
+
+    return np.array([_schema(asked, found).odds for found in SCHEMATA])
+
+
 def combined(name: float, found: Sequence[Feature]) -> float:
     """One score, 0 to 1, of a name's score and what is beside it."""
     odds = math.fsum(f.odds for f in found)
@@ -229,12 +239,13 @@ def most_odds(query: Query) -> float:
     )
 
 
-def at_most(name: float, odds: float) -> float:
-    """The most that `combined` may give for a name's score if what is beside it adds no more than `odds`."""
-    if not odds:
-        return name
+def at_most(name: float, schema: float, beside: float) -> float:
+    """The most that `combined` may give for a name's score: with the odds of the schema, and at most `beside` of the rest."""
+    if not beside:
+        return combined(name, [Feature("schema", "agrees", schema, "")])
     kept = min(max(name, 0.005), _CLOSEST)
-    return max(name, 1 / (1 + math.exp(-(math.log(kept / (1 - kept)) + odds))))
+    most = 1 / (1 + math.exp(-(math.log(kept / (1 - kept)) + schema + beside)))
+    return max(name, most) if schema + beside >= 0 else most
 
 
 _PEOPLE: Final = frozenset({"Person"})

@@ -25,7 +25,7 @@ from app.projections.screened import IDENTIFIER_PROPERTIES
 from app.queries.filters import SHOWN, day_of
 from app.screening.denials import among, by_log
 from app.screening.explain import Explanation, explain
-from app.screening.features import at_most, features, most_odds, name_score
+from app.screening.features import at_most, features, most_odds, name_score, schema_odds
 from app.screening.normalise import normalise
 from app.screening.score import Comparer
 
@@ -174,7 +174,7 @@ class Screener:
         Args:
             now: unix ms.
             include_inactive: withdrawn and expired notices too.
-            matches_only: of those below the threshold the best alone: what else there is need not be read.
+            matches_only: those below the threshold are not wanted, but for the best if none reaches it.
             session: a snapshot to answer from, which the index is brought up to once; None takes one of its own.
 
         Raises:
@@ -273,11 +273,16 @@ class Screener:
         statuses = (_ACTIVE, _WITHDRAWN) if include_inactive else (_ACTIVE,)
         who = index.visible(gates, statuses=statuses, now=-NEVER if include_inactive else now // 1000)
         identifiers = [value for _, value in query.identifiers]
-        found = index.search(query.read, identifiers, who, gates)
+        of_schema = schema_odds(query.schema)
+        found = index.search(query.read, identifiers, who, gates, schema_odds=of_schema)
         decided = [(1.0, index.key_of(f.party)) for f in found if f.by_identifier]
         beside = most_odds(query)
-        named = sorted((-f.score, index.key_of(f.party)) for f in found if f.agreement is not None)
-        return decided + [(at_most(-score, beside), key) for score, key in named[:RESCORED]]
+        named = sorted(
+            (-at_most(f.score, float(of_schema[index.schema_of(f.party)]), beside), index.key_of(f.party))
+            for f in found
+            if f.agreement is not None
+        )
+        return decided + [(-most, key) for most, key in named[:RESCORED]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,7 +299,7 @@ class _Reading:
     def best(self, found: Sequence[tuple[float, Key]], limit: int, *, matches_only: bool) -> list[Hit]:
         """The `limit` best hits and every other that reaches the threshold, best first. What can be neither is not read.
 
-        With `matches_only` the limit is for hits below the threshold.
+        With `matches_only` those below the threshold are for where none reaches it.
         """
         comparers = [
             (text, Comparer(name)) for text, name in zip(self.query.names, self.query.read, strict=True)
@@ -303,8 +308,11 @@ class _Reading:
         at = 0
         while at < len(found):
             ahead = found[at][0]
-            rank = limit + (sum(hit.is_match for hit in hits) if matches_only else 0)
-            if ahead < self.threshold and len(hits) >= rank and ahead < hits[rank - 1].score:
+            if (
+                ahead < self.threshold
+                and len(hits) >= limit
+                and (ahead < hits[limit - 1].score or (matches_only and hits[0].is_match))
+            ):
                 break
             # As many as may be matches, and a few that may be the nearest; but a large answer in pieces.
             likely = sum(most >= self.threshold for most, _ in found[at : at + READ_AT_ONCE])
@@ -376,6 +384,7 @@ def _indexed(row: Any) -> Iterable[Indexed]:  # noqa: ANN401 - a row of `_follow
             until=until,
             names=_names(party),
             identifiers=tuple(v for p in IDENTIFIER_PROPERTIES for v in properties.get(p, ())),
+            schema=party["schema"],
         )
 
 

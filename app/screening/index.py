@@ -17,11 +17,30 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from app.screening.features import CONFLICT, OTHER_LEFT, QUERY_LEFT, name_score, sharpened
-from app.screening.keys import identifier_key, joined_by, joined_keys, token_keys
-from app.screening.normalise import Name
-from app.screening.score import Comparer, similarity
-from app.screening.words import token
+from app.domain.party import SCHEMATA, Schema
+from app.screening.features import (
+    CONFLICT,
+    NAME_FEATURES,
+    OTHER_LEFT,
+    PERSON_LEFT,
+    QUERY_LEFT,
+    model,
+    name_score,
+)
+from app.screening.keys import (
+    acronym_keys,
+    blend_keys,
+    identifier_key,
+    joined_by,
+    joined_keys,
+    run_keys,
+    split_keys,
+    token_keys,
+)
+from app.screening.normalise import Name, blends
+from app.screening.score import ACRONYM, BLEND, INITIAL, RUN, Comparer, may_be_alike, similarity
+from app.screening.spelling import latin
+from app.screening.words import joined, token
 
 if TYPE_CHECKING:
     from collections.abc import Container, Sequence
@@ -31,14 +50,20 @@ if TYPE_CHECKING:
     from app.screening.score import Agreement
     from app.screening.words import Token
 
-CANDIDATES: Final = 48
-"""Names that are compared word by word for one name of a query."""
-PRUNED: Final = 0.4
-"""Names whose estimate is below this part of the best one's are not compared."""
+POOL: Final = 384
+"""Names whose score is estimated for one name of a query: those that share the most with it."""
+CANDIDATES: Final = 32
+"""Names of those that are compared word by word: the best by that estimate."""
+LEAST: Final = 16
+"""So many are compared even if they are hopeless: somebody may ask for the ten nearest."""
+HOPELESS: Final = 5.0
+"""Names whose estimate is so far below the best one's, as a logarithm of odds, are not compared."""
 FRESH: Final = 4096
 """Names added to a loaded index before it is sorted again: some tens of milliseconds, seldom."""
 JOINED_LEAST: Final = 0.8
 """How alike two neighbours written as one word must be to another word."""
+JOINED: Final = 0.95
+"""How alike a word is taken to be to neighbours that share a key with it, before they are compared."""
 KEYED_AT_ONCE: Final = 8192
 """Names whose keys are made together while loading."""
 MAX_MET: Final = 4000
@@ -147,6 +172,7 @@ class Indexed:
         log_id, idx, pos: its notice, and its place in it.
         gate: issuer, TLP rank and audience of the notice, as `app.gate.may_read` takes them.
         status: 1 active, 2 withdrawn.
+        schema: what it is; "LegalEntity" may be any but a thing.
         until: unix seconds after which the notice has expired; a very large number if never.
     """
 
@@ -158,6 +184,7 @@ class Indexed:
     until: int
     names: tuple[Name, ...]
     identifiers: tuple[str, ...] = ()
+    schema: Schema = "LegalEntity"
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +203,36 @@ class Work:
 
     words: int = 0
     names: int = 0
+
+
+_Meeting = tuple[tuple[int, ...], float, "NDArray[np.uint32]", "NDArray[np.float32]"]
+"""Places of a query's words; weight of the words they meet, 0 if that is their own; the names where they do; and how alike,
+the least first."""
+
+WHOLE: Final = 1e6
+"""As a weight: all words of a name."""
+FULL_WORD, ONE_LETTER = 0.9, 0.15
+"""Weights of the words that initials stand for, as most are, and of an initial."""
+BLENDED_AT_ONCE: Final = 300
+"""Names that one word may be blended of, or the other way round, that are looked at: the oldest."""
+
+
+REMEMBERED: Final = 8192
+"""Words of queries whose like words are remembered, until a party is put in: a few megabytes."""
+
+
+def _letters(words: Sequence[str]) -> np.uint32:
+    """A bit for each letter a word begins with."""
+    bits = 0
+    for word in words:
+        if word and "a" <= word[0] <= "z":
+            bits |= 1 << ord(word[0]) - 97
+    return np.uint32(bits)
+
+
+_Word = tuple[str, bool, float, frozenset[int] | None]
+
+_SCHEMA_NUMBERS: Final = {schema: number for number, schema in enumerate(SCHEMATA)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,10 +259,13 @@ class Index:
         self._name_words = array("I")
         self._name_party = _Column(np.uint32)
         self._name_weight = _Column(np.float32)
+        self._name_letters = _Column(np.uint32)  # with which letters its words begin
+        self._name_initials = _Column(np.uint32)  # and those that are one letter
         self._name_forms = _Column(np.uint16)
-        self._forms: list[frozenset[str]] = [frozenset()]
-        self._form_ids: dict[frozenset[str], int] = {frozenset(): 0}
+        self._forms: list[tuple[frozenset[str], str]] = [(frozenset(), "")]
+        self._form_ids: dict[tuple[frozenset[str], str], int] = {self._forms[0]: 0}
         self._party_person = _Column(np.bool_)
+        self._party_schema = _Column(np.uint8)
         self._party_alive = _Column(np.bool_)
         self._party_status = _Column(np.uint8)
         self._party_until = _Column(np.int64)
@@ -218,6 +278,8 @@ class Index:
         self._new_words: list[Token] = []  # not keyed yet
         self._new_names: list[Name] = []
         self.work = Work()
+        self._opened: frozenset[int] | None = None  # gates of the search under way; None: all
+        self._alikes: dict[_Word, tuple[NDArray[np.uint32], NDArray[np.float32]]] = {}
         self._fresh_names = 0
         self._changes = 0
         self._loading = True
@@ -235,11 +297,13 @@ class Index:
     def add(self, party: Indexed) -> None:
         """Put a party in."""
         number = self._party_alive.size
+        self._alikes.clear()
         gate = self._gate_ids.get(party.gate)
         if gate is None:
             gate = self._gate_ids[party.gate] = len(self.gates)
             self.gates.append(party.gate)
         self._party_person.append(any(name.is_person for name in party.names))
+        self._party_schema.append(_SCHEMA_NUMBERS[party.schema])
         self._party_alive.append(True)
         self._party_status.append(party.status)
         self._party_until.append(party.until)
@@ -260,14 +324,16 @@ class Index:
             return
         number = self._name_party.size
         words = [self._word(t) for t in name.tokens]
-        forms = self._form_ids.get(name.forms)
+        forms = self._form_ids.get((name.forms, name.suffix))
         if forms is None:
-            forms = self._form_ids[name.forms] = len(self._forms)
-            self._forms.append(name.forms)
+            forms = self._form_ids[name.forms, name.suffix] = len(self._forms)
+            self._forms.append((name.forms, name.suffix))
         self._name_starts.append(len(self._name_words))
         self._name_words.extend(words)
         self._name_party.append(party)
         self._name_weight.append(name.weight)
+        self._name_letters.append(_letters([t.latin[:1] for t in name.tokens]))
+        self._name_initials.append(_letters([t.latin for t in name.tokens if len(t.latin) == 1]))
         self._name_forms.append(forms)
         self._new_names.append(name)
         if live:
@@ -349,13 +415,22 @@ class Index:
         identifiers: Sequence[str],
         visible: NDArray[np.bool_],
         gates: Sequence[bool],
+        *,
+        schema_odds: NDArray[np.float64] | None = None,
+        most: int = CANDIDATES,
     ) -> list[Found]:
-        """The parties that share words with one of the names, or an identifier; each with its best name, in no order."""
+        """The parties that share words with one of the names, or an identifier; each with its best name, in no order.
+
+        Args:
+            schema_odds: what being of each of SCHEMATA does to the odds; None: nothing.
+            most: names that are compared for each of `names`.
+        """
         best: dict[int, tuple[float, Agreement]] = {}
         words = self._words_behind(gates)
+        self._opened = None if words is None else frozenset(i for i, is_open in enumerate(gates) if is_open)
         for name in names:
             comparer = Comparer(name)
-            candidates = self._candidates(name, visible, words)
+            candidates = self._candidates(name, visible, words, schema_odds, most)
             self.work.names += len(candidates)
             for number in candidates:
                 agreement = comparer.compare(self._name(number))
@@ -401,11 +476,18 @@ class Index:
         end = starts[number + 1] if number + 1 < len(starts) else len(self._name_words)
         words = self._name_words[starts[number] : end]
         person = bool(self._party_person.array[self._name_party.array[number]])
-        forms = self._forms[self._name_forms.array[number]]
-        return Name("", tuple(token(self._words[w]) for w in words), forms, person)
+        forms, suffix = self._forms[self._name_forms.array[number]]
+        return Name(
+            "", tuple([token(self._words[w]) for w in words]), forms, person, form_only=False, suffix=suffix
+        )
 
     def _candidates(
-        self, name: Name, visible: NDArray[np.bool_], words: NDArray[np.bool_] | None
+        self,
+        name: Name,
+        visible: NDArray[np.bool_],
+        words: NDArray[np.bool_] | None,
+        schema_odds: NDArray[np.float64] | None,
+        most: int,
     ) -> list[int]:
         """The names most worth comparing, by what the words they share say."""
         parties = self._name_party.array
@@ -414,10 +496,11 @@ class Index:
             self._total, self._once = np.zeros(room, np.float32), np.zeros(room, np.float32)
             self._marked = np.zeros(room, np.bool_)
         total, once, marked = self._total, self._once, self._marked
-        for met, worth in self._meetings(name, words):
-            once[met] = (
-                worth  # in rising order: of a name that was met twice the last one, the greatest, stays
-            )
+        meetings = self._meetings(name, visible, words)
+        for places, _, met, values in meetings:
+            weight = sum([name.tokens[place].weight for place in places])
+            # In rising order: of a name that was met twice the last one, the greatest, stays.
+            once[met] = np.where(values >= 0.9, values, values * (values / 0.9) ** 2) * weight
             total[met] += once[met]  # a name that stands there twice is given the same sum twice
             marked[met] = True
         every = np.flatnonzero(marked[: len(parties)])
@@ -427,77 +510,205 @@ class Index:
         marked[every] = False
         if not len(numbers):
             return []  # nothing shares a word, or all that do are hidden, withdrawn or expired
+        if len(numbers) > POOL:
+            for own in name.tokens if name.is_person else ():
+                if len(own.latin) == 1:
+                    has = self._name_letters.array[numbers] & _letters([own.latin]) > 0
+                    sums += np.where(has, np.float32(own.weight * INITIAL), 0)
+            estimate = self._shares(name, numbers, sums)
+            # Ties fall by number, oldest first, so that the same index answers the same.
+            if len(estimate) > 4 * POOL:
+                best = np.flatnonzero(estimate >= np.partition(estimate, -POOL)[-POOL])
+                numbers, estimate = numbers[best], estimate[best]
+            numbers = np.sort(numbers[np.argsort(-estimate, kind="stable")[:POOL]])
+        odds = self._estimates(name, numbers, meetings)
+        if schema_odds is not None:
+            odds += schema_odds[self._party_schema.array[parties[numbers]]]
+        order = np.argsort(-odds, kind="stable")[:most]
+        worth_it = odds[order] >= odds[order[0]] - HOPELESS
+        worth_it[:LEAST] = True
+        return [int(n) for n in numbers[order[worth_it]]]
+
+    def _shares(
+        self, name: Name, numbers: NDArray[np.intp], sums: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """What part of all words' weight met, by the sums alone."""
         matched = np.minimum(sums, name.weight)
         left = np.maximum(name.weight - matched, 0)
         other = np.maximum(self._name_weight.array[numbers] - matched, 0)
         conflict = np.minimum(left, other)
-        estimate = matched / (
+        share: NDArray[np.float32] = matched / (
             matched
             + CONFLICT * conflict
             + QUERY_LEFT * (left - conflict)
             + OTHER_LEFT * (other - conflict)
             + 1e-6
         )
-        # Ties fall by number, oldest first, so that the same index answers the same.
-        if len(estimate) > 4 * CANDIDATES:
-            best = np.flatnonzero(estimate >= np.partition(estimate, -CANDIDATES)[-CANDIDATES])
-            numbers, estimate = numbers[best], estimate[best]
-        order = np.argsort(-estimate, kind="stable")[:CANDIDATES]
-        worth_it = estimate[order] >= PRUNED * estimate[order[0]]
-        return [int(n) for n in numbers[order[worth_it]]]
+        return share
+
+    def _estimates(
+        self, name: Name, numbers: NDArray[np.intp], meetings: Sequence[_Meeting]
+    ) -> NDArray[np.float64]:
+        """What `features.name_features` and the model would say of these names, as far as meetings tell, as log-odds.
+
+        Which word of the listed name met is not known here, nor the order; a full comparison of the best puts that right.
+        """
+        once = self._once
+        alike = np.zeros((len(name.tokens), len(numbers)))
+        weights = np.array([t.weight for t in name.tokens])[:, None]
+        beyond, worst = np.zeros(len(numbers)), np.ones(len(numbers))
+        for places, theirs, met, values in meetings:
+            once[numbers] = 0
+            once[met] = values
+            here = once[numbers]
+            if theirs:
+                better = here > alike[places[0]]
+                beyond[better] += max(theirs - weights[list(places)].sum(), 0)
+            for place in places:
+                np.maximum(alike[place], here, out=alike[place])
+        if name.is_person:
+            for place, own in enumerate(name.tokens):
+                bit = _letters([own.latin[:1]])
+                kept = self._name_letters if len(own.latin) == 1 else self._name_initials
+                begun = (alike[place] == 0) & (kept.array[numbers] & bit > 0)
+                alike[place][begun] = INITIAL
+                worst[begun] = INITIAL
+                beyond[begun] += FULL_WORD - own.weight if len(own.latin) == 1 else ONE_LETTER - own.weight
+        meets = alike > 0
+        total = np.where(meets, weights, 0).sum(0)
+        matched = (np.where(alike >= 0.9, alike, alike * (alike / 0.9) ** 2) * weights).sum(0)
+        left = name.weight - total
+        other = np.maximum(self._name_weight.array[numbers] - total - beyond, 0)
+        conflict = np.minimum(left, other)
+        left, other = left - conflict, other - conflict
+        persons = self._party_person.array[self._name_party.array[numbers]]
+        below = (
+            total
+            + CONFLICT * conflict
+            + QUERY_LEFT * left
+            + np.where(persons, PERSON_LEFT, OTHER_LEFT) * other
+        )
+        total = np.maximum(total, 0.05)
+        seen = {
+            "one": 1.0,
+            "agreement": matched / np.maximum(below, 1e-6),
+            "evidence": np.log1p(matched),
+            "conflict": conflict / (conflict + total),
+            "only_in_query": left / max(name.weight, 0.1),
+            "only_in_notice": other / np.maximum(self._name_weight.array[numbers], 0.1),
+            "worst_word": np.minimum(worst, np.where(meets & (weights > 0.25), alike, 1.0).min(0)),
+            "equal_words": np.where(alike == 1, weights, 0).sum(0) / total,
+            "common_words_only": (alike * weights).max(0) < 0.5,
+        }
+        found = np.zeros(len(numbers))
+        for feature, value in seen.items():
+            at = NAME_FEATURES.index(feature)
+            found += np.where(persons, model()["person"][at], model()["other"][at]) * value
+        return found
 
     def _meetings(
-        self, name: Name, words: NDArray[np.bool_] | None
-    ) -> list[tuple[NDArray[np.uint32], NDArray[np.float32]]]:
-        """For each word of the query, names with what meeting it there is worth."""
-        found = []
-        neighbours = [token(a.latin + b.latin) for a, b in pairwise(name.tokens)]
-        keys, places = token_keys([*name.tokens, *neighbours])
+        self, name: Name, visible: NDArray[np.bool_], words: NDArray[np.bool_] | None
+    ) -> list[_Meeting]:
+        """For each word of the query, and for each two neighbours, the names that have one like it."""
+        found: list[_Meeting] = []
+        neighbours = [joined(a, b) for a, b in pairwise(name.tokens)]
+        (spelled, places), (others, of_others) = split_keys([*name.tokens, *neighbours])
         for place, own in enumerate(name.tokens):
-            numbers, values = self._alike(
-                own, keys[places == place], own.weight, words, person=name.is_person
+            met = self._alike(
+                own, spelled[places == place], others[of_others == place], words, person=name.is_person
             )
-            joined = self._joined.find(joined_by(own))
-            if len(joined):
-                worth = np.full(len(joined), 0.95 * max(own.weight, 1.0), np.float32)
-                numbers = np.concatenate((numbers, joined))
-                values = np.concatenate((values, worth))
-            found.append((numbers, values))
-        for place, joined_word in enumerate(neighbours):
+            found.append(((place,), 0.0, *met))
+            self._keyed(found, (place,), max(own.weight, 1.0), joined_by(own), JOINED)
+            if not name.is_person and len(name.tokens) > 1:
+                self._keyed(found, (place,), len(own.latin) * 0.5, run_keys(own), RUN)
+        for place, both in enumerate(neighbours):
             # Names that write two neighbours of the query as one word.
-            weight = name.tokens[place].weight + name.tokens[place + 1].weight
-            own_keys = keys[places == place + len(name.tokens)]
-            found.append(
-                self._alike(joined_word, own_keys, weight, words, person=name.is_person, least=JOINED_LEAST)
+            at = place + len(name.tokens)
+            met = self._alike(
+                both,
+                spelled[places == at],
+                others[of_others == at],
+                words,
+                person=name.is_person,
+                least=JOINED_LEAST,
             )
+            found.append(((place, place + 1), 0.0, *met))
+            if both.semitic:
+                self._keyed(found, (place, place + 1), 0.0, joined_by(both), JOINED)
+        every = tuple(range(len(name.tokens)))
+        self._keyed(found, every, WHOLE, acronym_keys(name), ACRONYM)
+        if len(blended := blend_keys(name)):
+            numbers = np.unique(self._joined.find(blended), sorted=True)
+            seen = numbers[visible[self._name_party.array[numbers]]][:BLENDED_AT_ONCE]
+            made = [n for n in seen.tolist() if self._blends(name, n)]
+            if made:
+                found.append((every, WHOLE, np.array(made, np.uint32), np.full(len(made), BLEND, np.float32)))
         return found
+
+    def _keyed(
+        self,
+        found: list[_Meeting],
+        places: tuple[int, ...],
+        theirs: float,
+        keys: NDArray[np.uint32],
+        value: float,
+    ) -> None:
+        """Add the names that have one of the keys."""
+        numbers = self._joined.find(keys) if len(keys) else keys
+        if len(numbers):
+            found.append((places, theirs, numbers, np.full(len(numbers), value, np.float32)))
+
+    def _blends(self, name: Name, number: int) -> bool:
+        other = self._name(number)
+        one, many = (name, other) if len(name.tokens) == 1 else (other, name)
+        return not other.is_person and len(one.tokens) == 1 and blends(one.tokens[0].latin, many)
 
     def _alike(
         self,
         own: Token,
-        keys: NDArray[np.uint32],
-        weight: float,
+        spelled: NDArray[np.uint32],
+        others: NDArray[np.uint32],
         words: NDArray[np.bool_] | None,
         *,
         person: bool,
         least: float = 0.0,
     ) -> tuple[NDArray[np.uint32], NDArray[np.float32]]:
-        """Names that have a word like this one, and what that is worth, the least first."""
-        ids = np.unique(self._word_keys.find(keys), sorted=True)
-        if words is not None:
-            ids = ids[words[ids]]
-        ids = ids[:MAX_MET]
-        self.work.words += len(ids)
-        alike = [
-            (value, number)
-            for number in ids.tolist()
-            if (value := similarity(own, token(self._words[number]), person=person)[0]) > least
-        ]
-        alike.sort()
-        del alike[:-MAX_WORDS]
-        numbers, places = self._postings.find_each(np.array([n for _, n in alike], np.uint32))
-        worth = np.array([sharpened(v) * weight for v, _ in alike], np.float32)
-        return numbers, worth[places]
+        """Names that have a word like this one, and how like it is, the least first.
+
+        Args:
+            spelled, others: its keys.
+        """
+        known = self._words
+        which = own.text, person, least, self._opened
+        met = self._alikes.get(which)
+        if met is None:
+            sure = self._word_keys.find(others).tolist()
+            ids = np.unique(
+                np.concatenate((self._word_keys.find(spelled), np.array(sure, np.uint32))), sorted=True
+            )
+            if words is not None:
+                ids = ids[words[ids]]
+            ids = ids[:MAX_MET]
+            self.work.words += len(ids)
+            kept = frozenset(sure)
+            x = own.latin
+            alike = [
+                (value, number)
+                for number in ids.tolist()
+                if (number in kept or may_be_alike(x, latin(known[number]), person=person))
+                and (value := similarity(own, token(known[number]), person=person)[0]) > least
+            ]
+            alike.sort()
+            del alike[:-MAX_WORDS]
+            met = (
+                np.array([n for _, n in alike], np.uint32),
+                np.array([v for v, _ in alike], np.float32),
+            )
+            if len(self._alikes) >= REMEMBERED:
+                self._alikes.clear()
+            self._alikes[which] = met
+        numbers, places = self._postings.find_each(met[0])
+        return numbers, met[1][places]
 
     # ── figures ───────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -508,6 +719,10 @@ class Index:
             int(self._party_idx.array[party]),
             int(self._party_pos.array[party]),
         )
+
+    def schema_of(self, party: int) -> int:
+        """The place of a party's schema in SCHEMATA."""
+        return int(self._party_schema.array[party])
 
     @property
     def parties(self) -> int:

@@ -15,9 +15,16 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from app.screening.normalise import LONGEST_ACRONYM, acronyms
+from app.screening.normalise import (
+    LEAST_BLEND,
+    LONGEST_ACRONYM,
+    LONGEST_BLEND,
+    LONGEST_RUN,
+    acronyms,
+    runs,
+)
 from app.screening.spelling import plain_identifier, skeleton
-from app.screening.words import groups_of_each
+from app.screening.words import PARTICLES, groups_of_each
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,6 +45,9 @@ _IDENTIFIER: Final = 6
 _JOINED_BONES: Final = 7
 _JOINED_GROUP: Final = 8
 _ACRONYM: Final = 9
+_RUN: Final = 10
+_BLEND: Final = 11
+_BLENDED: Final = 12
 
 MAX_JOINED_GROUPS: Final = 4
 
@@ -100,6 +110,12 @@ def spelling_keys(words: Sequence[str]) -> Keys:
 
 def token_keys(tokens: Sequence[Token]) -> Keys:
     """All keys of words, the same for the index and for a query: (keys, for each the place of its word)."""
+    spelled, other = split_keys(tokens)
+    return _all([spelled[0], other[0]], [spelled[1], other[1]])
+
+
+def split_keys(tokens: Sequence[Token]) -> tuple[Keys, Keys]:
+    """Those of `token_keys` by spelling, and all others."""
     latin = [place for place, token in enumerate(tokens) if token.latin]
     keys, places = spelling_keys([tokens[place].latin for place in latin])
     texts: list[int] = []
@@ -116,11 +132,14 @@ def token_keys(tokens: Sequence[Token]) -> Keys:
         if len(token.bones) > 1:
             texts.append(zlib.crc32(token.bones.encode(), _BONES))
             of_text.append(place)
+        if token.bare_bones:
+            texts.append(zlib.crc32(token.bare_bones.encode(), _BONES))
+            of_text.append(place)
         groups += token.groups
         of_group += [place] * len(token.groups)
-    return _all(
-        [keys, np.array(texts, np.uint32), _grouped(groups, _GROUP)],
-        [np.array(latin, np.uint32)[places], np.array(of_text, np.uint32), np.array(of_group, np.uint32)],
+    return (keys, np.array(latin, np.uint32)[places]), _all(
+        [np.array(texts, np.uint32), _grouped(groups, _GROUP)],
+        [np.array(of_text, np.uint32), np.array(of_group, np.uint32)],
     )
 
 
@@ -133,6 +152,10 @@ def joined_keys(names: Sequence[Name]) -> Keys:
     for place, name in enumerate(names):
         words = [t.latin for t in name.tokens]
         if len(words) < 2:
+            if words and not name.is_person:
+                made = _blend_keys(words[0], _BLENDED)
+                texts += made
+                of_text += [place] * len(made)
             continue
         pairs += [a + b for a, b in pairwise(words)]
         of_pair += [place] * (len(words) - 1)
@@ -140,9 +163,14 @@ def joined_keys(names: Sequence[Name]) -> Keys:
             texts.append(zlib.crc32("".join(words).encode(), _JOINED))
             of_text.append(place)
             if not name.is_person:
-                short = acronyms(name)
-                texts += [zlib.crc32(letters.encode(), _ACRONYM) for letters in short]
+                short = [zlib.crc32(letters.encode(), _ACRONYM) for letters in acronyms(name)]
+                short += [zlib.crc32(letters.encode(), _RUN) for letters in runs(name)]
+                texts += short
                 of_text += [place] * len(short)
+        if not name.is_person:
+            made = [zlib.crc32(begun.encode(), _BLEND) for begun in _beginnings(name)]
+            texts += made
+            of_text += [place] * len(made)
     for place, pair in zip(of_pair, pairs, strict=True):
         texts.append(zlib.crc32(pair.encode(), _JOINED))
         of_text.append(place)
@@ -157,6 +185,46 @@ def joined_keys(names: Sequence[Name]) -> Keys:
     )
 
 
+def _beginnings(name: Name) -> list[str]:
+    """Two letters of the first weighty word and of one of the two that follow: what a word blended of them begins with."""
+    words = [t.latin for t in name.tokens if t.text not in PARTICLES and len(t.latin) > 1][:3]
+    return [words[0][:2] + word[:2] for word in words[1:]]
+
+
+def _blend_keys(word: str, kind: int) -> list[int]:
+    """Keys of what a word would begin with, were it blended of others."""
+    if not (LEAST_BLEND <= len(word) <= LONGEST_BLEND and word.isalpha()):
+        return []
+    parts = {word[:2] + word[at : at + 2] for at in range(2, len(word) - 1)}
+    return [zlib.crc32(part.encode(), kind) for part in parts]
+
+
+def acronym_keys(name: Name) -> NDArray[np.uint32]:
+    """The keys under which a name of one word finds those that it is the first letters of, and the other way round."""
+    if name.is_person or not name.tokens:
+        return np.zeros(0, np.uint32)
+    word = name.tokens[0].latin
+    if len(name.tokens) > 1 or not 3 <= len(word) < LONGEST_ACRONYM:
+        return np.zeros(0, np.uint32)
+    return np.array([zlib.crc32(word.encode(), _ACRONYM)], np.uint32)
+
+
+def blend_keys(name: Name) -> NDArray[np.uint32]:
+    """The keys under which a name finds those that it may be blended of, or that may be blended of it; see `normalise.blends`."""
+    if name.is_person or not name.tokens:
+        return np.zeros(0, np.uint32)
+    if len(name.tokens) == 1:
+        return np.array(_blend_keys(name.tokens[0].latin, _BLEND), np.uint32)
+    return np.array([zlib.crc32(begun.encode(), _BLENDED) for begun in _beginnings(name)], np.uint32)
+
+
+def run_keys(token: Token) -> NDArray[np.uint32]:
+    """The keys under which a word finds names of which it is the first letters of some words."""
+    if not 3 <= len(token.latin) <= LONGEST_RUN or token.native or token.is_number:
+        return np.zeros(0, np.uint32)
+    return np.array([zlib.crc32(token.latin.encode(), _RUN)], np.uint32)
+
+
 def _grouped(groups: Sequence[int], kind: int) -> NDArray[np.uint32]:
     return _mixed(np.array(groups, np.int64).astype(np.uint32), kind)
 
@@ -168,15 +236,13 @@ def _all(keys: Sequence[NDArray[np.uint32]], places: Sequence[NDArray[np.uint32]
 
 def joined_by(token: Token) -> NDArray[np.uint32]:
     """The keys under which a word finds neighbours of an index that it may be written together of."""
-    if len(token.latin) < 3:
+    if len(token.latin) < 4:
         return np.zeros(0, np.uint32)
-    found = [zlib.crc32(token.latin.encode(), _ACRONYM)] if len(token.latin) < LONGEST_ACRONYM else []
-    if len(token.latin) > 3:
-        found.append(zlib.crc32(token.latin.encode(), _JOINED))
-        if token.native:
-            if len(token.bones) > 3:
-                found.append(zlib.crc32(token.bones.encode(), _JOINED_BONES))
-            return np.concatenate((np.array(found, np.uint32), _grouped(token.groups, _JOINED_GROUP)))
+    found = [zlib.crc32(token.latin.encode(), _JOINED)]
+    if token.native:
+        if len(token.bones) > 3:
+            found.append(zlib.crc32(token.bones.encode(), _JOINED_BONES))
+        return np.concatenate((np.array(found, np.uint32), _grouped(token.groups, _JOINED_GROUP)))
     return np.array(found, np.uint32)
 
 

@@ -14,7 +14,7 @@ import orjson
 
 from app.domain.errors import Malformed
 from app.screening.explain import explain
-from app.screening.features import features
+from app.screening.features import features, schema_odds
 from app.screening.find import DEFAULT_THRESHOLD
 from app.screening.index import Found, Index, Indexed
 from app.screening.normalise import normalise
@@ -102,7 +102,7 @@ class Corpus:
         began = time.perf_counter()
         for number, entry in enumerate(entries):
             names = tuple(normalise(name, entry.schema) for name in entry.names)
-            self.index.add(Indexed(0, number, 0, ("", 0, "ALL"), 1, NEVER, names))
+            self.index.add(Indexed(0, number, 0, ("", 0, "ALL"), 1, NEVER, names, schema=entry.schema))
             if number % 256 == 0:
                 progress(number)
         self.index.sort()
@@ -111,7 +111,7 @@ class Corpus:
 
     def candidates(self, query: Query) -> list[Found]:
         """The parties that are compared with a query, each with its best name."""
-        return self.index.search(query.read, (), self._visible, [True])
+        return self.index.search(query.read, (), self._visible, [True], schema_odds=schema_odds(query.schema))
 
     def ask(self, name: str, schema: Schema) -> list[tuple[float, str]]:
         """(score, id) of all candidates, best first. A name that a node would refuse finds nothing."""

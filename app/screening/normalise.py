@@ -30,6 +30,13 @@ if TYPE_CHECKING:
 LONGEST_ACRONYM: Final = 9
 """Letters below which an acronym is one."""
 
+LONGEST_RUN: Final = 5
+"""Letters of an acronym of a part of a name."""
+LEAST_BLEND, LONGEST_BLEND, MOST_BLENDED = 5, 14, 7
+"""Letters of a word that may be made of the beginnings of others, and how many they may be."""
+SUFFIX: Final = 4
+"""Letters below which a legal form may end an acronym."""
+
 MAX_TOKENS: Final = 24
 """Words of a name that are compared. What follows is a clause about successors, not a name."""
 MAX_TOKEN: Final = 40
@@ -45,6 +52,8 @@ class Name:
         tokens: its words in their order, legal forms left out unless there is nothing else.
         forms: kinds of legal form found in it.
         is_person: it was read as a person's name.
+        form_only: there is nothing but a legal form.
+        suffix: the letters of a short legal form at its end, such as "sa": acronyms often take them in.
     """
 
     text: str
@@ -52,6 +61,7 @@ class Name:
     forms: frozenset[str] = frozenset()
     is_person: bool = False
     form_only: bool = False
+    suffix: str = ""
 
     @property
     def weight(self) -> float:
@@ -86,12 +96,14 @@ def normalise(text: str, schema: Schema) -> Name:
     words = [word[:MAX_TOKEN] for word in words_of(_turned(text) if person else text)[: 2 * MAX_TOKENS]]
     forms: frozenset[str] = frozenset()
     form_only = False
+    suffix = ""
     if not person:
         left, forms = _without_forms(words)
+        suffix = _suffix(words, left)
         form_only = not left and bool(words)
         words = left or words
         words = [str(ordinals()[w]) if w in ordinals() else w for w in words]
-    return Name(text, tuple(token(word) for word in words[:MAX_TOKENS]), forms, person, form_only)
+    return Name(text, tuple(token(word) for word in words[:MAX_TOKENS]), forms, person, form_only, suffix)
 
 
 def _turned(text: str) -> str:
@@ -128,8 +140,68 @@ def _without_forms(words: Sequence[str]) -> tuple[list[str], frozenset[str]]:
     return plain, frozenset(kinds)
 
 
+def _suffix(words: Sequence[str], left: Sequence[str]) -> str:
+    """The first word of the legal form at the end, if it is short."""
+    if not left or words[-1] == left[-1]:
+        return ""
+    last = len(words) - 1 - list(reversed(words)).index(left[-1])
+    return words[last + 1] if len(words[last + 1]) < SUFFIX and words[last + 1].isascii() else ""
+
+
 def acronyms(name: Name) -> set[str]:
-    """The first letters of an organisation's words, with and without particles, if there are three to eight."""
-    every = "".join(t.latin[:1] for t in name.tokens)
-    weighty = "".join(t.latin[:1] for t in name.tokens if t.text not in PARTICLES)
-    return {letters for letters in (every, weighty) if 3 <= len(letters) < LONGEST_ACRONYM}
+    """The first letters of an organisation's words, with and without particles and legal form, if there are three to eight."""
+    every = "".join([t.latin[:1] for t in name.tokens])
+    weighty = "".join([t.latin[:1] for t in name.tokens if t.text not in PARTICLES])
+    found = {every, weighty}
+    if name.suffix:
+        found |= {every + name.suffix, weighty + name.suffix}
+    return {letters for letters in found if 3 <= len(letters) < LONGEST_ACRONYM}
+
+
+def runs(name: Name) -> list[str]:
+    """The first letters of some words of an organisation's name that stand together, three to five, but not of all."""
+    letters = "".join([t.latin[:1] for t in name.tokens if t.text not in PARTICLES])
+    return [
+        letters[at : at + length]
+        for length in range(3, min(LONGEST_RUN, len(letters) - 1) + 1)
+        for at in range(len(letters) - length + 1)
+    ]
+
+
+def blends(word: str, name: Name) -> bool:
+    """Whether a word is made of the beginnings of an organisation's words, in order: Frutas de la Costa, Frucosta.
+
+    All words but particles take part, or each part has two letters or more and one word alone is left out. The letters of a
+    short legal form may end it.
+    """
+    words = [t.latin for t in name.tokens if t.text not in PARTICLES and t.latin]
+    if not LEAST_BLEND <= len(word) <= LONGEST_BLEND or not 2 <= len(words) <= MOST_BLENDED:
+        return False
+    ends = {word}
+    if name.suffix and word.endswith(name.suffix):
+        ends.add(word[: -len(name.suffix)])
+    return any(_blended(end, words, 0, 1) or (len(words) > 2 and _covered(end, words)) for end in ends)
+
+
+def _blended(rest: str, words: Sequence[str], used: int, skips: int) -> bool:
+    """Whether the rest is made of beginnings of two letters or more; the first word always takes part."""
+    if not rest:
+        return used > 1 and len(words) <= skips
+    if not words:
+        return False
+    first = words[0]
+    for length in range(min(len(first), len(rest)), 1, -1):
+        if first[:length] == rest[:length] and _blended(rest[length:], words[1:], used + 1, skips):
+            return True
+    return used > 0 and skips > 0 and _blended(rest, words[1:], used, skips - 1)
+
+
+def _covered(rest: str, words: Sequence[str]) -> bool:
+    """Whether the rest is made of beginnings of every word."""
+    if not words:
+        return not rest
+    first = words[0]
+    return any(
+        first[:length] == rest[:length] and _covered(rest[length:], words[1:])
+        for length in range(1, min(len(first), len(rest) - len(words) + 1) + 1)
+    )

@@ -13,21 +13,28 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from rapidfuzz.distance import OSA, JaroWinkler
 
-from app.screening.normalise import acronyms
+from app.screening.normalise import LONGEST_ACRONYM, LONGEST_RUN, acronyms, blends
 from app.screening.spelling import skeleton
-from app.screening.words import PARTICLES, groups_of
+from app.screening.words import PARTICLES, groups_of, joined
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from app.screening.normalise import Name
     from app.screening.words import Token
 
 Kind = Literal[
-    "equal", "transliteration", "same name", "spelling", "consonants", "initial", "abbreviation", "same word", "joined", "acronym"
+    "equal", "transliteration", "same name", "spelling", "consonants", "initial", "abbreviation", "same word", "joined", "acronym", "blend"
 ]  # fmt: skip
 
 ACRONYM: Final = 0.75
 """First letters say who it is less surely than words do: many share them."""
+BLEND: Final = 0.75
+"""So does a word that is made of the beginnings of words."""
+RUN: Final = 0.7
+"""The first letters of some words of a name."""
 
+INITIAL: Final = 0.7
 LEAST: Final = 0.5
 """Below this two words do not meet at all."""
 
@@ -80,7 +87,7 @@ def similarity(a: Token, b: Token, *, person: bool) -> tuple[float, Kind, int]:
         return 0.0, "equal", 0
     if len(x) == 1 or len(y) == 1:
         if person and x[0] == y[0] and not crossing:
-            return 0.7, "initial", 0
+            return INITIAL, "initial", 0
         return 0.0, "equal", 0
     best: tuple[float, Kind, int] = (0.0, "equal", 0)
     if a.groups and b.groups and not set(a.groups).isdisjoint(b.groups):
@@ -92,6 +99,8 @@ def similarity(a: Token, b: Token, *, person: bool) -> tuple[float, Kind, int]:
         best = spelled
     if (a.semitic or b.semitic) and crossing and best[0] < 0.9 and len(a.bones) > 1 and len(b.bones) > 1:
         bones = _bones(a.bones, b.bones)
+        if a.bare_bones or b.bare_bones:
+            bones = max(bones, _bones(a.bare_bones or a.bones, b.bare_bones or b.bones))
         if bones > best[0]:
             best = (bones, "consonants", 0)
     elif best[0] < 0.8 and len(a.bones) > 2 and a.bones == b.bones and x[0] == y[0]:
@@ -104,6 +113,22 @@ def similarity(a: Token, b: Token, *, person: bool) -> tuple[float, Kind, int]:
             elif _abbreviates(short, long):
                 best = max(best, (0.72, "abbreviation", 0), key=_first)
     return best if best[0] >= LEAST else (0.0, "equal", 0)
+
+
+def may_be_alike(x: str, y: str, *, person: bool) -> bool:
+    """Whether two words in Latin letters may meet by their spelling alone: false only if `similarity` finds no such way.
+
+    It is asked before all else that is known of a word is looked up.
+    """
+    if len(x) == 1 or len(y) == 1:
+        return x[0] == y[0]
+    longer = max(len(x), len(y))
+    allowed = 0 if longer <= 2 else 1 if longer <= 5 else 2 if longer <= 8 else 3
+    if OSA.distance(x, y, score_cutoff=allowed) <= allowed:
+        return True
+    if person or x[0] != y[0] or min(len(x), len(y)) < 3 or len(x) == len(y):
+        return False
+    return x.startswith(y) or y.startswith(x) or _abbreviates(*sorted((x, y), key=len))
 
 
 def _first(item: tuple[float, Kind, int]) -> float:
@@ -149,7 +174,7 @@ class Comparer:
         self._known: dict[str, list[tuple[float, Kind, int]]] = {}
         self._person = query.is_person
         tokens = query.tokens
-        self._joined = [a.latin + b.latin for a, b in pairwise(tokens)]
+        self._joined = [joined(a, b) for a, b in pairwise(tokens)]
 
     def _row(self, other: Token) -> list[tuple[float, Kind, int]]:
         row = self._known.get(other.text)
@@ -194,43 +219,85 @@ class Comparer:
         )
 
     def _joins(self, notice: Name, strong_q: set[int], strong_n: set[int]) -> list[_Pair]:
-        """Neighbours written as one word, on either side; and the whole name as one word."""
+        """Neighbours written as one word, on either side or both; first letters of some words; and whole names."""
         ours, theirs = self.query.tokens, notice.tokens
         found: list[_Pair] = []
-        for i, joined in enumerate(self._joined):
+        for i, own in enumerate(self._joined):
             if i in strong_q and i + 1 in strong_q:
                 continue
-            weight = ours[i].weight + ours[i + 1].weight
+            length = len(own.latin)
+            weight = min(ours[i].weight + ours[i + 1].weight, 1.0)
             for j, other in enumerate(theirs):
-                if j not in strong_n and abs(len(joined) - len(other.latin)) <= 3:
-                    value, edits = _join_value(joined, other.latin, other)
+                if j not in strong_n and abs(length - len(other.latin)) <= 3 + own.semitic:
+                    value, edits = _join_value(own, other)
                     if value:
-                        found.append(
-                            (-value * value * min(weight, 1.0), (i, i + 1), (j,), value, "joined", edits)
-                        )
+                        found.append((-value * value * weight, (i, i + 1), (j,), value, "joined", edits))
+            if own.semitic:  # عبد الستار is Abdul Satar: neither side's words meet, but together they do
+                for j in range(len(theirs) - 1):
+                    a, b = theirs[j], theirs[j + 1]
+                    if not a.native and not b.native and abs(length - len(a.latin) - len(b.latin)) <= 4:
+                        value, edits = _join_value(own, joined(a, b))
+                        if value:
+                            found.append(
+                                (-value * value * weight, (i, i + 1), (j, j + 1), value, "joined", edits)
+                            )
         for j in range(len(theirs) - 1):
             if j in strong_n and j + 1 in strong_n:
                 continue
-            joined = theirs[j].latin + theirs[j + 1].latin
-            weight = theirs[j].weight + theirs[j + 1].weight
+            length = len(theirs[j].latin) + len(theirs[j + 1].latin)
+            weight = min(theirs[j].weight + theirs[j + 1].weight, 1.0)
             for i, own in enumerate(ours):
-                if i not in strong_q and abs(len(joined) - len(own.latin)) <= 3:
-                    value, edits = _join_value(joined, own.latin, own)
+                if i not in strong_q and abs(length - len(own.latin)) <= 3 + theirs[j].semitic:
+                    value, edits = _join_value(joined(theirs[j], theirs[j + 1]), own)
                     if value:
-                        found.append(
-                            (-value * value * min(weight, 1.0), (i,), (j, j + 1), value, "joined", edits)
-                        )
-        if (len(ours) == 1) != (len(theirs) == 1) and max(len(ours), len(theirs)) > 2:
-            value, edits = _join_value("".join(t.latin for t in ours), "".join(t.latin for t in theirs))
-            kind: Kind = "joined"
-            if not value and not self._person:
-                one, many = (ours[0], notice) if len(ours) == 1 else (theirs[0], self.query)
-                if one.latin in acronyms(many):
-                    value, kind = ACRONYM, "acronym"
-            if value:
-                whole = tuple(range(len(ours))), tuple(range(len(theirs)))
-                found.append((-9.0, *whole, value, kind, edits))
+                        found.append((-value * value * weight, (i,), (j, j + 1), value, "joined", edits))
+        if not self._person and len(ours) > 1 and len(theirs) > 1:
+            found += _runs(ours, theirs, strong_q)
+            found += [
+                (gain, places, others, value, kind, edits)
+                for gain, others, places, value, kind, edits in _runs(theirs, ours, strong_n)
+            ]
+        if (len(ours) == 1) != (len(theirs) == 1):
+            whole = self._whole(notice)
+            if whole is not None:
+                found.append(whole)
         return found
+
+    def _whole(self, notice: Name) -> _Pair | None:
+        """A name of one word that is all of the other: written together, its first letters, or made of its beginnings."""
+        ours, theirs = self.query.tokens, notice.tokens
+        value, edits, kind = 0.0, 0, "joined"
+        if max(len(ours), len(theirs)) > 2:
+            value, edits = _spelled_together(
+                "".join([t.latin for t in ours]), "".join([t.latin for t in theirs])
+            )
+        if not value and not self._person:
+            one, many = (ours[0].latin, notice) if len(ours) == 1 else (theirs[0].latin, self.query)
+            if len(many.tokens) > 2 and len(one) < LONGEST_ACRONYM and one in acronyms(many):
+                value, kind = ACRONYM, "acronym"
+            elif blends(one, many):
+                value, kind = BLEND, "blend"
+        if not value:
+            return None
+        return -9.0, tuple(range(len(ours))), tuple(range(len(theirs))), value, kind, edits  # type: ignore[return-value]
+
+
+def _runs(short: Sequence[Token], long: Sequence[Token], strong: set[int]) -> list[_Pair]:
+    """Words that are the first letters of some words of the other name, not of all: Hassan DTO."""
+    found: list[_Pair] = []
+    places: list[int] = []
+    letters = ""
+    for i, own in enumerate(short):
+        if i in strong or not 3 <= len(own.latin) <= LONGEST_RUN or own.native or own.is_number:
+            continue
+        if not places:
+            places = [j for j, t in enumerate(long) if t.text not in PARTICLES]
+            letters = "".join([long[j].latin[:1] or "?" for j in places])
+        at = letters.find(own.latin)
+        if at >= 0:
+            met = tuple(places[at : at + len(own.latin)])
+            found.append((-RUN * RUN * own.weight, (i,), met, RUN, "acronym", 0))
+    return found
 
 
 _Pair = tuple[float, tuple[int, ...], tuple[int, ...], float, Kind, int]
@@ -241,18 +308,30 @@ def _gain(item: _Pair) -> float:
     return item[0]
 
 
-def _join_value(x: str, y: str, written: Token | None = None) -> tuple[float, int]:
-    """How alike two words put together are to one word; `written` is that one, if it is not itself put together."""
+def _join_value(put: Token, written: Token) -> tuple[float, int]:
+    """How alike two words put together are to what is written; the two of `put` are a `words.joined`."""
+    x, y = put.latin, written.latin
+    if max(len(x), len(y)) < 4:
+        return 0.0, 0
+    if x == y:
+        return 0.96, 0
+    if put.semitic != written.semitic or written.native:
+        groups = groups_of(x) if not put.native else put.groups
+        if written.groups and groups and not set(groups).isdisjoint(written.groups):
+            return 0.93, 0
+        if put.semitic or written.semitic:
+            ours, theirs = put.bones, written.bones
+            if len(ours) > 3 and ours == theirs:
+                return 0.88, 0
+    return _spelled_together(x, y)
+
+
+def _spelled_together(x: str, y: str) -> tuple[float, int]:
     longer = max(len(x), len(y))
     if longer < 4:
         return 0.0, 0
     if x == y:
         return 0.96, 0
-    if written is not None and written.native:
-        if written.groups and not set(groups_of(x)).isdisjoint(written.groups):
-            return 0.93, 0
-        if written.semitic and len(written.bones) > 3 and written.bones == skeleton(x):
-            return 0.88, 0
     allowed = 1 if longer < 8 else 2
     edits = OSA.distance(x, y, score_cutoff=allowed)
     if edits > allowed:

@@ -235,7 +235,7 @@ class Watcher:
         identifiers = [value for values in _identifiers(party) for value in values]
         everybody = [True] * len(index.gates)
         visible = index.visible(everybody, statuses=(1,), now=0)
-        found = index.search([n for n in names if n.tokens], identifiers, visible, everybody)
+        found = index.search([n for n in names if n.tokens], identifiers, visible, everybody, most=COMPARED)
         named = sorted(
             ((name_score(f.agreement), f.party) for f in found if f.agreement is not None), reverse=True
         )

@@ -31,7 +31,7 @@ UNCOUNTED: Final = 4
 
 PARTICLES: Final = frozenset(
     "al el ul as ad ar az an at ash bin ben ibn bint binti abu abou umm ould oulad bou van von der den de del della di da do dos du la le les los "
-    "las y e and und et i of the for ter ten zu zur af av te wa ud ur us ed es ez the".split()
+    "las y e and und et i of the for ter ten zu zur af av te wa ud ur us ed es ez the des por para pour und".split()
 )
 """Words that join names and are left out or written otherwise."""
 
@@ -43,7 +43,10 @@ HONORIFICS: Final = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
+_ARTICLE: Final = "ال"
+
+
+@dataclass(slots=True, eq=False)
 class Token:
     """One word of a name with all that comparing needs.
 
@@ -51,6 +54,7 @@ class Token:
         text: folded, in its own script.
         latin: in Latin letters; may be "".
         bones: consonants in classes, "" if there are fewer than two; see `spelling.skeleton`.
+        bare_bones: those without the Arabic article, which Latin letters set apart; "" if it has none.
         groups: numbers of the name groups it belongs to.
         classes: words of organisations it is one of, such as TRADING.
         weight: what agreeing on it says, 0 to 1: rare words say more.
@@ -66,6 +70,7 @@ class Token:
     semitic: bool
     unspaced: bool
     is_number: bool
+    bare_bones: str = ""
 
     @property
     def native(self) -> bool:
@@ -79,6 +84,8 @@ def token(text: str) -> Token:
     plain = latin(text)
     number = text.isdigit()
     own_classes = classes_of(text) or (classes_of(plain) if plain != text else ())
+    semitic = is_semitic(text)
+    bare = text.startswith(_ARTICLE) and len(text) > len(_ARTICLE) + 2
     return Token(
         text=text,
         latin=plain,
@@ -86,10 +93,16 @@ def token(text: str) -> Token:
         groups=groups_of(text),
         classes=own_classes,
         weight=_weight(text, plain, own_classes),
-        semitic=is_semitic(text),
+        semitic=semitic,
         unspaced=is_unspaced(text),
         is_number=number,
+        bare_bones=skeleton(latin(text[len(_ARTICLE) :])) if bare else "",
     )
+
+
+def joined(a: Token, b: Token) -> Token:
+    """Two neighbours as one word: in their own script where it has a spelling of its own for that."""
+    return token(a.text + b.text if a.semitic and b.semitic else a.latin + b.latin)
 
 
 def _weight(text: str, plain: str, own_classes: tuple[str, ...]) -> float:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.domain.party import Schema
-from app.screening.index import CANDIDATES, MAX_MET, Index, Indexed
+from app.screening.index import BLENDED_AT_ONCE, CANDIDATES, MAX_MET, Index, Indexed
 from app.screening.keys import token_keys
 from app.screening.normalise import MAX_TOKENS, normalise
 from app.screening.party import NothingToCompare, Query, UnreadableParty
@@ -105,6 +105,50 @@ def test_one_search_leaves_nothing_behind_for_the_next() -> None:
     for name in reversed(NAMES):
         ask(index, name)
     assert [ask(index, name) for name in NAMES] == first
+
+
+# ── who is compared ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("schema", "listed_name", "asked"),
+    [
+        ("Company", "Qaanaaq de la Marine SA", "Qaamar"),
+        ("Company", "Qaamar Ltd", "Qaanaaq de la Marine"),
+        ("Company", "Qaanaaq Marine Research SA", "QMRSA"),
+        ("Company", "Qaanaaq Marine Research Shipping", "QMR Shipping"),
+        ("Person", "Abdul Satar", "عبد الستار"),
+        ("Person", "Hamdullah Karelin", "حمد الله كارلين"),
+        ("Person", "Rogelio Nieto Karelin", "R. Karelin"),
+    ],
+)
+def test_among_many_that_share_a_word_it_is_compared(schema: Schema, listed_name: str, asked: str) -> None:
+    letters = "abcdefghijklmnopstuvwxz"
+    others = [f"{a}elos{b}i {b}omas{a}u Karelin Shipping" for a in letters for b in letters]
+    index = loaded(
+        *(listed(n, name, schema=schema) for n, name in enumerate(others)),
+        listed(1000, listed_name, schema=schema),
+    )
+    assert 1000 in [n for n, _ in ask(index, asked, schema)][:10]
+
+
+def test_hidden_parties_push_no_visible_one_out_of_what_is_compared() -> None:
+    words = [f"{a}{b}{c}" for a in "bcdfghkl" for b in "aeiou" for c in "mnprstvx"]
+    hidden = [listed(n, f"Qaa{word} Marine SA", gate=HIDDEN) for n, word in enumerate(words)]
+    seen = listed(1000, "Qaanaaq Marine")
+    for asked in ("Qaamarine", "Qaanaaq Marine", "Q. Marine", "QMS Marine"):
+        alone, among = ask(loaded(seen), asked), ask(loaded(*hidden, seen), asked)
+        assert alone == among
+    assert len(hidden) > BLENDED_AT_ONCE
+    assert ask(loaded(*hidden, seen), "Qaamarine") != []
+
+
+def test_a_word_that_was_asked_for_before_is_found_with_what_was_put_in_since() -> None:
+    index = loaded(listed(1, "Borealis Signals"))
+    assert [n for n, _ in ask(index, "Borealis")] == [1]
+    index.add(listed(2, "Borealis Optics"))
+    index.add(listed(3, "Borealys Optics"))
+    assert sorted(n for n, _ in ask(index, "Borealis")) == [1, 2, 3]
 
 
 # ── what it costs ─────────────────────────────────────────────────────────────────────────────────────────────────
