@@ -340,10 +340,11 @@ def _verify_told(proof: dict[str, Any], roster: Roster, chain: _Chain) -> _Told:
     state = roster.state_of_origin(origin)
     if state is None:
         raise ProofRefused("roster", f"the roster lists no log {origin}.")
+    listed = roster.log(origin)
+    end = None if listed is None or listed.end is None else (listed.end, listed.end_root)
+    keys = log_keys(roster, origin, settled=None if end is None else end[0])
     try:
-        checkpoint, note = open_checkpoint(
-            _text(proof["checkpoint"]).encode(), log_keys(roster, origin), origin
-        )
+        checkpoint, note = open_checkpoint(_text(proof["checkpoint"]).encode(), keys, origin)
     except Refused as error:
         raise ProofRefused("checkpoint", str(error)) from error
     cosigned: dict[str, int] = {}
@@ -355,8 +356,6 @@ def _verify_told(proof: dict[str, Any], roster: Roster, chain: _Chain) -> _Told:
                 cosigned[code] = cosignature.at
         except InvalidSignature as error:
             raise ProofRefused("cosignatures", f"the cosignature of {code} does not hold: {error}") from error
-    listed = roster.log(origin)
-    end = None if listed is None or listed.end is None else (listed.end, listed.end_root)
     # A log that was ended has signed two histories. What stands below its end counts in the one that the States chose.
     if end is not None and end != (checkpoint.size, checkpoint.root):
         raise ProofRefused(
@@ -391,7 +390,7 @@ def open_history(notes: Any, roster: Roster, origin: str) -> list[tuple[int, int
         try:
             one = open_confirmation(
                 _text(note).encode(),
-                keys=log_keys(roster, origin),
+                keys=lambda size: log_keys(roster, origin, settled=size),
                 origin=origin,
                 witnesses=cosigner_keys(roster),
                 quorum_on=partial(roster.quorum_for, state.code),

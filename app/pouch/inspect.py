@@ -164,7 +164,7 @@ class _Check:
         for _, raw in confirmations(self._pouch, self._prefix):
             open_confirmation(
                 raw,
-                keys=log_keys(roster, origin),
+                keys=lambda size: log_keys(roster, origin, settled=size),
                 origin=origin,
                 witnesses=cosigner_keys(roster),
                 quorum_on=lambda day: roster.quorum_for(proven.state, day),

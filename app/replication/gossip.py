@@ -392,8 +392,9 @@ class Vigil:
                 raw = self._client.get(f"{source}/checkpoint/{listed.end}", limit=MAX_CHECKPOINT_BYTES)
                 if raw is None:
                     continue
-                head, note = open_checkpoint(raw, log_keys(roster, listed.origin), listed.origin)
-                if head.root != listed.end_root:
+                keys = log_keys(roster, listed.origin, settled=listed.end)
+                head, note = open_checkpoint(raw, keys, listed.origin)
+                if (head.size, head.root) != (listed.end, listed.end_root):
                     continue
                 self._grow(log_id, head, note, roster, [source])
             except VerbaleError as error:

@@ -116,7 +116,7 @@ def _verify(
                 )
             )
         }
-        keys, witnesses, node = log_keys(roster, origin), cosigner_keys(roster), node_reader(session, log_id)
+        witnesses, node = cosigner_keys(roster), node_reader(session, log_id)
         found: list[Confirmed] = []
         last: int | None = None
         for raw in served:
@@ -126,7 +126,7 @@ def _verify(
             try:
                 one = open_confirmation(
                     raw,
-                    keys=keys,
+                    keys=lambda size: log_keys(roster, origin, settled=size),
                     origin=origin,
                     witnesses=witnesses,
                     quorum_on=lambda day: roster.quorum_for(state, day),

@@ -129,15 +129,22 @@ class WitnessAhead(NodeFault):
     code = "witness-ahead"
 
 
-def log_keys(roster: Roster, origin: str) -> tuple[VerifierKey, ...]:
-    """The keys that may sign checkpoints of `origin`: all that the roster lists for its State and that are not revoked."""
+def log_keys(roster: Roster, origin: str, *, settled: int | None = None) -> tuple[VerifierKey, ...]:
+    """The keys that may sign checkpoints of `origin`: all that the roster lists for its State and that are not revoked.
+
+    Args:
+        settled: size of a checkpoint that is taken only if a quorum cosigned it, or if it is the one at which the States have ended
+            the log: then a key that is revoked from that index on, or a later one, counts as well. By itself such a key
+            proves nothing any more, since its thief can sign any size.
+    """
     state = roster.state_of_origin(origin)
     if state is None:
         return ()
     return tuple(
         VerifierKey(origin, k.key)
         for k in roster.keys_of(state.code, "log")
-        if k.revoked_at_index is None and k.key.alg == "Ed25519"
+        if k.key.alg == "Ed25519"
+        if k.revoked_at_index is None or (settled is not None and settled <= k.revoked_at_index)
     )
 
 

@@ -223,7 +223,7 @@ class Confirmed:
 def open_confirmation(
     raw: bytes,
     *,
-    keys: Iterable[VerifierKey],
+    keys: Callable[[int], Iterable[VerifierKey]],
     origin: str,
     witnesses: Mapping[CosignerKey, str],
     quorum_on: Callable[[str], Quorum],
@@ -231,7 +231,7 @@ def open_confirmation(
     """Verify a confirmed checkpoint. Each State counts once, with the latest time it gives.
 
     Args:
-        keys: the log's.
+        keys: the log's that count for a confirmed checkpoint of a size.
         witnesses: cosigner key → its State.
         quorum_on: who had to cosign on an ISO date.
 
@@ -239,7 +239,8 @@ def open_confirmation(
         MalformedNote, MalformedCheckpoint, UnexpectedOrigin, InvalidNoteSignature, NoKnownSignature: see `open_checkpoint`.
         ConfirmationRefused: too few States of the quorum cosigned it.
     """
-    checkpoint, note = open_checkpoint(raw, keys, origin)
+    size = Checkpoint.parse(notes.parse(raw).text).size
+    checkpoint, note = open_checkpoint(raw, keys(size), origin)
     named = {(key.name, key.key_id): state for key, state in witnesses.items()}
     times: dict[str, int] = {}
     for cosignature in verify_cosignatures(note, witnesses):

@@ -337,10 +337,14 @@ def test_the_card_proves_possession() -> None:
 # ── quorum and time ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
+def _keys(origin: str, size: int) -> tuple[VerifierKey, ...]:
+    return log_keys(generator.five(), origin, settled=size)
+
+
 def opened(note: str) -> Confirmed:
     return open_confirmation(
         note.encode(),
-        keys=log_keys(generator.five(), generator.EE),
+        keys=partial(_keys, generator.EE),
         origin=generator.EE,
         witnesses=cosigner_keys(generator.five()),
         quorum_on=partial(generator.five().quorum_for, "EE"),

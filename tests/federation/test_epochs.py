@@ -24,7 +24,17 @@ from tests import examples
 from tests.db.test_rebuild import rebuild
 from tests.federation.test_gossip import hear
 from tests.federation.test_replication import amend, issue
-from tests.federation.world import Peer, Signed, World, answer, dump, origin_of, url_of, with_one_database
+from tests.federation.world import (
+    Peer,
+    Signed,
+    World,
+    answer,
+    dump,
+    origin_of,
+    seeded,
+    url_of,
+    with_one_database,
+)
 
 OLD = origin_of("US")
 NEW = OLD.replace("/log/1", "/log/2")
@@ -490,3 +500,24 @@ def test_a_log_that_lost_leaves_of_a_signed_head_goes_on_in_the_next_epoch(world
     for peer in (ee, nl):
         take(peer)
         assert peer.titles(issuer="US") == ["after all", "one"]
+
+
+def test_what_an_ended_log_holds_is_proven_after_its_key_was_revoked(world_with_nl: World) -> None:
+    """The key was stolen, which is why there were two histories. What the States let stand is proven all the same."""
+    world = world_with_nl
+    _, nl, _, _ = recovered(world)
+    (stolen,) = (key for key in world.roster.states["US"].keys if key.use == "log")
+    others = tuple(key for key in world.roster.states["US"].keys if key.use != "log")
+    fresh = replace(stolen, kid="US/log/2", key=seeded("US/log/2").public)
+
+    def prove(index: int) -> int:
+        world.change_state("US", keys=(*others, fresh, replace(stolen, revoked_at_index=index)))
+        log_id = row(nl, OLD).id
+        with nl.db.read() as session:
+            told = proofs._tell(session, operator("NL"), (log_id, 3), world.roster, recalled=False)
+        return proofs._verify_told(told, world.roster, proofs._Chain()).size
+
+    assert prove(4) == 4  # where the log was ended
+    with pytest.raises(proofs.ProofRefused) as refused:
+        prove(3)
+    assert refused.value.step == "checkpoint"

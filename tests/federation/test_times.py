@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from hashlib import sha256
 from typing import Any
@@ -15,15 +16,16 @@ from sqlalchemy import delete, select
 from app.domain.errors import Refused
 from app.domain.quorum import quorum_of
 from app.models import ConfirmationRow
+from app.proofs import open_history
 from app.replication.witness import cosigner_keys, log_keys
 from app.tlog.checkpoint import Checkpoint, sign_checkpoint
 from app.tlog.confirm import REFRESH_S, decode_history, encode_history, open_confirmation, read_history
 from app.tlog.cosignature import cosign, with_cosignatures
-from app.tlog.note import Note
+from app.tlog.note import NoKnownSignature, Note
 from app.tlog.note import parse as parse_note
 from tests import examples
 from tests.federation.test_replication import issue
-from tests.federation.world import NOW, Peer, Signed, World, answer, origin_of
+from tests.federation.world import NOW, Peer, Signed, World, answer, origin_of, seeded
 
 Times = tuple[str | None, str | None, str | None]
 
@@ -263,7 +265,7 @@ def test_every_flipped_byte_of_a_confirmed_checkpoint_is_refused_with_a_reason(f
     ee.witnessed(us, nl, jp)  # three of four: not one line too many
     (note,) = history(ee, ee)
     how: dict[str, Any] = {
-        "keys": log_keys(five.roster, origin_of("EE")),
+        "keys": lambda size: log_keys(five.roster, origin_of("EE"), settled=size),
         "origin": origin_of("EE"),
         "witnesses": cosigner_keys(five.roster),
         "quorum_on": lambda day: five.roster.quorum_for("EE", day),
@@ -285,6 +287,33 @@ def test_every_flipped_byte_of_a_confirmed_checkpoint_is_refused_with_a_reason(f
         except Refused:
             continue
         assert note not in found
+
+
+def test_what_was_confirmed_under_a_log_key_stays_confirmed_when_the_key_is_revoked(five: World) -> None:
+    """A node that comes later tells the same times; beyond the index the key counts no more, whoever cosigns."""
+    ee, us, nl, jp = everybody(five)
+    for title in ("first", "second"):
+        issue(ee, title)
+        ee.witnessed(us, nl, jp)
+        five.clock.tick(60)
+    one, two = history(ee, ee)
+    (old,) = (k for k in five.roster.states["EE"].keys if k.use == "log")
+    others = tuple(k for k in five.roster.states["EE"].keys if k.use != "log")
+    fresh = replace(old, kid="EE/log/2", key=seeded("EE/log/2").public)
+    five.change_state("EE", keys=(*others, replace(old, revoked_at_index=1), fresh))
+    how: dict[str, Any] = {
+        "keys": lambda size: log_keys(five.roster, origin_of("EE"), settled=size),
+        "origin": origin_of("EE"),
+        "witnesses": cosigner_keys(five.roster),
+        "quorum_on": lambda day: five.roster.quorum_for("EE", day),
+    }
+    assert open_confirmation(one, **how).checkpoint.size == 1
+    with pytest.raises(NoKnownSignature):
+        open_confirmation(two, **how)
+    assert [key.key for key in log_keys(five.roster, origin_of("EE"))] == [
+        fresh.key
+    ]  # of heads it proves nothing
+    assert open_history([one.decode()], five.roster, origin_of("EE"))[0][0] == 1
 
 
 def test_a_few_founders_cannot_confirm_by_naming_a_day_before_the_others_joined(five: World) -> None:
