@@ -35,6 +35,7 @@ KEY_ID_SIZE = 4
 _ED25519_KEY_SIZE = 32
 _DASH = "\u2014 "
 _CONTROL = re.compile(rb"[\x00-\x09\x0b-\x1f]")  # those below U+0020, without newline
+_KEY_NAME = re.compile(r"[^\s+\x00-\x1f]+")
 
 
 class MalformedNote(Malformed):
@@ -265,7 +266,7 @@ def check_text(text: bytes) -> None:
 
 def is_key_name(name: str) -> bool:
     """Whether a name is one a note can carry: not empty, no Unicode space, no plus, no control character."""
-    return bool(name) and not any(char.isspace() or char == "+" or char < " " for char in name)
+    return _KEY_NAME.fullmatch(name) is not None
 
 
 def check_key(name: str, key: PublicKey) -> None:
