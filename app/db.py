@@ -10,6 +10,7 @@ in SQLite's busy handler, which sleeps; processes that share a file meet in the 
 from __future__ import annotations
 
 import json
+import os
 import threading
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -34,7 +35,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from app.models import CounterRow
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from sqlalchemy import ColumnElement, CursorResult, Engine, FromClause
     from sqlalchemy.engine import URL
@@ -239,6 +240,27 @@ class Database:
             return self.next_values(session, counter, count)
         return int(taken) - count + 1
 
+    def count(self, session: Session, added: Mapping[str, int]) -> None:
+        """Add to counters, making those that are new; their rows stay locked until commit."""
+        if not added:
+            return
+        # In one order: two transactions must not wait for each other in a ring.
+        rows = [{"name": name, "value": added[name]} for name in sorted(added)]
+        session.connection().execute(self.once(_count), rows)
+
+    def mark(self) -> object | None:
+        """Something that differs after a commit, whoever makes it, had without asking the database; None: it cannot be had.
+
+        A clue and no proof: file systems keep times in steps of some milliseconds, so a commit may leave it as it was.
+        """
+        if not self.is_sqlite or not self.url.database:
+            return None
+        try:
+            status = os.stat(f"{self.url.database}-wal")  # noqa: PTH116 - looked at a hundred times a second
+        except OSError:
+            return ()
+        return status.st_mtime_ns, status.st_size
+
     def size_bytes(self) -> int | None:
         """Bytes on disk, or None when the server does not tell."""
         if self.is_sqlite:
@@ -295,6 +317,15 @@ _NEXT_VALUES = (
     .values(value=_COUNTERS.value + bindparam("count"))
     .returning(_COUNTERS.value)
 )
+
+
+def _count(db: Database) -> Insert:
+    table = CounterRow.__table__
+    new: Any = sqlite.insert(table) if db.is_sqlite else postgresql.insert(table)  # type: ignore[arg-type]  # a mapped class's __table__
+    counted: Insert = new.on_conflict_do_update(
+        index_elements=["name"], set_={"value": _COUNTERS.value + new.excluded.value}
+    )
+    return counted
 
 
 def chunks(items: Sequence[T], size: int) -> Iterable[Sequence[T]]:

@@ -31,7 +31,7 @@ from app.notify.matching import Cause
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from sqlalchemy import Select
+    from sqlalchemy import Select, Update
     from sqlalchemy.orm import Session
 
     from app.db import Database
@@ -66,6 +66,11 @@ class Claimed:
     number: int = 0
 
 
+def at_birth(id_: str, subscription_id: str, now: int, event_seq: int, number: int) -> Claimed:
+    """A row that is made with a lease, for its first attempt, at `now` (unix ms)."""
+    return Claimed(id_, subscription_id, 1, now + LEASE_MS, event_seq, number)
+
+
 @dataclass(frozen=True, slots=True)
 class Ready:
     """A delivery that passed the gate just now, with what is needed to sign and send it.
@@ -97,7 +102,7 @@ class Busy:
     quick: int = 0
 
 
-AHEAD: Final = 64
+AHEAD: Final = 96
 """Rows of one endpoint that may wait in a worker's memory, leased, for a place. They are sent within a second or so."""
 
 
@@ -113,6 +118,7 @@ class _Waiting:
     max_in_flight: int
     per_minute: int | None
     failures: int
+    lanes: tuple[int, ...] = (0, 1)
 
 
 def _waiting(require_proof: bool) -> Select[Any]:
@@ -134,7 +140,7 @@ def _waiting(require_proof: bool) -> Select[Any]:
             .scalar_subquery()
         )
 
-    proven = SubscriptionRow.verified_at.is_not(None)
+    proven = SubscriptionRow.verified_at.is_not(None)  # as `WebhookSetup.may_send_to`
     active = (
         select(
             SubscriptionRow.id,
@@ -152,7 +158,15 @@ def _waiting(require_proof: bool) -> Select[Any]:
         )
         .subquery()
     )
-    columns = (active.c.id, active.c.ordered, active.c.max_in_flight, active.c.per_minute, active.c.failures)
+    columns = (
+        active.c.id,
+        active.c.ordered,
+        active.c.max_in_flight,
+        active.c.per_minute,
+        active.c.failures,
+        active.c.urgent,
+        active.c.oldest,
+    )
     due = func.coalesce(active.c.urgent, active.c.oldest)
     return select(*columns).where(due.is_not(None)).order_by(due, active.c.id)
 
@@ -160,51 +174,69 @@ def _waiting(require_proof: bool) -> Select[Any]:
 _WAITING: Final = {False: _waiting(require_proof=False), True: _waiting(require_proof=True)}
 
 
+def room(places: int, mine: Busy | None) -> int:
+    """How many more deliveries a worker takes of an endpoint that is well, by what it has of it; not above 0: none."""
+    return places if mine is None else places + min(2 * mine.quick, AHEAD) - mine.held
+
+
+def spread(wanted: Mapping[str, int], limit: int) -> dict[str, int]:
+    """Give each endpoint what it wants, or its even part of `limit`; those that come first if there are more than that."""
+    some = dict(list(wanted.items())[: max(limit, 0)])
+    shares: dict[str, int] = {}
+    left = limit
+    for n, (id_, most) in enumerate(sorted(some.items(), key=lambda item: item[1])):
+        shares[id_] = min(most, -(-left // (len(some) - n)))  # of what is left, rounded up
+        left -= shares[id_]
+    return {id_: shares[id_] for id_ in some if shares[id_] > 0}
+
+
 def _shares(waiting: Iterable[_Waiting], limit: int, busy: Mapping[str, Busy]) -> dict[str, int]:
     """How many rows of each endpoint may be claimed, `limit` in all, spread evenly."""
     suspects_left = max(1, limit // SUSPECTS_SHARE)
-    room: dict[str, int] = {}
+    wanted: dict[str, int] = {}
     for one in waiting:
-        mine = busy.get(one.id, Busy())
+        mine = busy.get(one.id)
         if one.failures:
-            if suspects_left > 0 and mine.held == 0:
-                room[one.id] = 1
+            if suspects_left > 0 and (mine is None or mine.held == 0):
+                wanted[one.id] = 1
                 suspects_left -= 1
             continue
-        most = 1 if one.ordered else one.max_in_flight
-        free = most + min(2 * mine.quick, AHEAD) - mine.held
+        free = room(1 if one.ordered else one.max_in_flight, mine)
         if one.per_minute is not None:
             free = min(free, max(1, one.per_minute // 60))
         if free > 0:
-            room[one.id] = free
-    room = dict(list(room.items())[:limit])
-    shares: dict[str, int] = {}
-    left = limit
-    for n, (id_, free) in enumerate(sorted(room.items(), key=lambda item: item[1])):
-        shares[id_] = min(free, -(-left // (len(room) - n)))  # of what is left, rounded up
-        left -= shares[id_]
-    return {id_: shares[id_] for id_ in room if shares[id_] > 0}
+            wanted[one.id] = free
+    return spread(wanted, limit)
 
 
 # ── claiming ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
+_DELIVERIES: Final = DeliveryRow.__table__.c
 _OF_ONE: Final = and_(
-    DeliveryRow.subscription_id == bindparam("subscription"),
-    DeliveryRow.state == PENDING,
-    DeliveryRow.lane == bindparam("lane"),
-    DeliveryRow.due_at <= bindparam("now"),
+    _DELIVERIES.subscription_id == bindparam("subscription"),
+    _DELIVERIES.state == PENDING,
+    _DELIVERIES.lane == bindparam("lane"),
+    _DELIVERIES.due_at <= bindparam("now"),
 )
-_COLUMNS: Final = (DeliveryRow.id, DeliveryRow.attempts, DeliveryRow.event_seq, DeliveryRow.number)
-_IN_TURN: Final = (DeliveryRow.due_at, DeliveryRow.event_seq)
-_DUE: Final = (
-    select(*_COLUMNS)
-    .where(_OF_ONE, DeliveryRow.leased_until <= bindparam("now"))
-    .order_by(*_IN_TURN)
-    .limit(bindparam("share"))
-)
+_COLUMNS: Final = (_DELIVERIES.id, _DELIVERIES.attempts, _DELIVERIES.event_seq, _DELIVERIES.number)
+_IN_TURN: Final = (_DELIVERIES.due_at, _DELIVERIES.event_seq)
 _HEAD: Final = (
-    select(*_COLUMNS, DeliveryRow.leased_until).where(_OF_ONE).order_by(*_IN_TURN).limit(bindparam("share"))
+    select(*_COLUMNS, _DELIVERIES.leased_until).where(_OF_ONE).order_by(*_IN_TURN).limit(bindparam("share"))
 )
+
+
+def _due_of_one(db: Database) -> Select[Any]:
+    free = _DELIVERIES.leased_until <= bindparam("now")
+    due = select(*_COLUMNS).where(_OF_ONE, free).order_by(*_IN_TURN).limit(bindparam("share"))
+    return due.with_for_update(**db.skip_locked())
+
+
+def _lease(db: Database) -> Update:
+    return (
+        update(DeliveryRow.__table__)  # type: ignore[arg-type]  # a mapped class's __table__
+        .where(db.any_bound(_DELIVERIES.id, "ids"))
+        .values(leased_until=bindparam("until"), attempts=_DELIVERIES.attempts + 1)
+    )
 
 
 def claim(
@@ -234,7 +266,18 @@ def claim(
 def _look(
     session: Session, now: int, limit: int, busy: Mapping[str, Busy], require_proof: bool
 ) -> dict[_Waiting, int]:
-    waiting = [_Waiting(*row) for row in execute(session, _WAITING[require_proof], now=now)]
+    rows = execute(session, _WAITING[require_proof], now=now)
+    waiting = [
+        _Waiting(
+            row.id,
+            row.ordered,
+            row.max_in_flight,
+            row.per_minute,
+            row.failures,
+            tuple(lane for lane, due in enumerate((row.urgent, row.oldest)) if due is not None),
+        )
+        for row in rows
+    ]
     by_id = {one.id: one for one in waiting}
     return {by_id[id_]: share for id_, share in _shares(waiting, limit, busy).items()}
 
@@ -255,13 +298,8 @@ def take(
             for id_, attempts, seq, number in rows
         )
     if claimed:
-        leased = db.any_of(DeliveryRow.id, [c.id for c in claimed])
-        session.execute(
-            update(DeliveryRow)
-            .where(leased)
-            .values(leased_until=now + lease_ms, attempts=DeliveryRow.attempts + 1)
-            .execution_options(synchronize_session=False)
-        )
+        ids = db.bound([c.id for c in claimed])
+        execute(session, db.once(_lease), ids=ids, until=now + lease_ms)
     return claimed
 
 
@@ -292,12 +330,12 @@ def renew(db: Database, now: int, held: Iterable[Claimed], *, lease_ms: int = LE
 
 def _due(db: Database, session: Session, one: _Waiting, now: int, share: int) -> list[Any]:
     """The first rows that are due and free: what is urgent before the rest."""
-    due = _DUE.with_for_update(**db.skip_locked())
+    due = db.once(_due_of_one)
     found: list[Any] = []
-    for lane in (0, 1):
+    for lane in one.lanes:
         if share > len(found):
-            values = {"now": now, "subscription": one.id, "lane": lane, "share": share - len(found)}
-            found.extend(session.execute(due, values))
+            left = share - len(found)
+            found += execute(session, due, now=now, subscription=one.id, lane=lane, share=left)
     return found
 
 
@@ -310,7 +348,7 @@ def _in_order(db: Database, session: Session, one: _Waiting, now: int, share: in
     )
     if locked is None or locked > now:
         return []
-    rows = session.execute(_HEAD, {"now": now, "subscription": one.id, "lane": 1, "share": share})
+    rows = execute(session, _HEAD, now=now, subscription=one.id, lane=1, share=share)
     found = []
     for *row, leased_until in rows:
         if leased_until > now:

@@ -69,9 +69,12 @@ POLL_SECONDS: Final = 1.0
 GATHER_SECONDS: Final = 0.02
 """Between two looks at the database: a first event is seen at once, and whoever comes second waits for company."""
 
-WATCH_SECONDS: Final = 0.1
+WATCH_SECONDS: Final = 0.05
 """Between two looks at the number of the newest event: a commit of this process is hinted, one of another is seen so. It is
 one small read; a notification by the database would cost every commit more than that costs a second."""
+
+GLANCE_SECONDS: Final = 0.01
+"""Between two glances at the files of SQLite, which show a commit of another process without a read: some microseconds each."""
 
 RECORD_SECONDS: Final = 0.1
 """Within which an attempt's result is written. Under load a look is made when some endpoint has half of its queue left, which
@@ -399,16 +402,19 @@ class DeliveryLoop:
         comes second waits for company.
         """
         assert self._hint is not None  # noqa: S101 - set before the first turn
-        while seconds > 0 and not self._stop.is_set():
-            span = min(seconds, self._watch)
+        end = time.monotonic() + seconds
+        look, mark = time.monotonic() + self._watch, self._db.mark()
+        while (left := end - time.monotonic()) > 0 and not self._stop.is_set():
             try:
-                async with asyncio.timeout(span):
+                async with asyncio.timeout(min(left, self._watch if mark is None else GLANCE_SECONDS)):
                     await self._hint.wait()
                 break
             except TimeoutError:
-                seconds -= span
-            if seconds > 0 and thread is not None and await self._has_news(thread):
-                break
+                before, mark = mark, self._db.mark()
+            if thread is not None and (mark != before or time.monotonic() >= look):
+                if await self._has_news(thread):
+                    break
+                look = time.monotonic() + self._watch
         early = self._looked + GATHER_SECONDS - time.monotonic()
         if early > 0 and not self._stop.is_set():
             await asyncio.sleep(early)
@@ -429,12 +435,10 @@ class DeliveryLoop:
         """Record what is over, fan out, claim and start what there is room for; the seconds until the next look."""
         await self._record(thread)
         await self._renew(thread)
-        looked_at = await self._in(thread, outbox.fan_out_step, self._db, self._clock, self._setup)
-        if (room := self._room()) > 0:
-            await self._claim(thread, room)
+        looked_at = await self._take(thread, max(0, self._room()))
         for id_, lane in self._lanes.items():  # places that others held are free now
             self._fill(id_, lane)
-        if looked_at:
+        if looked_at:  # so that what is urgent in a long backlog is found
             return 0.0
         pending = self._places or self._finished or self._withheld or self._unsent
         return min(self._poll, RECORD_SECONDS) if pending else self._poll
@@ -446,24 +450,37 @@ class DeliveryLoop:
         if ending:
             await self._in(thread, claims.renew, self._db, self._clock(), ending)
 
-    async def _claim(self, thread: ThreadPoolExecutor, room: int) -> None:
+    async def _take(self, thread: ThreadPoolExecutor, room: int) -> int:
+        """Claim what waits, fan out what is new, and begin both; how many events were looked at."""
         busy = {id_: Busy(lane.running + len(lane.waiting), lane.quick) for id_, lane in self._lanes.items()}
         for id_ in [id_ for id_, one in busy.items() if one.held == 0]:
             del self._lanes[id_]  # endpoints come and go; nothing is remembered of those that rest
         for lane in self._lanes.values():
             lane.quick = 0
-        claimed = await self._in(
-            thread,
-            lambda: claims.claim(
+        looked_at, ready, withheld = await self._in(thread, self._look, busy, room)
+        self._withheld.extend(withheld)
+        self._begin(ready)
+        return looked_at
+
+    def _look(self, busy: dict[str, Busy], room: int) -> tuple[int, list[Ready], list[Withheld]]:
+        """One look at the database, in its thread. What is claimed here and then lost to an error comes again when its lease
+        ends.
+        """
+        claimed: list[Claimed] = []
+        if room > 0:
+            claimed = claims.claim(
                 self._db, self._clock(), room, busy=busy, require_proof=self._setup.require_proof
-            ),
-        )
-        if claimed:
-            ready, withheld = await self._in(
-                thread, claims.prepare, self._db, self._clock(), self._setup, claimed
             )
-            self._withheld.extend(withheld)
-            self._begin(ready)
+        for one in claimed:
+            mine = busy.get(one.subscription_id, Busy())
+            busy[one.subscription_id] = Busy(mine.held + 1, mine.quick)
+        made = outbox.Room(room - len(claimed), busy)
+        looked_at = outbox.fan_out_step(self._db, self._clock, self._setup, room=made)
+        claimed += made.claimed
+        if not claimed:
+            return looked_at, [], []
+        ready, withheld = claims.prepare(self._db, self._clock(), self._setup, claimed)
+        return looked_at, ready, withheld
 
     def _room(self) -> int:
         held = (

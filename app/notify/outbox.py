@@ -7,6 +7,9 @@ statement. Workers never fan out one subscription at a time (its row is locked),
 
 A subscription with so many deliveries waiting that more would only fill the table (`MAX_PENDING`) stays where it is: its
 place in the outbox is its backlog, and costs nothing.
+
+A worker that has room for an endpoint takes the rows with it as it makes them (`Room`): they are leased from the start, as a
+claim would lease them, and need none.
 """
 
 from __future__ import annotations
@@ -14,10 +17,10 @@ from __future__ import annotations
 import json
 import secrets
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import and_, bindparam, func, select, true
+from sqlalchemy import and_, bindparam, exists, func, select, true
 from sqlalchemy.orm import aliased
 
 from app.db import execute
@@ -26,17 +29,19 @@ from app.domain.events import WITHOUT_NOTICE
 from app.gate import event_visible, visible
 from app.models import ApiTokenRow, DeliveryRow, EventRow, LogRow, NoticeRow, SubscriptionRow
 from app.models.service import PENDING
-from app.notify import health, matching
+from app.notify import claims, health, matching
+from app.notify.claims import Claimed
 from app.notify.matching import Cause, Wanted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from sqlalchemy.orm import Session
 
     from app.clock import Clock
     from app.db import Database
     from app.gate import Principal
+    from app.notify.claims import Busy
     from app.notify.setup import WebhookSetup
 
 EVENTS_PER_RUN: Final = 500
@@ -74,9 +79,46 @@ _BEHIND: Final = (
 )
 
 
+_DUE: Final = DeliveryRow.__table__.c
+_SOMETHING_DUE: Final = select(_SUBSCRIPTIONS.id).where(
+    _SUBSCRIPTIONS.status == "active",
+    _SUBSCRIPTIONS.failures == 0,
+    exists().where(
+        _DUE.subscription_id == _SUBSCRIPTIONS.id,
+        _DUE.state == PENDING,
+        _DUE.due_at <= bindparam("now"),
+        _DUE.leased_until <= bindparam("now"),
+    ),
+)
+
+
 def newest_event(session: Session) -> int:
     """Number of the newest event, 0 if there is none. Everything below it is visible too (`Database.next_values`)."""
     return execute(session, _NEWEST).scalar_one() or 0
+
+
+@dataclass(slots=True)
+class Room:
+    """What a worker can take of what a step makes, and what it took.
+
+    Attributes:
+        left: deliveries in all.
+        busy: what it has of each endpoint already.
+        claimed: what it took. The rows are leased once the step's transaction is committed, not before: when the step
+            raises, they count for nothing.
+    """
+
+    left: int
+    busy: Mapping[str, Busy]
+    claimed: list[Claimed] = field(default_factory=list)
+
+    def of(self, row: SubscriptionRow) -> int:
+        """How many of one endpoint; 0 where a claim has more to decide than how many: an endpoint that fails or rests, one
+        with an order or a rate.
+        """
+        if row.ordered or row.failures or row.per_minute is not None:
+            return 0
+        return claims.room(row.max_in_flight, self.busy.get(row.id))
 
 
 def fan_out_step(
@@ -86,11 +128,15 @@ def fan_out_step(
     *,
     events_per_run: int = EVENTS_PER_RUN,
     max_pending: int = MAX_PENDING,
+    room: Room | None = None,
 ) -> int:
     """Take every active subscription one run of events further.
 
     Those close to the newest event go first, together; whoever is far behind (resumed after a month) has a run of its own
     afterwards and holds nobody up.
+
+    Args:
+        room: of the worker that asks: it takes what it has room for with it.
 
     Returns:
         How many events were looked at; 0 when every subscription is up to date or waits for its endpoint.
@@ -101,7 +147,9 @@ def fan_out_step(
     if not behind:
         return 0
     lowest, highest = behind[0], behind[-1]
-    looked_at = _run(db, clock(), setup, max(lowest, highest - events_per_run), events_per_run, max_pending)
+    looked_at = _run(
+        db, clock(), setup, max(lowest, highest - events_per_run), events_per_run, max_pending, room
+    )
     if lowest < highest - events_per_run:
         looked_at += _run(db, clock(), setup, lowest, events_per_run, max_pending, far=True)
     return looked_at
@@ -114,25 +162,46 @@ def _run(
     after: int,
     events_per_run: int,
     max_pending: int,
+    room: Room | None = None,
     *,
     far: bool = False,
 ) -> int:
     """One transaction: the subscriptions at `after` or beyond (`far`: exactly the one that is furthest behind)."""
+    claimed: list[Claimed] = []
     with db.write() as session:
         taking = _lock(db, session, after, now, max_pending, far=far)
         if not taking:
             return 0
         after = min(one.row.fanned_seq for one in taking)
+        shares = {} if room is None else _shares(session, setup, taking, room, now)
         events = max(1, min(events_per_run, ROWS_PER_STEP // len(taking)))
         live, last = _next_live(session, after, events)
         if last == after:
             return 0
         taking = [one for one in taking if one.row.fanned_seq < last]
         if live:
-            _make(db, session, setup, taking, last, now)
+            claimed = _make(db, session, setup, taking, last, now, shares)
         for one in taking:
             one.row.fanned_seq = max(one.row.fanned_seq, last)
-        return last - after
+    if room is not None:
+        room.claimed += claimed
+        room.left -= len(claimed)
+    return last - after
+
+
+def _shares(
+    session: Session, setup: WebhookSetup, taking: Sequence[_Taking], room: Room, now: int
+) -> dict[str, int]:
+    """How many of its new rows each subscription has taken at once: none while older ones wait that could be sent."""
+    wanted = {}
+    for one in taking:
+        row = one.row
+        if row.not_before <= now and (setup.may_send_to(row)) and (most := room.of(row)) > 0:
+            wanted[row.id] = most
+    if wanted:
+        for id_ in execute(session, _SOMETHING_DUE, now=now).scalars():
+            wanted.pop(id_, None)
+    return claims.spread(wanted, room.left)
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,9 +288,15 @@ class _Event:
 
 
 def _make(
-    db: Database, session: Session, setup: WebhookSetup, taking: Sequence[_Taking], last: int, now: int
-) -> None:
-    """Insert the deliveries of one run."""
+    db: Database,
+    session: Session,
+    setup: WebhookSetup,
+    taking: Sequence[_Taking],
+    last: int,
+    now: int,
+    shares: Mapping[str, int],
+) -> list[Claimed]:
+    """Insert the deliveries of one run, and return those that are leased from the start: so many of each subscription."""
     after = min(one.row.fanned_seq for one in taking)
     alike: dict[tuple[Principal, Wanted], list[_Taking]] = defaultdict(list)
     for one in taking:
@@ -230,6 +305,7 @@ def _make(
     told: dict[str, set[tuple[int, int]]] | None = None
     kept_since = now - setup.keep_ms
     rows: list[tuple[Any, ...]] = []
+    claimed: list[Claimed] = []
     for (principal, wanted), subscribed in alike.items():
         if principal not in seen:
             seen[principal] = _events(session, principal, after, last)
@@ -243,8 +319,17 @@ def _make(
             before = (told or {}).get(one.row.id, set())
             forgotten = kept_since if one.row.created_at < kept_since else 0
             chosen = list(_chosen(events, wanted, selected, before, one.row.fanned_seq, forgotten))
-            rows.extend(_rows(session, one.row, chosen, now))
+            made = _rows(session, one.row, chosen, now)
+            if (share := shares.get(one.row.id, 0)) > 0:
+                made.sort(key=lambda row: row[_LANE])  # what is urgent before the rest
+                claimed += [claims.at_birth(row[0], one.row.id, now, row[2], row[3]) for row in made[:share]]
+                made[:share] = [
+                    (*row[:_LEASED_UNTIL], now + claims.LEASE_MS, 1, *row[_LEASED_UNTIL + 2 :])
+                    for row in made[:share]
+                ]
+            rows += made
     db.bulk_insert(session, DeliveryRow.__table__, _COLUMNS, rows)
+    return claimed
 
 
 def _events(session: Session, principal: Principal, after: int, last: int) -> list[_Event]:
@@ -365,6 +450,8 @@ _COLUMNS: Final = (
     "id", "subscription_id", "event_seq", "number", "lane", "state", "due_at", "leased_until", "attempts", "created_at",
     "recalled",
 )  # fmt: skip
+_LANE: Final = _COLUMNS.index("lane")
+_LEASED_UNTIL: Final = _COLUMNS.index("leased_until")  # and `attempts` after it
 
 
 def _rows(

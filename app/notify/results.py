@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from sqlalchemy import or_, select
 
+from app.db import execute
 from app.models import AttemptRow, DeliveryRow, SubscriptionRow
 from app.notify import health, metrics, retry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from sqlalchemy import Select
     from sqlalchemy.orm import Session
 
     from app.db import Database
@@ -72,11 +74,11 @@ class Attempt:
     retry_after_ms: int | None = None
     recalled: bool = False
     exchange: Exchange | None = None
+    verdict: retry.Verdict = field(init=False)
 
-    @property
-    def verdict(self) -> retry.Verdict:
-        """What is to follow."""
-        return retry.verdict(self.status)
+    def __post_init__(self) -> None:
+        """Say once what is to follow: it is asked several times."""
+        object.__setattr__(self, "verdict", retry.verdict(self.status))
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +202,14 @@ def log_attempts(db: Database, session: Session, attempts: Sequence[Attempt]) ->
     db.bulk_insert(session, AttemptRow.__table__, _ATTEMPT, rows)
 
 
+_SUBSCRIPTIONS: Final = SubscriptionRow.__table__.c
+
+
+def _not_well(db: Database) -> Select[Any]:
+    remembered = or_(_SUBSCRIPTIONS.failures > 0, _SUBSCRIPTIONS.failing_since.is_not(None))
+    return select(_SUBSCRIPTIONS.id).where(db.any_bound(_SUBSCRIPTIONS.id, "ids"), remembered)
+
+
 def _health(
     db: Database,
     session: Session,
@@ -219,14 +229,7 @@ def _health(
     well = by_endpoint.keys() - ill
     if well:
         # Most have nothing to forget; the few that have are read and told.
-        ill |= set(
-            session.scalars(
-                select(SubscriptionRow.id).where(
-                    SubscriptionRow.id.in_(well),
-                    or_(SubscriptionRow.failures > 0, SubscriptionRow.failing_since.is_not(None)),
-                )
-            )
-        )
+        ill |= set(execute(session, db.once(_not_well), ids=db.bound(sorted(well))).scalars())
     if not ill:
         return set()
     rows = session.scalars(

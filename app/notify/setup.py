@@ -12,6 +12,7 @@ from app.notify.keys import WebhookKeys
 if TYPE_CHECKING:
     import ssl
 
+    from app.models import SubscriptionRow
     from app.settings import Settings
 
 
@@ -36,6 +37,10 @@ class WebhookSetup:
     require_proof: bool = False
     schedule_ms: tuple[int, ...] = retry.SCHEDULE_MS
     keep_ms: int = 30 * retry.DAY
+
+    def may_send_to(self, row: SubscriptionRow) -> bool:
+        """Whether an endpoint may be sent what it asks for: full bodies only if it has proven itself."""
+        return row.verified_at is not None or (not self.require_proof and row.payload == "thin")
 
     @classmethod
     def of(cls, settings: Settings) -> WebhookSetup:

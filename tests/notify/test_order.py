@@ -159,6 +159,120 @@ def test_sequence_numbers_have_no_gap_and_are_those_of_the_subscription(
     assert numbers == {one: [1, 2, 3, 4], two: [1, 2, 3]}
 
 
+# ── what a worker takes as it is made ─────────────────────────────────────────────────────────────────────────────
+
+
+def take(
+    db: Database, clock: SettableClock, setup: WebhookSetup, left: int = 100, **busy: Busy
+) -> list[Claimed]:
+    room = outbox.Room(left, busy)
+    outbox.fan_out_step(db, clock, setup, room=room)
+    assert room.left == left - len(room.claimed)
+    return room.claimed
+
+
+def test_what_a_worker_has_room_for_is_leased_as_it_is_made(
+    db: Database, clock: SettableClock, setup: WebhookSetup
+) -> None:
+    log = Log(db)
+    id_, _ = subscribe(db, setup, add_token(db), URL)
+    issued = [log.issue() for _ in range(6)]
+    taken = take(db, clock, setup)
+    assert events_of(db, taken) == issued[: claims.PER_SUBSCRIPTION]
+    assert [c.attempts for c in taken] == [1] * claims.PER_SUBSCRIPTION
+    assert [c.number for c in taken] == [1, 2, 3, 4]
+    ready, withheld = claims.prepare(db, clock(), setup, taken)
+    assert [r.claimed for r in ready] == taken
+    assert withheld == []
+    # Nobody else has them while the lease holds, and whoever comes after it does, for a second attempt.
+    clock.now += claims.LEASE_MS - 1
+    assert events_of(db, claims.claim(db, clock(), 10, busy={id_: Busy(0, 50)})) == issued[4:]
+    clock.now += 1
+    again = claims.claim(db, clock(), 10, busy={id_: Busy(0, 50)})
+    assert {c.id for c in again} == {c.id for c in taken}
+    assert {c.attempts for c in again} == {2}
+
+
+def test_a_result_of_what_was_taken_as_it_was_made_counts(
+    db: Database, clock: SettableClock, setup: WebhookSetup
+) -> None:
+    log = Log(db)
+    id_, _ = subscribe(db, setup, add_token(db), URL)
+    log.issue()
+    log.issue()
+    good, bad = take(db, clock, setup)
+    results.record(db, clock(), [results.Attempt(good, clock(), 204, None, 1)], fraction=lambda: 0.5)
+    fail(db, clock, bad)
+    with db.read() as session:
+        rows = {r.id: r for r in session.scalars(select(DeliveryRow))}
+    assert (rows[good.id].state, rows[bad.id].state) == ("delivered", "pending")
+    assert rows[bad.id].due_at == clock() + retry.SCHEDULE_MS[0]
+    assert subscription(db, id_).failures == 1
+
+
+def test_of_what_is_made_the_urgent_is_taken_first(
+    db: Database, clock: SettableClock, setup: WebhookSetup
+) -> None:
+    log = Log(db)
+    subscribe(db, setup, add_token(db), URL)
+    issued = [log.issue() for _ in range(9)]
+    withdrawal = log.follow("withdraw", issued[0], "notice.withdrawn", status="withdrawn")
+    assert events_of(db, take(db, clock, setup)) == [withdrawal, *issued[:3]]
+
+
+def test_a_worker_takes_no_more_than_its_places_and_its_memory_have_room_for(
+    db: Database, clock: SettableClock, setup: WebhookSetup
+) -> None:
+    log, token = Log(db), add_token(db)
+    one, _ = subscribe(db, setup, token, URL)
+    two, _ = subscribe(db, setup, token, URL + "/2")
+    three, _ = subscribe(db, setup, token, URL + "/3")
+    for _ in range(20):
+        log.issue()
+    taken = take(db, clock, setup, 9, **{one: Busy(3, 0), two: Busy(4, 8), three: Busy(4, 0)})
+    assert [c.subscription_id for c in taken].count(one) == 1
+    assert [c.subscription_id for c in taken].count(two) == 8
+    assert [c.subscription_id for c in taken].count(three) == 0
+    with db.read() as session:
+        assert session.scalar(select(func.count()).select_from(DeliveryRow)) == 60
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        {"ordered": True},
+        {"per_minute": 60},
+        {"failures": 1},
+        {"not_before": NOW + 1},
+        {"payload": "full"},
+    ],
+    ids=lambda state: next(iter(state)),
+)
+def test_where_there_is_more_to_decide_than_how_many_a_claim_decides(
+    db: Database, clock: SettableClock, setup: WebhookSetup, state: dict[str, Any]
+) -> None:
+    log = Log(db)
+    id_, _ = subscribe(db, setup, add_token(db), URL)
+    with db.write() as session:
+        for name, value in state.items():
+            setattr(session.get_one(SubscriptionRow, id_), name, value)
+    log.issue()
+    assert take(db, clock, setup) == []
+    with db.read() as session:
+        (row,) = session.scalars(select(DeliveryRow))
+    assert (row.state, row.leased_until, row.attempts) == ("pending", 0, 0)
+
+
+def test_what_waits_goes_before_what_is_new(db: Database, clock: SettableClock, setup: WebhookSetup) -> None:
+    log = Log(db)
+    subscribe(db, setup, add_token(db), URL)
+    first = log.issue()
+    outbox.fan_out_step(db, clock, setup)
+    second = log.issue()
+    assert take(db, clock, setup) == []
+    assert events_of(db, claims.claim(db, clock(), 10)) == [first, second]
+
+
 # ── what goes first ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
