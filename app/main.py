@@ -26,6 +26,7 @@ from app.routers import (
     screenings,
     states,
     subscriptions,
+    syndication,
     watchlists,
     yente,
 )
@@ -68,6 +69,7 @@ def create_app(node: Node) -> FastAPI:
         proofs,
         recalls,
         feed,
+        syndication,
         screenings,
         watchlists,
         subscriptions,

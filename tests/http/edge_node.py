@@ -33,7 +33,7 @@ from app.domain.statement import Part
 from app.gate import Principal, peer
 from app.models import BodyKeyRow, BodyRow, EntryRow, LeafRow, LogRow, NoticeRow, NoticeTermRow
 from app.record import Receipt
-from app.routers import federation, health, notices, states
+from app.routers import federation, health, notices, states, syndication
 from app.settings import Settings
 
 T = TypeVar("T")
@@ -158,7 +158,7 @@ def make_app(node: EdgeNode) -> FastAPI:
     app = FastAPI()
     app.state.node = node
     problems.install(app)
-    for router in (notices.router, states.router, federation.router, health.router):
+    for router in (notices.router, states.router, federation.router, health.router, syndication.router):
         app.include_router(router)
     edge.install(app, node.settings.public_url)
     return app
