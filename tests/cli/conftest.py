@@ -83,7 +83,8 @@ def free_port() -> int:
 def estonia(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """Served on loopback until the session ends."""
     directory = tmp_path_factory.mktemp("cli") / "federation"
-    federation = found(directory, [Member("EE", free_port())], central="EE", at=int(time.time()))
+    webhooks = {"webhook_allow_http": True, "webhook_allow_networks": ["127.0.0.0/8"]}
+    federation = found(directory, [Member("EE", free_port(), webhooks)], central="EE", at=int(time.time()))
     node = federation.node("EE")
     running = Node(node.settings).open()
     server = make_server(running)

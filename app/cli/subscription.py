@@ -1,0 +1,368 @@
+"""`verbale subscription`: webhooks of the token that is given, through the API of its node, from anywhere.
+
+The operator's view of all subscriptions, at the node itself, is `verbale webhook`.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from urllib.parse import quote
+
+import typer
+
+from app.cli.common import (
+    DONE,
+    REFUSED,
+    AsJson,
+    SettingsFile,
+    load_settings,
+    print_json,
+    print_table,
+    read_file,
+)
+from app.domain.errors import Malformed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from app.cli.client import NodeClient
+
+app = typer.Typer(
+    no_args_is_help=True, rich_markup_mode=None, help="Webhooks of your token, at a node that you name."
+)
+
+PAGE = 200
+
+Url = Annotated[
+    str | None, typer.Option("--url", help="The node's address; by default that of the settings.")
+]
+Token = Annotated[str | None, typer.Option("--token", help="API token with the scope subscribe.")]
+TokenFile = Annotated[Path | None, typer.Option("--token-file", help="File that holds the token.")]
+SubscriptionId = Annotated[
+    str, typer.Argument(help="The subscription's id; `verbale subscription list` shows yours.")
+]
+
+
+@contextmanager
+def _asking(
+    url: str | None, token: str | None, token_file: Path | None, settings_file: Path | None
+) -> Iterator[NodeClient]:
+    from app.cli.client import node_client  # noqa: PLC0415 - see `app.cli`
+
+    if token_file is not None:
+        token = read_file(token_file, limit=4096).decode("utf-8", "replace").strip()
+    with node_client(url or load_settings(settings_file).public_url, token) as client:
+        yield client
+
+
+def _path(subscription_id: str, *rest: str) -> str:
+    return "/v1/subscriptions/" + "/".join(quote(part, safe="") for part in (subscription_id, *rest))
+
+
+def _sent(client: NodeClient, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+    answer: dict[str, Any] = client.send(method, path, **({} if body is None else {"json": body})).json()
+    return answer
+
+
+@app.command()
+def create(
+    endpoint: Annotated[str, typer.Argument(help="Where to: an https URL of yours.")],
+    filters: Annotated[
+        list[str] | None,
+        typer.Option("--filter", help="NAME=VALUE as of GET /v1/notices; repeat it for more."),
+    ] = None,
+    event_types: Annotated[
+        list[str] | None,
+        typer.Option("--event-type", help="Only these; repeat it. None is every type about notices."),
+    ] = None,
+    signing: Annotated[str, typer.Option("--signing", help="v1, v1a or both.")] = "v1",
+    body: Annotated[str, typer.Option("--body", help="thin or full.")] = "thin",
+    ordered: Annotated[
+        bool, typer.Option("--ordered", help="One after another, in the order of events.")
+    ] = False,
+    description: Annotated[str | None, typer.Option("--description", help="For you.")] = None,
+    tags: Annotated[list[str] | None, typer.Option("--tag", help="Words to find it by; repeat it.")] = None,
+    url: Url = None,
+    token: Token = None,
+    token_file: TokenFile = None,
+    settings_file: SettingsFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Subscribe an endpoint. The secret of a v1 subscription is printed this once."""
+    wanted: dict[str, Any] = {"url": endpoint, "signing": signing, "body": body, "ordered": ordered}
+    wanted |= {"filter": _filter(filters or []), "event_types": event_types or [], "tags": tags or []}
+    if description is not None:
+        wanted["description"] = description
+    with _asking(url, token, token_file, settings_file) as client:
+        _print_made(_sent(client, "POST", "/v1/subscriptions", wanted), as_json=as_json)
+
+
+def _filter(pairs: list[str]) -> dict[str, str | list[str]]:
+    """NAME=VALUE pairs as the API takes them; a name that comes twice has alternatives."""
+    found: dict[str, list[str]] = {}
+    for pair in pairs:
+        name, sign, value = pair.partition("=")
+        if not name or not sign:
+            raise Malformed(f"{pair!r} is no filter. Write it like country=ZM.")
+        found.setdefault(name, []).append(value)
+    return {name: values[0] if len(values) == 1 else values for name, values in found.items()}
+
+
+def _print_made(made: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        print_json(made)
+        return
+    print(f"id       {made['id']}")
+    if made.get("secret"):
+        print(f"secret   {made['secret']}   (shown this once)")
+    if made.get("public_key"):
+        print(f"key      {made['public_key']}")
+
+
+@app.command("list")
+def list_subscriptions(
+    tag: Annotated[str | None, typer.Option("--tag", help="Only those that carry it.")] = None,
+    url: Url = None,
+    token: Token = None,
+    token_file: TokenFile = None,
+    settings_file: SettingsFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Your token's subscriptions, oldest first."""
+    with _asking(url, token, token_file, settings_file) as client:
+        items = client.get("/v1/subscriptions", [] if tag is None else [("tag", tag)])["items"]
+    if as_json:
+        print_json(items)
+        return
+    print_table(
+        ("Id", "URL", "Status", "Failing since", "Description"),
+        [[s["id"], s["url"], s["status"], s["failing_since"], s["description"]] for s in items],
+    )
+
+
+@app.command()
+def show(
+    subscription_id: SubscriptionId,
+    url: Url = None,
+    token: Token = None,
+    token_file: TokenFile = None,
+    settings_file: SettingsFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """One subscription, its health, and what waits for it."""
+    with _asking(url, token, token_file, settings_file) as client:
+        found = client.get(_path(subscription_id)) | {"counts": client.get(_path(subscription_id, "counts"))}
+    if as_json:
+        print_json(found)
+        return
+    counts = found.pop("counts")
+    for name, value in {**found, **counts}.items():
+        if value is not None and value not in ([], {}):
+            print(f"{name:20} {value}")
+
+
+@app.command()
+def pause(
+    subscription_id: SubscriptionId,
+    url: Url = None,
+    token: Token = None,
+    token_file: TokenFile = None,
+    settings_file: SettingsFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Send nothing until it is resumed; what happens meanwhile is kept."""
+    with _asking(url, token, token_file, settings_file) as client:
+        _print_status(_sent(client, "PATCH", _path(subscription_id), {"status": "paused"}), as_json=as_json)
+
+
+@app.command()
+def resume(
+    subscription_id: SubscriptionId,
+    url: Url = None,
+    token: Token = None,
+    token_file: TokenFile = None,
+    settings_file: SettingsFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Send again, and send what was kept."""
+    with _asking(url, token, token_file, settings_file) as client:
+        _print_status(_sent(client, "PATCH", _path(subscription_id), {"status": "active"}), as_json=as_json)
+
+
+def _print_status(found: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        print_json(found)
+    else:
+        print(f"{found['id']} is {found['status']}")
+
+
+@app.command("test")
+def try_out(
+    subscription_id: SubscriptionId,
+    url: Url = None,
+    token: Token = None,
+    token_file: TokenFile = None,
+    settings_file: SettingsFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Let the node send a test event now. Code 1 if it does not arrive."""
+    with _asking(url, token, token_file, settings_file) as client:
+        attempt = _sent(client, "POST", _path(subscription_id, "test"))
+    _end_with(attempt, as_json=as_json)
+
+
+def _end_with(attempt: dict[str, Any], *, as_json: bool) -> NoReturn:
+    if as_json:
+        print_json(attempt)
+    else:
+        word = "delivered" if attempt["delivered"] else "not delivered"
+        print(f"{word}: {attempt['status'] or attempt['error']}, {attempt['duration_ms']} ms")
+    raise typer.Exit(DONE if attempt["delivered"] else REFUSED)
+
+
+@app.command()
+def replay(
+    subscription_id: SubscriptionId,
+    delivery: Annotated[
+        str | None, typer.Option("--delivery", help="This one, now. Code 1 if it does not arrive.")
+    ] = None,
+    failed: Annotated[bool, typer.Option("--failed", help="All that were given up.")] = False,
+    since: Annotated[
+        str | None, typer.Option("--since", help="Made at this time or later (RFC 3339).")
+    ] = None,
+    until: Annotated[str | None, typer.Option("--until", help="Made before this time.")] = None,
+    after: Annotated[
+        str | None,
+        typer.Option("--after", help="Of events after this cursor of the feed, told before or not."),
+    ] = None,
+    url: Url = None,
+    token: Token = None,
+    token_file: TokenFile = None,
+    settings_file: SettingsFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Send again: one delivery now, or many in the queue, each under its own id. All that is given must hold."""
+    given = {"since": since, "until": until, "after": after}
+    wanted = {name: value for name, value in given.items() if value is not None} | (
+        {"failed": True} if failed else {}
+    )
+    if (delivery is not None) == bool(wanted):
+        raise Malformed("Say which: --delivery for one, or --failed, --since, --until, --after for many.")
+    with _asking(url, token, token_file, settings_file) as client:
+        if delivery is not None:
+            _end_with(
+                _sent(client, "POST", _path(subscription_id, "deliveries", delivery, "replay")),
+                as_json=as_json,
+            )
+        count, more = 0, True
+        while more:
+            queued = _sent(client, "POST", _path(subscription_id, "replay"), wanted)
+            count += queued["count"]
+            more = queued["more"] and queued["count"] > 0
+    if as_json:
+        print_json({"count": count})
+    else:
+        print(f"{count} deliveries are queued again")
+
+
+@app.command()
+def deliveries(
+    subscription_id: SubscriptionId,
+    delivery: Annotated[
+        str | None, typer.Option("--delivery", help="This one, with every attempt at it.")
+    ] = None,
+    state: Annotated[
+        str | None, typer.Option("--state", help="Only pending, delivered, failed or dropped ones.")
+    ] = None,
+    limit: Annotated[int, typer.Option("--limit", min=0, help="How many to show; 0 is all.")] = 50,
+    url: Url = None,
+    token: Token = None,
+    token_file: TokenFile = None,
+    settings_file: SettingsFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """The delivery log, newest event first."""
+    items: list[dict[str, Any]] = []
+    with _asking(url, token, token_file, settings_file) as client:
+        if delivery is not None:
+            _print_delivery(client.get(_path(subscription_id, "deliveries", delivery)), as_json=as_json)
+            return
+        cursor: str | None = None
+        while True:
+            asked = [("limit", str(min(PAGE, limit - len(items)) if limit else PAGE))]
+            asked += [("state", state)] if state is not None else []
+            asked += [("cursor", cursor)] if cursor is not None else []
+            page = client.get(_path(subscription_id, "deliveries"), asked)
+            items += page["items"]
+            cursor = page["next"]
+            if cursor is None or (limit and len(items) >= limit):
+                break
+    if as_json:
+        print_json(items)
+        return
+    print_table(
+        ("Id", "Event", "State", "Attempts", "Made", "Last", "ms"),
+        [
+            [d["id"], d["event_type"], d["state"], d["attempts"], d["created_at"], d["last_error"] or d["last_status"],
+             d["last_duration_ms"]]
+            for d in items
+        ],
+    )  # fmt: skip
+
+
+def _print_delivery(found: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        print_json(found)
+        return
+    print(f"{found['id']}: {found['event_type']}, {found['state']} after {found['attempts']} attempts")
+    print_table(
+        ("At", "ms", "Status", "Error"),
+        [[a["ended_at"], a["duration_ms"], a["status"], a["error"]] for a in found["log"]],
+    )
+
+
+@app.command("rotate-secret")
+def rotate_secret(
+    subscription_id: SubscriptionId,
+    overlap_hours: Annotated[
+        int,
+        typer.Option("--overlap-hours", min=0, help="So long the old secret signs beside it; 0 ends it now."),
+    ] = 24,
+    signing: Annotated[
+        str | None, typer.Option("--signing", help="The signing from now on: v1, v1a or both.")
+    ] = None,
+    url: Url = None,
+    token: Token = None,
+    token_file: TokenFile = None,
+    settings_file: SettingsFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a new secret, printed this once."""
+    wanted: dict[str, Any] = {"overlap_hours": overlap_hours} | (
+        {} if signing is None else {"signing": signing}
+    )
+    with _asking(url, token, token_file, settings_file) as client:
+        _print_made(_sent(client, "POST", _path(subscription_id, "rotate"), wanted), as_json=as_json)
+
+
+@app.command()
+def delete(
+    subscription_id: SubscriptionId,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    url: Url = None,
+    token: Token = None,
+    token_file: TokenFile = None,
+    settings_file: SettingsFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """End a subscription and forget its deliveries."""
+    if not yes:
+        typer.confirm(f"End {subscription_id} and forget its deliveries?", abort=True, err=True)
+    with _asking(url, token, token_file, settings_file) as client:
+        client.send("DELETE", _path(subscription_id))
+    if as_json:
+        print_json({"id": subscription_id, "deleted": True})
+    else:
+        print(f"{subscription_id} is deleted")
