@@ -3,7 +3,8 @@
     bare       POSTs of the same bytes, to the same receiver, with as many in flight, and nothing behind them
     fan-out    from rows of the outbox to results in the database, everything included; the ratio is the yardstick
     dead       the same with one more endpoint that takes everything and never answers
-    latency    from the commit of an event to its arrival, at one event in a tenth of a second and at 70 % of the peak
+    latency    from the commit of an event to its arrival, at one event in a tenth of a second, committed by the sending process
+               or by another, and at 70 % of the peak
     claims     deliveries claimed a second with 10,000 and with many more waiting, and the memory of a process that does it
 
 Bare and fan-out alternate, and the ratio is of the best of each: what else the machine does only ever takes away. Several
@@ -28,7 +29,7 @@ from sqlalchemy import select, update
 from app import migrations
 from app.bench import outbox_rows
 from app.bench.federation import BenchFailed
-from app.bench.sender import setup_of
+from app.bench.sender import pace, setup_of
 from app.clock import system_clock
 from app.db import Database
 from app.models import ApiTokenRow, DeliveryRow, EventRow, SubscriptionRow
@@ -67,6 +68,7 @@ class Result:
     beside_dead: list[float] = field(default_factory=list)
     dead_delay_ms: float = 0.0
     idle_ms: list[float] = field(default_factory=list)
+    idle_other_ms: list[float] = field(default_factory=list)
     busy_ms: list[float] = field(default_factory=list)
     pending: int = 0
     claims_few: float = 0.0
@@ -77,6 +79,7 @@ class Result:
     def as_dict(self) -> dict[str, Any]:
         """The figures with their ratios."""
         idle, busy = sorted(self.idle_ms), sorted(self.busy_ms)
+        other = sorted(self.idle_other_ms)
         found: dict[str, Any] = {
             "database": self.database,
             "deliveries": self.deliveries,
@@ -91,6 +94,8 @@ class Result:
             "dead_endpoint_delay_ms": round(self.dead_delay_ms, 1),
             "idle_latency_ms_median": round(statistics.median(idle), 1),
             "idle_latency_ms_p99": round(_p99(idle), 1),
+            "idle_latency_other_process_ms_median": round(statistics.median(other), 1),
+            "idle_latency_other_process_ms_p99": round(_p99(other), 1),
             "busy_latency_ms_median": round(statistics.median(busy), 1),
             "busy_latency_ms_p99": round(_p99(busy), 1),
         }
@@ -380,6 +385,7 @@ def _latencies(
 ) -> None:
     say("latency: idle, at 70 % of the peak, beside a dead endpoint")
     result.idle_ms = _paced(database, keys, receiver, IDLE_EVENTS_PER_S)
+    result.idle_other_ms = _paced(database, keys, receiver, IDLE_EVENTS_PER_S, here=True)
     peak = max(result.fan_out)
     result.busy_ms = _paced(database, keys, receiver, SHARE_OF_PEAK * peak / ENDPOINTS)
     (dead,) = _subscribe(database, setup, token, [f"{base}/dead"], "v1")
@@ -388,12 +394,17 @@ def _latencies(
     result.dead_delay_ms = max(0.0, _p99(sorted(beside)) - _p99(sorted(result.idle_ms)))
 
 
-def _paced(database: Database, keys: Path, receiver: Process, rate: float) -> list[float]:
-    """Milliseconds from each event's commit to each of its arrivals."""
+def _paced(
+    database: Database, keys: Path, receiver: Process, rate: float, *, here: bool = False
+) -> list[float]:
+    """Milliseconds from each event's commit to each of its arrivals. `here`: this process commits, not the one that sends."""
     receiver.ask("reset")
     with _delivering(database, keys) as sender:
         sender.ask("go")
-        committed = {int(n): at for n, at in sender.ask(f"pace {rate} {PACED_S}").items()}
+        if here:
+            committed = pace(database, rate, PACED_S, lambda: None)
+        else:
+            committed = {int(n): at for n, at in sender.ask(f"pace {rate} {PACED_S}").items()}
         receiver.ask(f"wait {len(committed) * ENDPOINTS} {LONGEST_S}")
         arrived = receiver.ask("report")
         sender.end()
