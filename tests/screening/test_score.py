@@ -34,7 +34,7 @@ SCORES = [
         "Company",
         "\u0410\u0412\u0421 Signals",
         "ABC Signals",
-        0.992,
+        0.991,
         ["equal", "equal"],
     ),  # a Cyrillic word that looks Latin
     ("Company", "Borealis Trading", "Meridian Trading", 0.021, ["equal"]),
