@@ -510,17 +510,18 @@ class Index:
         marked[every] = False
         if not len(numbers):
             return []  # nothing shares a word, or all that do are hidden, withdrawn or expired
-        if len(numbers) > POOL:
+        pool = max(POOL, most)
+        if len(numbers) > pool:
             for own in name.tokens if name.is_person else ():
                 if len(own.latin) == 1:
                     has = self._name_letters.array[numbers] & _letters([own.latin]) > 0
                     sums += np.where(has, np.float32(own.weight * INITIAL), 0)
             estimate = self._shares(name, numbers, sums)
             # Ties fall by number, oldest first, so that the same index answers the same.
-            if len(estimate) > 4 * POOL:
-                best = np.flatnonzero(estimate >= np.partition(estimate, -POOL)[-POOL])
+            if len(estimate) > 4 * pool:
+                best = np.flatnonzero(estimate >= np.partition(estimate, -pool)[-pool])
                 numbers, estimate = numbers[best], estimate[best]
-            numbers = np.sort(numbers[np.argsort(-estimate, kind="stable")[:POOL]])
+            numbers = np.sort(numbers[np.argsort(-estimate, kind="stable")[:pool]])
         odds = self._estimates(name, numbers, meetings)
         if schema_odds is not None:
             odds += schema_odds[self._party_schema.array[parties[numbers]]]
@@ -622,7 +623,10 @@ class Index:
             if not name.is_person and len(name.tokens) > 1:
                 self._keyed(found, (place,), len(own.latin) * 0.5, run_keys(own), RUN)
         for place, both in enumerate(neighbours):
-            # Names that write two neighbours of the query as one word.
+            # Names that write two neighbours of the query as one word. An initial and a surname are none: "ikarelin" would meet
+            # every Karelin, as if the initial had.
+            if name.is_person and 1 in (len(name.tokens[place].latin), len(name.tokens[place + 1].latin)):
+                continue
             at = place + len(name.tokens)
             met = self._alike(
                 both,

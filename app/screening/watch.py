@@ -235,7 +235,10 @@ class Watcher:
         identifiers = [value for values in _identifiers(party) for value in values]
         everybody = [True] * len(index.gates)
         visible = index.visible(everybody, statuses=(1,), now=0)
-        found = index.search([n for n in names if n.tokens], identifiers, visible, everybody, most=COMPARED)
+        # One more than are compared, to know whether there are more.
+        found = index.search(
+            [n for n in names if n.tokens], identifiers, visible, everybody, most=COMPARED + 1
+        )
         named = sorted(
             ((name_score(f.agreement), f.party) for f in found if f.agreement is not None), reverse=True
         )

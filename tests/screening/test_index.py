@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.domain.party import Schema
-from app.screening.index import BLENDED_AT_ONCE, CANDIDATES, MAX_MET, Index, Indexed
+from app.screening.index import BLENDED_AT_ONCE, CANDIDATES, MAX_MET, POOL, Index, Indexed
 from app.screening.keys import token_keys
 from app.screening.normalise import MAX_TOKENS, normalise
 from app.screening.party import NothingToCompare, Query, UnreadableParty
@@ -130,6 +130,15 @@ def test_among_many_that_share_a_word_it_is_compared(schema: Schema, listed_name
         listed(1000, listed_name, schema=schema),
     )
     assert 1000 in [n for n, _ in ask(index, asked, schema)][:10]
+
+
+def test_an_initial_chooses_among_more_namesakes_than_are_looked_at() -> None:
+    """The one whose first name begins so is chosen, although it stands last and its namesakes share as many words."""
+    others = [f"{first}{second}rtax Karelin" for first in "BCDFGHJKLMNP" for second in "aeou"]
+    parties = [listed(n, name, schema="Person") for n, name in enumerate(others * 9)]
+    index = loaded(*parties, listed(len(parties), "Ivo Karelin", schema="Person"))
+    assert len(parties) > POOL
+    assert ask(index, "I. Karelin", "Person")[0][0] == len(parties)
 
 
 def test_hidden_parties_push_no_visible_one_out_of_what_is_compared() -> None:

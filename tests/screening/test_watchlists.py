@@ -11,7 +11,7 @@ from sqlalchemy import func, select, text
 
 from app.domain.handling import Tlp
 from app.models import EventRow, WatchEntryRow, WatchHitRow, WatchlistRow
-from app.screening.watch import Watcher
+from app.screening.watch import COMPARED, Watcher
 from tests.db.test_rebuild import amendment, rebuild, withdrawal
 from tests.federation.world import DAY, Peer, World
 from tests.screening.asking import ACME, denial, token
@@ -250,6 +250,24 @@ def test_many_parties_are_put_in_at_once_paged_and_deleted_with_all_that_was_fou
     with ee.db.read() as session:
         for row in (WatchlistRow, WatchEntryRow, WatchHitRow):
             assert session.scalar(select(func.count()).select_from(row)) == 0
+
+
+def test_five_hundred_namesakes_are_found_and_the_log_says_when_there_are_more(
+    ee: Peer, caplog: pytest.LogCaptureFixture
+) -> None:
+    headers = token(ee)
+    path = made(ee, headers)
+    for first, last in ((0, COMPARED), (COMPARED, COMPARED + 1)):
+        parties = [ACME | {"id": f"n{number}"} for number in range(first, last)]
+        stored = call(ee, "POST", f"{path}/entries", headers, {"parties": parties})
+        assert stored.status_code == 200, stored.text
+        caplog.clear()
+        ee.must_post(ee.officer.sign(denial("Borealis Signals Ltd")))
+        capped = [record for record in caplog.records if record.message == "not every stored party compared"]
+        assert (len(capped), told(ee)[-1]["more"] + len(told(ee)[-1]["entries"])) == (
+            first // COMPARED,
+            COMPARED,
+        )
 
 
 def test_a_list_is_its_tokens_alone_and_has_its_own_threshold(ee: Peer) -> None:
