@@ -74,14 +74,18 @@ DeliveryLoop(Killing(url), system_clock, loopback_setup(Path(keys))).run()
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-@pytest.mark.parametrize("number", [1, 2, 3])  # the commits of one delivery: fan-out, claim, result
+@pytest.mark.parametrize("number", [1, 2])
+@pytest.mark.parametrize("first", ["make and lease", "lease"])  # then, in both, the result
 def test_kill_9_around_every_commit_loses_nothing_and_repeats_under_one_id(
-    db: Database, setup: WebhookSetup, tmp_path: Path, number: int, when: str
+    db: Database, setup: WebhookSetup, tmp_path: Path, first: str, number: int, when: str
 ) -> None:
     log = Log(db)
     with Receiver() as receiver:
         id_, secret = subscribe(db, setup, add_token(db, expires_at=system_clock() + DAY), receiver.url)
         log.issue()
+        if first == "lease":  # the row was made by a worker that had no room for it
+            outbox.fan_out_step(db, system_clock, setup)
+            assert delivery(db, id_).state == "pending"
         url = db.url.render_as_string(hide_password=False)
         worker = subprocess.run(
             [sys.executable, "-c", KILLED, url, str(tmp_path / "keys"), str(number), when],
@@ -91,11 +95,11 @@ def test_kill_9_around_every_commit_loses_nothing_and_repeats_under_one_id(
             check=False,
         )
         assert worker.returncode == -signal.SIGKILL
-        assert len(receiver.received) == (1 if number == 3 else 0)
+        assert len(receiver.received) == (1 if number == 2 else 0)
         later = SettableClock(system_clock() + claims.LEASE_MS)
         step(db, later, setup)
-        recorded = number == 3 and when == "after"
-        assert len(receiver.received) == (2 if number == 3 and not recorded else 1)
+        recorded = number == 2 and when == "after"
+        assert len(receiver.received) == (2 if number == 2 and not recorded else 1)
         assert len(set(receiver.ids())) == 1
         assert secret is not None
         for request in receiver.received:
