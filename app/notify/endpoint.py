@@ -118,7 +118,7 @@ class Opener:
     def __init__(self, keys: WebhookKeys) -> None:
         """Nothing is opened yet."""
         self._keys = keys
-        self._secrets: dict[bytes, signing.Secret] = {}
+        self._secrets: dict[bytes, bytes] = {}
         self._contexts: dict[tuple[str | None, bytes | None], ssl.SSLContext] = {}
 
     def signatures(self, endpoint: Endpoint, message_id: str, timestamp: int, body: bytes) -> list[str]:
@@ -130,7 +130,8 @@ class Opener:
         sealed = [endpoint.secret or b""] if endpoint.scheme in ("v1", "both") else []
         sealed += [old for until, old in endpoint.old_secrets if until > timestamp * 1000]
         made = [
-            self._opened(one, endpoint.subscription_id).sign(message_id, timestamp, body) for one in sealed
+            signing.sign_v1(self._opened(one, endpoint.subscription_id), message_id, timestamp, body)
+            for one in sealed
         ]
         if endpoint.scheme in ("v1a", "both"):
             made += [
@@ -139,13 +140,13 @@ class Opener:
             ]
         return made
 
-    def _opened(self, sealed: bytes, subscription_id: str) -> signing.Secret:
+    def _opened(self, sealed: bytes, subscription_id: str) -> bytes:
         """Sealed secrets differ each time they are made, so what is kept is never an old one."""
         secret = self._secrets.get(sealed)
         if secret is None:
             if len(self._secrets) >= self._MOST:
                 self._secrets.clear()
-            secret = self._secrets[sealed] = signing.Secret(self._keys.unseal(sealed, subscription_id))
+            secret = self._secrets[sealed] = self._keys.unseal(sealed, subscription_id)
         return secret
 
     def headers(self, endpoint: Endpoint) -> dict[str, str]:

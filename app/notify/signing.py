@@ -9,9 +9,9 @@ Source: https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/st
 
 from __future__ import annotations
 
+import hmac
 import secrets
 from base64 import b64decode, b64encode
-from hashlib import sha256
 from typing import TYPE_CHECKING, Final, Literal
 
 if TYPE_CHECKING:
@@ -47,36 +47,10 @@ def signed_bytes(message_id: str, timestamp: int, body: bytes) -> bytes:
     return f"{message_id}.{timestamp}.".encode("ascii") + body
 
 
-_BLOCK: Final = 64
-_INNER, _OUTER = bytes(byte ^ 0x36 for byte in range(256)), bytes(byte ^ 0x5C for byte in range(256))
-
-
-class Secret:
-    """A secret ready for signing: HMAC-SHA256 (RFC 2104) with the two hashes of its key begun.
-
-    `hmac.digest` begins them at each message, looks the algorithm up and gives up the interpreter lock: together several
-    times what the hashing takes.
-    """
-
-    __slots__ = ("_inner", "_outer")
-
-    def __init__(self, secret: bytes) -> None:
-        """Begin both hashes."""
-        key = (sha256(secret).digest() if len(secret) > _BLOCK else secret).ljust(_BLOCK, b"\0")
-        self._inner, self._outer = sha256(key.translate(_INNER)), sha256(key.translate(_OUTER))
-
-    def sign(self, message_id: str, timestamp: int, body: bytes) -> str:
-        """One `v1,…` signature. `timestamp` is in unix seconds."""
-        inner = self._inner.copy()
-        inner.update(signed_bytes(message_id, timestamp, body))
-        outer = self._outer.copy()
-        outer.update(inner.digest())
-        return "v1," + b64encode(outer.digest()).decode("ascii")
-
-
 def sign_v1(secret: bytes, message_id: str, timestamp: int, body: bytes) -> str:
-    """One `v1,…` signature; whoever makes many keeps a `Secret`."""
-    return Secret(secret).sign(message_id, timestamp, body)
+    """One `v1,…` signature."""
+    digest = hmac.digest(secret, signed_bytes(message_id, timestamp, body), "sha256")
+    return "v1," + b64encode(digest).decode("ascii")
 
 
 def sign_v1a(signer: Signer, message_id: str, timestamp: int, body: bytes) -> str:
