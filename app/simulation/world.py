@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 QUIET_ROUNDS: Final = 12
 """Rounds in which everybody looks at everybody after all faults are over; a federation that has not met by then never will."""
+GATE_ROUNDS: Final = 60
+"""Tries that a gate has then: a corrupt relay spoils half of what it is asked, and after a restore every State must answer twice."""
 STEP_MS: Final = 150
 """Mean virtual time between two steps."""
 CHECK_EVERY: Final = 50
@@ -345,7 +347,7 @@ class World:
     def _open_gates(self) -> None:
         """With everybody there, every honest log may grow again soon."""
         waiting: list[Site] = []
-        for _ in range(QUIET_ROUNDS):
+        for _ in range(GATE_ROUNDS):
             waiting = [
                 site
                 for site in self.sites.values()

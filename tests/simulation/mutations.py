@@ -118,6 +118,26 @@ MUTATIONS = (
         steps=100,
         mild=False,
     ),
+    Mutation(
+        "take the latest time instead of the agreed one",
+        "app/tlog/confirm.py",
+        "    return Confirmed(checkpoint, agreed_time(list(counted.values())), frozenset(counted), raw)\n",
+        "    return Confirmed(checkpoint, max(counted.values()), frozenset(counted), raw)\n",
+        "every node tells the same time",
+        2,
+        steps=100,
+        mild=False,
+    ),
+    Mutation(
+        "believe an accusation",
+        "app/tlog/evidence.py",
+        '        raise EvidenceRefused("proof", str(error)) from error\n    return evidence.root\n',
+        "        del error\n    return evidence.root\n",
+        "nobody can frame an honest State",
+        19,
+        steps=200,
+        mild=False,
+    ),
 )
 
 FORGET_UNSIGNED = '''"""A start that tidies up: leaves that no head covers yet go, and their indexes are given again."""
