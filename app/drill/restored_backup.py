@@ -69,12 +69,15 @@ def run(field: Field) -> None:
     with step("Estonia goes on where it was"):
         field.post(UNLUCKY, "After the repair")
         field.settle(UNLUCKY)
+        records = [one for s in (*OTHERS, UNLUCKY) for one in field.apis[s].json("/evidence")["items"]]
+        # Whoever looked before the node was level saw an older head than before, and may have reported that: see `gossip`.
+        reports = [one for one in records if one["type"] == "rollback" and not one["convicts"]]
+        report.quote(
+            f"{len(reports)} reports that {UNLUCKY} served an older head for a while; they convict nobody"
+        )
         field.holds(
-            "nobody saw a second root for any size: no log is frozen and there is no evidence anywhere",
-            all(
-                field.log(s, UNLUCKY)["status"] == "ok" and not field.apis[s].json("/evidence")["items"]
-                for s in (*OTHERS, UNLUCKY)
-            ),
+            "nobody saw a second root for any size: no log is frozen and nothing convicts anybody",
+            all(field.log(s, UNLUCKY)["status"] == "ok" for s in (*OTHERS, UNLUCKY)) and records == reports,
             "a log was frozen, or evidence was found",
         )
         field.holds(
