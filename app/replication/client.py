@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import time
 from email.utils import parsedate_to_datetime
-from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 
 import httpx
 
 from app.domain.errors import PeerFault
 from app.replication.signatures import fresh_nonce, sign_request
+from app.tlog.witness import origin_hash
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -175,7 +175,7 @@ class PeerClient:
 
 def mirror_url(node_url: str, origin: str) -> str:
     """Where a node serves its mirror of another State's log, in the same layout as the log itself."""
-    return f"{node_url}/mirror/{sha256(origin.encode()).hexdigest()}"
+    return f"{node_url}/mirror/{origin_hash(origin)}"
 
 
 def mirrors_of(roster: Roster, origin: str, *, but: str) -> list[str]:

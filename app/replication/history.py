@@ -8,6 +8,7 @@ as taking it from the log: so a log that shows its history to some and not to ot
 from __future__ import annotations
 
 import logging
+from itertools import count
 from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import bindparam, func, insert, literal, or_, select, update
@@ -79,9 +80,24 @@ def compare_history(db: Database, client: PeerClient, log_id: int, source: str, 
     return _take(db, client, log_id, source, roster, start=sizes[-1] if sizes else 0)
 
 
-def _take(db: Database, client: PeerClient, log_id: int, source: str, roster: Roster, *, start: int) -> int:
+def recover_history(db: Database, client: PeerClient, log_id: int, source: str, roster: Roster) -> int:
+    """Take all that a mirror knows of a log's history, in one go: after a restore, when what is missing may be anywhere."""
+    return _take(db, client, log_id, source, roster, start=0, pages=None)
+
+
+def _take(
+    db: Database,
+    client: PeerClient,
+    log_id: int,
+    source: str,
+    roster: Roster,
+    *,
+    start: int,
+    pages: int | None = PAGES_AT_ONCE,
+) -> int:
+    """Read pages from `start` on; `pages` None: to the end. It ends, since each page has to reach a larger proven size."""
     taken = 0
-    for _ in range(PAGES_AT_ONCE):
+    for _ in count() if pages is None else range(pages):
         try:
             raw = client.get(f"{source}/history/{start}", limit=MAX_HISTORY_BYTES)
             served = [] if raw is None else decode_history(raw)

@@ -19,6 +19,7 @@ show, it cosigns nothing of that log and shows nothing to anybody, since an eras
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -30,7 +31,7 @@ from app.models import LogRow, WatchRow
 from app.replication.client import MAX_CHECKPOINT_BYTES, mirrors_of
 from app.replication.follow import advance_from, read_followed
 from app.replication.forks import CheckpointFork, contradiction, convict, root_here, watch_log
-from app.replication.history import compare_history
+from app.replication.history import recover_history
 from app.replication.witness import log_keys
 from app.tlog.checkpoint import Checkpoint, open_checkpoint
 from app.tlog.cosignature import verify_cosignatures
@@ -75,19 +76,17 @@ def ask_witness(client: PeerClient, witness: WitnessEndpoint, origin: str, roste
     Raises:
         PeerFault: no answer, or one without the log's signature and the witness's own: that says nothing.
     """
-    raw = client.get(f"{witness.url}/{origin_hash(origin)}/checkpoint", limit=MAX_CHECKPOINT_BYTES)
-    if raw is None:
-        return Shown(witness, None, None)
-    try:
-        head, note = open_checkpoint(raw, log_keys(roster, origin), origin)
-        cosigned = verify_cosignatures(note, witness.keys)
-    except VerbaleError as error:
-        raise PeerFault(
-            f"{witness.name} shows a checkpoint of {origin} that does not verify: {error}"
-        ) from error
-    if not cosigned:
-        raise PeerFault(f"{witness.name} shows a checkpoint of {origin} that it has not cosigned.")
-    return Shown(witness, head, note)
+    shown = _ask_for(client, witness, "checkpoint", origin, roster)
+    if shown.note is not None:
+        try:
+            cosigned = verify_cosignatures(shown.note, witness.keys)
+        except VerbaleError as error:
+            raise PeerFault(
+                f"{witness.name} shows a checkpoint of {origin} that does not verify: {error}"
+            ) from error
+        if not cosigned:
+            raise PeerFault(f"{witness.name} shows a checkpoint of {origin} that it has not cosigned.")
+    return shown
 
 
 def ask_seen(client: PeerClient, witness: WitnessEndpoint, origin: str, roster: Roster) -> Shown:
@@ -99,16 +98,21 @@ def ask_seen(client: PeerClient, witness: WitnessEndpoint, origin: str, roster: 
     Raises:
         PeerFault: no answer, or one without the log's signature.
     """
-    raw = client.get(f"{witness.url}/{origin_hash(origin)}/seen", limit=MAX_CHECKPOINT_BYTES)
+    return _ask_for(client, witness, "seen", origin, roster)
+
+
+def _ask_for(client: PeerClient, witness: WitnessEndpoint, what: str, origin: str, roster: Roster) -> Shown:
+    is_stored = what == "checkpoint"
+    raw = client.get(f"{witness.url}/{origin_hash(origin)}/{what}", limit=MAX_CHECKPOINT_BYTES)
     if raw is None:
-        return Shown(witness, None, None, is_stored=False)
+        return Shown(witness, None, None, is_stored=is_stored)
     try:
         head, note = open_checkpoint(raw, log_keys(roster, origin), origin)
     except VerbaleError as error:
         raise PeerFault(
             f"{witness.name} shows a checkpoint of {origin} that does not verify: {error}"
         ) from error
-    return Shown(witness, head, note, is_stored=False)
+    return Shown(witness, head, note, is_stored=is_stored)
 
 
 class Gate:
@@ -229,14 +233,13 @@ class Gate:
         except RosterMissing as error:
             self.why = str(error)
             return
-        shown = self._ask(self._origin, roster)
-        seen = self._ask_seen([one.witness for one in shown], roster)
-        for one in sorted(shown + seen, key=lambda s: s.head.size if s.head else 0):
+        shown = self._ask(self._origin, roster, seen=True)
+        for one in sorted(shown, key=lambda s: s.head.size if s.head else 0):
             if not self._is_level(one, roster):
                 return
         needed = roster.quorum_for(self._state)
         wanted = len(needed.witnesses) if is_restored else needed.needed
-        answered = {one.witness.state for one in seen} & needed.witnesses
+        answered = {one.witness.state for one in shown if not one.is_stored} & needed.witnesses
         with self._db.read() as session:
             size = session.execute(select(LogRow.size).where(LogRow.id == self._log_id)).scalar_one()
         if len(answered) < wanted and vouched != size:
@@ -253,28 +256,26 @@ class Gate:
             f"{len(answered)} witnesses agree" if vouched != size else "the operator vouches for the size"
         )
 
-    def _ask(self, origin: str, roster: Roster) -> list[Shown]:
-        """What the witnesses of a log cosigned last, of those that answer."""
+    def _ask(self, origin: str, roster: Roster, *, seen: bool = False) -> list[Shown]:
+        """What the witnesses of a log cosigned last, of those that answer.
+
+        Args:
+            seen: also what their nodes have seen of it; a foreign witness has no node. Whoever answers the first alone has not
+                answered, and what it showed counts.
+        """
+
+        def ask(witness: WitnessEndpoint) -> list[Shown]:
+            found: list[Shown] = []
+            with suppress(PeerFault):
+                found.append(ask_witness(self._client, witness, origin, roster))
+                if seen and witness.state is not None:
+                    found.append(ask_seen(self._client, witness, origin, roster))
+            return found
+
         listed = roster.state_of_origin(origin)
         others = [w for w in self._witnesses() if listed is None or w.state != listed.code]
-        return self._each(others, lambda witness: ask_witness(self._client, witness, origin, roster))
-
-    def _ask_seen(self, witnesses: Sequence[WitnessEndpoint], roster: Roster) -> list[Shown]:
-        """What the nodes of these witnesses have seen of the own log, of those that answer. A foreign witness has no node."""
-        nodes = [witness for witness in witnesses if witness.state is not None]
-        return self._each(nodes, lambda witness: ask_seen(self._client, witness, self._origin, roster))
-
-    def _each(
-        self, witnesses: Sequence[WitnessEndpoint], ask: Callable[[WitnessEndpoint], Shown]
-    ) -> list[Shown]:
-        def answer(witness: WitnessEndpoint) -> Shown | None:
-            try:
-                return ask(witness)
-            except PeerFault:
-                return None
-
         with self._executor() as pool:
-            return [one for one in pool.map(answer, witnesses) if one is not None]
+            return [one for some in pool.map(ask, others) for one in some]
 
     def _is_level(self, shown: Shown, roster: Roster) -> bool:
         """Hold what a witness shows against the own tree, and fetch what is missing. False: not level, and `why` says so."""
@@ -340,8 +341,7 @@ class Gate:
     def _take_history(self, roster: Roster) -> None:
         """Take back from mirrors what was confirmed of the own log after the backup: the times of its leaves rest on it."""
         for mirror in mirrors_of(roster, self._origin, but=self._state):
-            while compare_history(self._db, self._client, self._log_id, mirror, roster):
-                pass
+            recover_history(self._db, self._client, self._log_id, mirror, roster)
 
     def _open(self, because: str) -> None:
         with self._db.write() as session:

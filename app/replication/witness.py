@@ -29,6 +29,7 @@ from app.tlog.witness import (
     MalformedSubmission,
     Submission,
     judge_submission,
+    origin_hash,
     parse_cosignatures,
     parse_size_answer,
 )
@@ -227,6 +228,18 @@ def policy_of(roster: Roster, origin: str, foreign: Iterable[str] = ()) -> Polic
     )
     comments = (f"{origin} by roster version {roster.version}. Quorum: {said}.",)
     return Policy(tuple(logs), tuple(witnesses), tuple(groups), b"quorum", comments)
+
+
+def log_by_hash(session: Session, hashed: str) -> tuple[int, str]:
+    """(row id, origin) of the log whose origin has this hash (`origin_hash`), own or mirrored.
+
+    Raises:
+        NotFound: this node keeps none.
+    """
+    for log_id, origin in session.execute(select(LogRow.id, LogRow.origin)).all():
+        if origin_hash(origin) == hashed:
+            return log_id, origin
+    raise NotFound("This node keeps no log with that hash of its origin.")
 
 
 # ── as a witness ──────────────────────────────────────────────────────────────────────────────────────────────────

@@ -6,7 +6,6 @@ log from any other node and prove it against the origin's signature.
 
 from __future__ import annotations
 
-from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 
 import orjson
@@ -16,7 +15,7 @@ from sqlalchemy import select
 from app.deps import CurrentNode
 from app.domain.errors import NotFound
 from app.models import LeafRow, LogRow, TileRow
-from app.replication.witness import policy_of
+from app.replication.witness import log_by_hash, policy_of
 from app.timing import make_time_file
 from app.tlog.checkpoint import Checkpoint, parse_size
 from app.tlog.confirm import encode_history, read_history
@@ -133,11 +132,7 @@ def _own(node: CurrentNode, epoch: int) -> LogFiles:
 
 def _mirrored(node: CurrentNode, origin_hash: str) -> LogFiles:
     with node.db.read() as session:
-        logs = session.execute(select(LogRow.id, LogRow.origin)).all()
-    for log_id, origin in logs:
-        if sha256(origin.encode()).hexdigest() == origin_hash:
-            return LogFiles(node.db, log_id)
-    raise NotFound("This node mirrors no log with that hash of its origin.")
+        return LogFiles(node.db, log_by_hash(session, origin_hash)[0])
 
 
 @router.get("/log/{epoch}/checkpoint")
@@ -225,8 +220,5 @@ def mirrored_time(node: CurrentNode, origin_hash: str, index: str) -> Response:
 def mirrored_policy(node: CurrentNode, origin_hash: str) -> Response:
     """The C2SP tlog-policy of a mirrored log."""
     with node.db.read() as session:
-        origins = session.scalars(select(LogRow.origin)).all()
-    origin = next((one for one in origins if sha256(one.encode()).hexdigest() == origin_hash), None)
-    if origin is None:
-        raise NotFound("This node mirrors no log with that hash of its origin.")
+        _, origin = log_by_hash(session, origin_hash)
     return Response(policy_of(node.roster(), origin).encode(), media_type=TEXT, headers=FRESH)

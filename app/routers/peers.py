@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from hashlib import sha256
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import orjson
 from fastapi import APIRouter, Request, Response
@@ -14,11 +13,12 @@ from app.deps import CurrentNode, CurrentPrincipal, Node
 from app.domain.errors import Malformed, NotAllowed, NotFound, VerbaleError
 from app.gate import Principal
 from app.limits import read_body, too_large
-from app.models import CosignatureRow, EvidenceRow, HeadRow, LogRow
+from app.models import CosignatureRow, EvidenceRow, HeadRow
 from app.problems import MEDIA_TYPE, base_url, encode
 from app.replication.bodies import give, parse_request
 from app.replication.forks import CheckpointFork, newest_seen
 from app.replication.sealed import hand_on, parse_carry_request
+from app.replication.witness import log_by_hash
 from app.schemas.federation import EvidenceListOut, EvidenceOut
 from app.tlog.evidence import MAX_RECORD
 from app.tlog.merkle import InvalidConsistencyProof
@@ -32,9 +32,6 @@ from app.tlog.witness import (
     Submission,
     encode_size,
 )
-
-if TYPE_CHECKING:
-    from sqlalchemy.orm import Session
 
 router = APIRouter(tags=["nodes"])
 
@@ -84,7 +81,7 @@ def answer_offer(node: Node, raw: bytes, url: str) -> Response:
 def cosigned_checkpoint(node: CurrentNode, origin_hash: str) -> Response:
     """The newest checkpoint that this node's witness cosigned for a log: what gossip compares."""
     with node.db.read() as session:
-        log_id = _log_with(session, origin_hash)
+        log_id, _ = log_by_hash(session, origin_hash)
         row = session.execute(
             select(HeadRow.note, CosignatureRow.line)
             .join(
@@ -109,17 +106,10 @@ def seen_checkpoint(node: CurrentNode, origin_hash: str) -> Response:
     It carries the log's signature alone. A cosignature would say that the leaves are here.
     """
     with node.db.read() as session:
-        seen = newest_seen(session, _log_with(session, origin_hash))
+        seen = newest_seen(session, log_by_hash(session, origin_hash)[0])
     if seen is None:
         raise NotFound("This node has seen no checkpoint of that log.")
     return Response(seen, media_type=TEXT, headers=FRESH)
-
-
-def _log_with(session: Session, origin_hash: str) -> int:
-    for log_id, origin in session.execute(select(LogRow.id, LogRow.origin)).all():
-        if sha256(origin.encode()).hexdigest() == origin_hash:
-            return int(log_id)
-    raise NotFound("This node knows no log with that hash of its origin.")
 
 
 @router.post("/bodies", response_class=Response)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from hashlib import sha256
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import delete, select
 
 from app.backup import mark_restored
 from app.domain.errors import PeerFault
@@ -15,8 +16,10 @@ from app.replication import witness as witnessing
 from app.replication.follow import follow_step
 from app.replication.forks import CheckpointFork, watch_log
 from app.replication.witness import WitnessAhead
+from app.tlog.note import parse as parse_note
 from tests.federation.test_evidence import offer, post
-from tests.federation.world import Peer, World, answer, dump, origin_of, url_of
+from tests.federation.test_times import cosigned_by
+from tests.federation.world import NOW, Peer, World, answer, dump, origin_of, url_of
 
 
 def heads(peer: Peer, of: str = "US") -> dict[int, bytes]:
@@ -93,14 +96,22 @@ def _main(title: str) -> dict[str, Any]:
     return examples.denied_end_user(issuer="US", title=title)
 
 
-def test_a_mirror_that_stored_leaves_and_died_before_it_cosigned_counts_too(world: World) -> None:
+def signed_after_backup(world: World) -> tuple[Peer, Peer, Peer, Callable[[], Peer]]:
+    """US, whose first notice is confirmed and whose second came after a backup and is signed; EE; NL; starts the backup."""
     us, ee, nl = world.make("US"), world.make("EE"), world.make("NL")
     post(us, "one")
+    us.witnessed(ee, nl)
     for peer in (ee, nl):
         peer.sync(us)
     restore = world.back_up("US")
+    world.clock.tick(60)
     post(us, "two")
     us.publish()
+    return us, ee, nl, restore
+
+
+def test_a_mirror_that_stored_leaves_and_died_before_it_cosigned_counts_too(world: World) -> None:
+    us, ee, _, restore = signed_after_backup(world)
     signed = heads(us)
     read(ee, us)
     ee.judge(us)
@@ -128,14 +139,7 @@ def cosigned(peer: Peer, of: Peer) -> int:
 
 def test_a_restored_node_gets_the_history_of_its_log_back(world: World) -> None:
     """Or it would tell other times of its own notices than everybody else does."""
-    us, ee, nl = world.make("US"), world.make("EE"), world.make("NL")
-    post(us, "one")
-    us.witnessed(ee, nl)
-    for peer in (ee, nl):
-        peer.sync(us)
-    restore = world.back_up("US")
-    world.clock.tick(60)
-    post(us, "two")
+    us, ee, nl, restore = signed_after_backup(world)
     us.witnessed(ee, nl)
     for peer in (ee, nl):
         peer.follow(us)
@@ -146,6 +150,31 @@ def test_a_restored_node_gets_the_history_of_its_log_back(world: World) -> None:
         mark_restored(again.db, session, world.clock())
     assert start_gate(again)
     assert history(again) == told
+
+
+def test_mirrors_that_know_other_times_of_one_size_do_not_keep_a_restored_node_busy_for_ever(
+    world: World,
+) -> None:
+    """Of each size the earliest and the latest are kept: one between them is new each time that it is served."""
+    us, ee, nl, restore = signed_after_backup(world)
+    us.witnessed(ee, nl)
+    head = parse_note(us.log().head_note or b"")
+    first, between, last = (
+        (2, NOW + minutes * 60, cosigned_by(world, head, ("EE", "NL"), NOW + minutes * 60))
+        for minutes in (2, 3, 4)
+    )
+    for peer, some in ((ee, (first, last)), (nl, (between,))):
+        peer.follow(us)
+        log_id = peer.log(us).id
+        with peer.db.write() as session:
+            session.execute(delete(ConfirmationRow).where(ConfirmationRow.log_id == log_id))
+            for size, at, note in some:
+                session.add(ConfirmationRow(log_id=log_id, size=size, at=at, note=note))
+    again = restore()
+    with again.db.write() as session:
+        mark_restored(again.db, session, world.clock())
+    assert start_gate(again)
+    assert [one for one in history(again) if one[0] == 2] == [first, last]
 
 
 def history(peer: Peer, of: str = "US") -> list[tuple[int, int, bytes]]:
@@ -162,14 +191,7 @@ def history(peer: Peer, of: str = "US") -> list[tuple[int, int, bytes]]:
 
 def seen_only(world: World) -> tuple[Peer, Peer, Peer, dict[int, bytes]]:
     """US restored from before its second notice, of which EE has seen the signed head alone; and what US had signed."""
-    us, ee, nl = world.make("US"), world.make("EE"), world.make("NL")
-    post(us, "one")
-    us.witnessed(ee, nl)
-    for peer in (ee, nl):
-        peer.sync(us)
-    restore = world.back_up("US")
-    post(us, "two")
-    us.publish()
+    us, ee, nl, restore = signed_after_backup(world)
     signed = heads(us)
     ee.line.rules = [lambda request: answer(503) if "/tile/" in str(request.url) else None]
     with pytest.raises(PeerFault):
