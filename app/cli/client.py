@@ -101,6 +101,27 @@ class NodeClient:
         """
         return _json(self.send("GET", path, params=list(params)))
 
+    def pages(
+        self, path: str, params: Sequence[tuple[str, str]], limit: int, *, largest: int = 200
+    ) -> tuple[list[Any], Any]:
+        """All items of a list that has pages, or its first `limit` (0: all), and the last page had.
+
+        Args:
+            largest: items of one page, as the API allows.
+
+        Raises:
+            Unreachable, NotANode, AnsweredRefusal
+        """
+        items: list[Any] = []
+        cursor: list[tuple[str, str]] = []
+        while True:
+            size = min(largest, limit - len(items)) if limit else largest
+            page = self.get(path, [*params, ("limit", str(size)), *cursor])
+            items += page["items"]
+            if page["next"] is None or (limit and len(items) >= limit):
+                return items, page
+            cursor = [("cursor", page["next"])]
+
     def send(self, method: str, path: str, **more: Any) -> httpx.Response:  # noqa: ANN401 - httpx's own arguments
         """Any request; the answer is a 2xx.
 

@@ -34,6 +34,14 @@ SettingsFile = Annotated[
     typer.Option("--settings", help="The node's settings file; by default what VERBALE_SETTINGS names."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+NodeUrl = Annotated[
+    str | None, typer.Option("--url", help="The node's address; by default that of the settings.")
+]
+TokenFile = Annotated[
+    Path | None,
+    typer.Option("--token-file", help="File that holds the token: a command line is seen by others."),
+]
+MAX_TOKEN_BYTES = 4096
 
 
 def load_settings(path: Path | None) -> Settings:
@@ -96,6 +104,20 @@ def read_file(path: Path, *, limit: int = MAX_INPUT_BYTES) -> bytes:
     if len(raw) > limit:
         raise Malformed(f"{path} is larger than {limit} bytes.")
     return raw
+
+
+def read_token(token: str | None, file: Path | None) -> str | None:
+    """The API token of `--token` or `--token-file`; None if neither is given.
+
+    Raises:
+        typer.BadParameter: both are.
+        Malformed: see `read_file`.
+    """
+    if file is None:
+        return token
+    if token is not None:
+        raise typer.BadParameter("give --token or --token-file, not both")
+    return read_file(file, limit=MAX_TOKEN_BYTES).decode("utf-8", "replace").strip()
 
 
 def print_json(value: Any) -> None:  # noqa: ANN401 - any JSON value

@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from app.cli.common import REFUSED, AsJson, SettingsFile, load_settings, print_json, print_table, read_file
+from app.cli.common import (
+    REFUSED,
+    AsJson,
+    NodeUrl,
+    SettingsFile,
+    load_settings,
+    print_json,
+    print_table,
+    read_file,
+)
 from app.domain.errors import Malformed
 
 if TYPE_CHECKING:
@@ -151,9 +160,7 @@ def _describe(verdict: Verdict) -> dict[str, Any]:
 
 @app.command("list")
 def list_evidence(
-    url: Annotated[
-        str | None, typer.Option("--url", help="The node's address; by default that of the settings.")
-    ] = None,
+    url: NodeUrl = None,
     settings_file: SettingsFile = None,
     as_json: AsJson = False,
 ) -> None:

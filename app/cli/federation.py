@@ -2,35 +2,36 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from app.cli.common import AsJson, SettingsFile, load_settings, print_json, print_table, read_file
-
-MAX_TOKEN_BYTES = 4096
+from app.cli.common import (
+    AsJson,
+    NodeUrl,
+    SettingsFile,
+    TokenFile,
+    load_settings,
+    print_json,
+    print_table,
+    read_token,
+)
 
 
 def federation(
-    url: Annotated[
-        str | None, typer.Option("--url", help="The node's address; by default that of the settings.")
-    ] = None,
+    url: NodeUrl = None,
     token: Annotated[
         str | None, typer.Option("--token", help="API token; details of errors need one.")
     ] = None,
-    token_file: Annotated[
-        Path | None, typer.Option("--token-file", help="File that holds the token.")
-    ] = None,
+    token_file: TokenFile = None,
     settings_file: SettingsFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Show per State: leaves proven here, lag, receipts, faults; and the roster in force."""
     from app.cli.client import node_client  # noqa: PLC0415 - see `app.cli`
 
-    if token_file is not None:
-        token = read_file(token_file, limit=MAX_TOKEN_BYTES).decode("utf-8", "replace").strip()
-    with node_client(url or load_settings(settings_file).public_url, token) as client:
+    given = read_token(token, token_file)
+    with node_client(url or load_settings(settings_file).public_url, given) as client:
         found = client.get("/v1/federation")
     if as_json:
         print_json(found)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import typer
 
-from app.cli.common import AsJson, print_json, print_table, progress, read_file, warn
+from app.cli.common import AsJson, TokenFile, print_json, print_table, progress, read_file, read_token, warn
 from app.domain.errors import Malformed, Refused
 
 if TYPE_CHECKING:
@@ -40,10 +40,6 @@ HASH_HEX, HASH_B64U = 64, 43
 
 Url = Annotated[str, typer.Option("--url", help="The node's address, like https://node.example.")]
 Token = Annotated[str | None, typer.Option("--token", help="API token; without it only TLP:CLEAR is seen.")]
-TokenFile = Annotated[
-    Path | None,
-    typer.Option("--token-file", help="File that holds the token: a command line is seen by others."),
-]
 Key = Annotated[
     str, typer.Option("--key", help="The contact point's private key: a file, or a pkcs11: URI (RFC 7512).")
 ]
@@ -429,8 +425,9 @@ def list_notices(
     }
     params = [(name, value) for name, values in given.items() for value in values or ()]
     params += [_pair(text) for text in other or []]
-    with node_client(url, _token(token, token_file)) as client:
-        items, total = _pages(client, params, limit)
+    with node_client(url, read_token(token, token_file)) as client:
+        items, page = client.pages("/v1/notices", params, limit, largest=PAGE)
+    total = page["total"]
     if as_json:
         print_json({"items": items, "total": total})
         return
@@ -452,32 +449,11 @@ def list_notices(
     print(f"{len(items)} of {total} notices." if len(items) < total else f"{total} notices.")
 
 
-def _pages(client: NodeClient, params: list[tuple[str, str]], limit: int) -> tuple[list[dict[str, Any]], int]:
-    items: list[dict[str, Any]] = []
-    cursor: str | None = None
-    while True:
-        size = min(PAGE, limit - len(items)) if limit else PAGE
-        more = [("limit", str(size))] + ([("cursor", cursor)] if cursor else [])
-        page = client.get("/v1/notices", params + more)
-        items += page["items"]
-        cursor = page["next"]
-        if cursor is None or (limit and len(items) >= limit):
-            return items, page["total"]
-
-
 def _pair(text: str) -> tuple[str, str]:
     name, is_pair, value = text.partition("=")
     if not is_pair or name in ("limit", "cursor"):
         raise Malformed(f"--filter takes NAME=VALUE, a parameter of /v1/notices, not {text!r}.")
     return name, value
-
-
-def _token(token: str | None, file: Path | None) -> str | None:
-    if file is None:
-        return token
-    if token is not None:
-        raise typer.BadParameter("give --token or --token-file, not both")
-    return read_file(file, limit=4096).decode("utf-8", "replace").strip()
 
 
 def _fetch(client: NodeClient, notice_id: str, log: str | None) -> dict[str, Any]:
@@ -501,7 +477,7 @@ def show(
     """Show one notice: where it stands, which States hold it, and its document."""
     from app.cli.client import node_client, notice_path  # noqa: PLC0415 - see `app.cli`
 
-    with node_client(url, _token(token, token_file)) as client:
+    with node_client(url, read_token(token, token_file)) as client:
         notice = _fetch(client, notice_id, log)
         if as_json:
             print_json(notice)
@@ -553,7 +529,7 @@ def proof(
     """Fetch a notice's proof, for `verbale verify`."""
     from app.cli.client import node_client, notice_path  # noqa: PLC0415 - see `app.cli`
 
-    with node_client(url, _token(token, token_file)) as client:
+    with node_client(url, read_token(token, token_file)) as client:
         found = client.send("GET", notice_path(notice_id, "/proof"), params=[("origin", log)] if log else [])
     if output is None:
         print(found.text)
@@ -600,7 +576,7 @@ def amend(
     if not isinstance(replacement, dict):
         raise Malformed("The new document is a JSON object.")
     signer = _signer(key, passphrase_file)
-    with node_client(url, _token(token, token_file)) as client:
+    with node_client(url, read_token(token, token_file)) as client:
         notice = _fetch(client, notice_id, log)
         main = amendment(notice, replacement, reason=reason, explanation=explanation)
         if renewal_number is not None:
@@ -632,7 +608,7 @@ def withdraw(
 
     signer = _signer(key, passphrase_file)
     day = effective_on or datetime.now(UTC).date().isoformat()
-    with node_client(url, _token(token, token_file)) as client:
+    with node_client(url, read_token(token, token_file)) as client:
         notice = _fetch(client, notice_id, log)
         main = withdrawal(notice, kind=kind, reason=reason, effective_on=day)
         _follow(client, notice, main, signer, kid, "withdraw", as_json=as_json)
@@ -664,7 +640,7 @@ def ack(
 
     signer = _signer(key, passphrase_file)
     contact = {"role": "point_of_contact", "office": office, "email": email}
-    with node_client(url, _token(token, token_file)) as client:
+    with node_client(url, read_token(token, token_file)) as client:
         notice = _fetch(client, notice_id, log)
         main = acknowledgement(notice, issuer=kid[:2], state=state, contact=contact, note=note)
         _follow(client, notice | {"origin": origin}, main, signer, kid, "ack", as_json=as_json)
@@ -687,7 +663,7 @@ def erase(
     from app.cli.client import node_client  # noqa: PLC0415 - see `app.cli`
 
     signer = _signer(key, passphrase_file)
-    with node_client(url, _token(token, token_file)) as client:
+    with node_client(url, read_token(token, token_file)) as client:
         notice = _fetch(client, notice_id, log)
         if not yes:
             typer.confirm(f"Erase {notice['title']!r} ({notice['id']}) for good?", abort=True, err=True)

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from app.cli.common import AsJson, SettingsFile, load_settings, print_json, print_table, read_file
-
-PAGE = 200
+from app.cli.common import (
+    AsJson,
+    NodeUrl,
+    SettingsFile,
+    TokenFile,
+    load_settings,
+    print_json,
+    print_table,
+    read_token,
+)
 
 
 def recall_board(
-    url: Annotated[
-        str | None, typer.Option("--url", help="The node's address; by default that of the settings.")
-    ] = None,
+    url: NodeUrl = None,
     token: Annotated[
         str | None, typer.Option("--token", help="API token; without one only TLP:CLEAR is seen.")
     ] = None,
-    token_file: Annotated[
-        Path | None, typer.Option("--token-file", help="File that holds the token.")
-    ] = None,
+    token_file: TokenFile = None,
     issuer: Annotated[str | None, typer.Option(help="Of this State only, alpha-2.")] = None,
     missing: Annotated[
         bool, typer.Option("--missing", help="Only what some State has not shown to hold.")
@@ -33,21 +35,10 @@ def recall_board(
     """Show notices that were amended, withdrawn, erased or recalled: which States provably know, since when, and which not."""
     from app.cli.client import node_client  # noqa: PLC0415 - see `app.cli`
 
-    if token_file is not None:
-        token = read_file(token_file, limit=4096).decode("utf-8", "replace").strip()
+    given = read_token(token, token_file)
     asked = [("missing", str(missing).lower())] + ([("issuer", issuer)] if issuer else [])
-    items: list[dict[str, Any]] = []
-    cursor: str | None = None
-    with node_client(url or load_settings(settings_file).public_url, token) as client:
-        while True:
-            size = min(PAGE, limit - len(items)) if limit else PAGE
-            page = client.get(
-                "/v1/recall-board", [*asked, ("limit", str(size))] + ([("cursor", cursor)] if cursor else [])
-            )
-            items += page["items"]
-            cursor = page["next"]
-            if cursor is None or (limit and len(items) >= limit):
-                break
+    with node_client(url or load_settings(settings_file).public_url, given) as client:
+        items, page = client.pages("/v1/recall-board", asked, limit)
     if as_json:
         print_json({"items": items, "total": page["total"]})
         return

@@ -16,11 +16,13 @@ from app.cli.common import (
     DONE,
     REFUSED,
     AsJson,
+    NodeUrl,
     SettingsFile,
+    TokenFile,
     load_settings,
     print_json,
     print_table,
-    read_file,
+    read_token,
 )
 from app.domain.errors import Malformed
 
@@ -33,13 +35,7 @@ app = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="Webhooks of your token, at a node that you name."
 )
 
-PAGE = 200
-
-Url = Annotated[
-    str | None, typer.Option("--url", help="The node's address; by default that of the settings.")
-]
 Token = Annotated[str | None, typer.Option("--token", help="API token with the scope subscribe.")]
-TokenFile = Annotated[Path | None, typer.Option("--token-file", help="File that holds the token.")]
 SubscriptionId = Annotated[
     str, typer.Argument(help="The subscription's id; `verbale subscription list` shows yours.")
 ]
@@ -51,9 +47,8 @@ def _asking(
 ) -> Iterator[NodeClient]:
     from app.cli.client import node_client  # noqa: PLC0415 - see `app.cli`
 
-    if token_file is not None:
-        token = read_file(token_file, limit=4096).decode("utf-8", "replace").strip()
-    with node_client(url or load_settings(settings_file).public_url, token) as client:
+    given = read_token(token, token_file)
+    with node_client(url or load_settings(settings_file).public_url, given) as client:
         yield client
 
 
@@ -84,7 +79,7 @@ def create(
     ] = False,
     description: Annotated[str | None, typer.Option("--description", help="For you.")] = None,
     tags: Annotated[list[str] | None, typer.Option("--tag", help="Words to find it by; repeat it.")] = None,
-    url: Url = None,
+    url: NodeUrl = None,
     token: Token = None,
     token_file: TokenFile = None,
     settings_file: SettingsFile = None,
@@ -124,7 +119,7 @@ def _print_made(made: dict[str, Any], *, as_json: bool) -> None:
 @app.command("list")
 def list_subscriptions(
     tag: Annotated[str | None, typer.Option("--tag", help="Only those that carry it.")] = None,
-    url: Url = None,
+    url: NodeUrl = None,
     token: Token = None,
     token_file: TokenFile = None,
     settings_file: SettingsFile = None,
@@ -145,7 +140,7 @@ def list_subscriptions(
 @app.command()
 def show(
     subscription_id: SubscriptionId,
-    url: Url = None,
+    url: NodeUrl = None,
     token: Token = None,
     token_file: TokenFile = None,
     settings_file: SettingsFile = None,
@@ -166,7 +161,7 @@ def show(
 @app.command()
 def pause(
     subscription_id: SubscriptionId,
-    url: Url = None,
+    url: NodeUrl = None,
     token: Token = None,
     token_file: TokenFile = None,
     settings_file: SettingsFile = None,
@@ -174,13 +169,13 @@ def pause(
 ) -> None:
     """Send nothing until it is resumed; what happens meanwhile is kept."""
     with _asking(url, token, token_file, settings_file) as client:
-        _print_status(_sent(client, "PATCH", _path(subscription_id), {"status": "paused"}), as_json=as_json)
+        _set_status(client, subscription_id, "paused", as_json=as_json)
 
 
 @app.command()
 def resume(
     subscription_id: SubscriptionId,
-    url: Url = None,
+    url: NodeUrl = None,
     token: Token = None,
     token_file: TokenFile = None,
     settings_file: SettingsFile = None,
@@ -188,10 +183,11 @@ def resume(
 ) -> None:
     """Send again, and send what was kept."""
     with _asking(url, token, token_file, settings_file) as client:
-        _print_status(_sent(client, "PATCH", _path(subscription_id), {"status": "active"}), as_json=as_json)
+        _set_status(client, subscription_id, "active", as_json=as_json)
 
 
-def _print_status(found: dict[str, Any], *, as_json: bool) -> None:
+def _set_status(client: NodeClient, subscription_id: str, status: str, *, as_json: bool) -> None:
+    found = _sent(client, "PATCH", _path(subscription_id), {"status": status})
     if as_json:
         print_json(found)
     else:
@@ -201,7 +197,7 @@ def _print_status(found: dict[str, Any], *, as_json: bool) -> None:
 @app.command("test")
 def try_out(
     subscription_id: SubscriptionId,
-    url: Url = None,
+    url: NodeUrl = None,
     token: Token = None,
     token_file: TokenFile = None,
     settings_file: SettingsFile = None,
@@ -237,7 +233,7 @@ def replay(
         str | None,
         typer.Option("--after", help="Of events after this cursor of the feed, told before or not."),
     ] = None,
-    url: Url = None,
+    url: NodeUrl = None,
     token: Token = None,
     token_file: TokenFile = None,
     settings_file: SettingsFile = None,
@@ -277,28 +273,19 @@ def deliveries(
         str | None, typer.Option("--state", help="Only pending, delivered, failed or dropped ones.")
     ] = None,
     limit: Annotated[int, typer.Option("--limit", min=0, help="How many to show; 0 is all.")] = 50,
-    url: Url = None,
+    url: NodeUrl = None,
     token: Token = None,
     token_file: TokenFile = None,
     settings_file: SettingsFile = None,
     as_json: AsJson = False,
 ) -> None:
     """The delivery log, newest event first."""
-    items: list[dict[str, Any]] = []
     with _asking(url, token, token_file, settings_file) as client:
         if delivery is not None:
             _print_delivery(client.get(_path(subscription_id, "deliveries", delivery)), as_json=as_json)
             return
-        cursor: str | None = None
-        while True:
-            asked = [("limit", str(min(PAGE, limit - len(items)) if limit else PAGE))]
-            asked += [("state", state)] if state is not None else []
-            asked += [("cursor", cursor)] if cursor is not None else []
-            page = client.get(_path(subscription_id, "deliveries"), asked)
-            items += page["items"]
-            cursor = page["next"]
-            if cursor is None or (limit and len(items) >= limit):
-                break
+        asked = [("state", state)] if state is not None else []
+        items, _ = client.pages(_path(subscription_id, "deliveries"), asked, limit)
     if as_json:
         print_json(items)
         return
@@ -333,7 +320,7 @@ def rotate_secret(
     signing: Annotated[
         str | None, typer.Option("--signing", help="The signing from now on: v1, v1a or both.")
     ] = None,
-    url: Url = None,
+    url: NodeUrl = None,
     token: Token = None,
     token_file: TokenFile = None,
     settings_file: SettingsFile = None,
@@ -351,7 +338,7 @@ def rotate_secret(
 def delete(
     subscription_id: SubscriptionId,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
-    url: Url = None,
+    url: NodeUrl = None,
     token: Token = None,
     token_file: TokenFile = None,
     settings_file: SettingsFile = None,
