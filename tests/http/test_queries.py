@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from hashlib import sha256
 from typing import Any
 
@@ -22,27 +21,13 @@ from tests.http.edge_node import (
     NOW_S,
     Client,
     EdgeNode,
-    make_app,
     notice_id,
-    open_node,
     put,
     put_version,
     token,
 )
 
 DAY = 86_400
-
-
-@pytest.fixture
-def node(database_url: str) -> Iterator[EdgeNode]:
-    opened = open_node(database_url)
-    yield opened
-    opened.db.dispose()
-
-
-@pytest.fixture
-def client(node: EdgeNode) -> Client:
-    return Client(make_app(node))
 
 
 def ids(client: Client, query: str, **options: Any) -> list[str]:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, cast
 
-import pytest
 from sqlalchemy import text, update
 
 from app.domain.handling import Tlp
@@ -19,25 +17,11 @@ from tests.http.edge_node import (
     NOW_S,
     Client,
     EdgeNode,
-    make_app,
     make_roster,
     notice_id,
-    open_node,
     put_version,
     token,
 )
-
-
-@pytest.fixture
-def node(database_url: str) -> Iterator[EdgeNode]:
-    opened = open_node(database_url)
-    yield opened
-    opened.db.dispose()
-
-
-@pytest.fixture
-def client(node: EdgeNode) -> Client:
-    return Client(make_app(node))
 
 
 def change_log(node: EdgeNode, state: str, **values: Any) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -14,21 +13,9 @@ from app.domain.handling import Tlp
 from app.models import EventRow, NoticeRow
 from app.queries import newest
 from app.schemas.syndication import harmless
-from tests.http.edge_node import NOW_MS, URL, Client, EdgeNode, make_app, open_node, put, token
+from tests.http.edge_node import NOW_MS, URL, Client, EdgeNode, put, token
 
 ATOM = {"a": "http://www.w3.org/2005/Atom"}
-
-
-@pytest.fixture
-def node(database_url: str) -> Iterator[EdgeNode]:
-    opened = open_node(database_url)
-    yield opened
-    opened.db.dispose()
-
-
-@pytest.fixture
-def client(node: EdgeNode) -> Client:
-    return Client(make_app(node))
 
 
 def tell(node: EdgeNode, id_: str, event_type: str = "notice.issued", at: int = NOW_MS - 10_000) -> str:
