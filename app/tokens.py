@@ -15,11 +15,12 @@ import re
 import secrets
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import select, update
+from sqlalchemy import bindparam, select, update
 from sqlalchemy.exc import OperationalError
 
+from app.db import execute
 from app.domain.encoding import b64u_encode
 from app.domain.errors import MalformedRequest, NotAuthenticated, NotFound
 from app.domain.handling import Tlp
@@ -62,7 +63,7 @@ class Token:
     last_used_at: int | None
 
     @classmethod
-    def of(cls, row: ApiTokenRow) -> Token:
+    def of(cls, row: Any) -> Token:  # noqa: ANN401 - an ApiTokenRow, or a row with its columns
         """Read a row."""
         return cls(
             row.id,
@@ -135,6 +136,9 @@ def revoke(session: Session, token_id: str, *, now_ms: int) -> Token:
     return Token.of(row)
 
 
+_BY_ID: Final = select(ApiTokenRow.__table__).where(ApiTokenRow.__table__.c.id == bindparam("id"))
+
+
 def authenticate(db: Database, text: str, *, state: str, now_ms: int) -> Principal:
     """The caller that a token's text stands for.
 
@@ -151,7 +155,7 @@ def authenticate(db: Database, text: str, *, state: str, now_ms: int) -> Princip
     if match is None:
         raise NotAuthenticated(_ALTERED)
     with db.read() as session:
-        row = session.get(ApiTokenRow, match[1])
+        row = execute(session, _BY_ID, id=match[1]).one_or_none()
         stored = row.secret_hash if row is not None else b"\0" * 32
         # The text is hashed, not what it decodes to: spare bits of base64url would give one token two texts.
         genuine = hmac.compare_digest(stored, _hash(match[2]))

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import orjson
 from sqlalchemy import and_, bindparam, false, or_, select, tuple_
 
+from app.db import execute
 from app.domain.control_codes import ControlCode, ancestors
 from app.domain.encoding import b64u_encode
 from app.domain.handling import Tlp
@@ -146,24 +147,37 @@ def load(
     wanted = sorted(set(keys))
     found: dict[Key, DenialView] = {}
     for at in range(0, len(wanted), 500):
-        of_logs, values = by_log(wanted[at : at + 500])
-        rows = session.execute(_by_keys(principal, of_logs), values).all()
+        shape, values = by_log(wanted[at : at + 500])
+        rows = execute(session, _by_keys(principal, shape), **values).all()
         found |= {view.key: view for view in (_view(row, now_ms) for row in rows)}
     return found
 
 
-def by_log(keys: Iterable[Key]) -> tuple[int, dict[str, Any]]:
-    """How many logs there are among keys, and the values of `among`."""
+Shape = tuple[int, ...]
+"""For each log among some keys, how many of its indexes a statement has room for."""
+
+
+def by_log(keys: Iterable[Key]) -> tuple[Shape, dict[str, int]]:
+    """The shape of `among` for some keys, and its values.
+
+    There is room for a power of two; what is left of it repeats an index. So a few statements do for any number of keys:
+    to spread a list anew at each time costs more than SQLite takes to find the rows.
+    """
     of_log: dict[int, list[int]] = {}
     for log_id, idx in keys:
         of_log.setdefault(log_id, []).append(idx)
-    values: dict[str, Any] = {}
+    shape: list[int] = []
+    values: dict[str, int] = {}
     for n, (log_id, indexes) in enumerate(of_log.items()):
-        values |= {f"log_{n}": log_id, f"idx_{n}": indexes}
-    return len(of_log), values
+        room = 1 << (len(indexes) - 1).bit_length()
+        values[f"log_{n}"] = log_id
+        for at in range(room):
+            values[f"idx_{n}_{at}"] = indexes[min(at, len(indexes) - 1)]
+        shape.append(room)
+    return tuple(shape), values
 
 
-def among(log: Any, index: Any, logs: int) -> ColumnElement[bool]:  # noqa: ANN401 - two columns of one table
+def among(log: Any, index: Any, shape: Shape) -> ColumnElement[bool]:  # noqa: ANN401 - two columns of one table
     """Whether a row's key is one of many, which `by_log` gives as values.
 
     Log by log: for a list of pairs SQLite reads the whole table. With values that are bound later, since a statement is made
@@ -172,8 +186,8 @@ def among(log: Any, index: Any, logs: int) -> ColumnElement[bool]:  # noqa: ANN4
     return or_(
         false(),
         *(
-            and_(log == bindparam(f"log_{n}"), index.in_(bindparam(f"idx_{n}", expanding=True)))
-            for n in range(logs)
+            and_(log == bindparam(f"log_{n}"), index.in_([bindparam(f"idx_{n}_{at}") for at in range(room)]))
+            for n, room in enumerate(shape)
         ),
     )
 
@@ -218,12 +232,12 @@ def _number(code: ControlCode) -> str | None:
 
 
 @lru_cache(maxsize=256)
-def _by_keys(principal: Principal, logs: int) -> Select[*tuple[Any, ...]]:
+def _by_keys(principal: Principal, shape: Shape) -> Select[*tuple[Any, ...]]:
     return (
         select(*_COLUMNS)
         .join(LogRow, LogRow.id == NoticeRow.log_id)
         .where(
-            among(NoticeRow.log_id, NoticeRow.idx, logs),
+            among(NoticeRow.log_id, NoticeRow.idx, shape),
             visible(principal),
             NoticeRow.content_state.in_(SHOWN),
             NoticeRow.status == "active",

@@ -18,6 +18,7 @@ from typing import IO, TYPE_CHECKING, Any, Final
 import orjson
 from sqlalchemy import and_, select
 
+from app.db import execute
 from app.domain.errors import InvalidFilter
 from app.gate import may_read, visible
 from app.models import CounterRow, LogRow, NoticeRow, ScreenedRow
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
     from app.db import Database
     from app.gate import Principal
+    from app.screening.denials import Shape
     from app.screening.index import Index, Indexed
     from app.screening.normalise import Name
     from app.screening.party import Query
@@ -219,12 +221,7 @@ class Screener:
     # ── following the database ────────────────────────────────────────────────────────────────────────────────────
 
     def _follow(self, session: Session) -> None:
-        rows_of_counters = session.execute(
-            select(CounterRow.name, CounterRow.value).where(
-                CounterRow.name.in_(("screened", "screened-epoch"))
-            )
-        )
-        counters = {row.name: row.value for row in rows_of_counters}
+        counters = {row.name: row.value for row in execute(session, _COUNTED)}
         seq, epoch = counters.get("screened", 0), counters.get("screened-epoch", 0)
         if epoch != self._epoch or seq < self._seq:
             self._index, self._seq, self._epoch = empty_index(), 0, epoch
@@ -285,6 +282,12 @@ class Screener:
         return decided + [(-most, key) for most, key in named[:RESCORED]]
 
 
+_COUNTERS: Final = CounterRow.__table__.c
+_COUNTED: Final = select(_COUNTERS.name, _COUNTERS.value).where(
+    _COUNTERS.name.in_(("screened", "screened-epoch"))
+)
+
+
 @dataclass(frozen=True, slots=True)
 class _Reading:
     """Reading what was found as one session sees it: the gate is asked again, in SQL, and names are compared as they stand."""
@@ -326,8 +329,8 @@ class _Reading:
         wanted: dict[tuple[int, int], set[int]] = {}
         for log_id, idx, pos in keys:
             wanted.setdefault((log_id, idx), set()).add(pos)
-        logs, values = by_log(wanted)
-        rows = self.session.execute(_parties(self.caller, logs), values).all()
+        shape, values = by_log(wanted)
+        rows = execute(self.session, _parties(self.caller, shape), **values).all()
         hits = []
         for row in rows:
             status = _status(row, self.now)
@@ -349,14 +352,14 @@ _READ: Final = (
 
 
 @lru_cache(maxsize=256)
-def _parties(caller: Principal, logs: int) -> Select[*tuple[Any, ...]]:
+def _parties(caller: Principal, shape: Shape) -> Select[*tuple[Any, ...]]:
     """The parties of notices by their keys, as far as the caller may read them; see `denials.among`."""
     return (
         select(*_READ)
         .join(NoticeRow, and_(NoticeRow.log_id == ScreenedRow.log_id, NoticeRow.idx == ScreenedRow.idx))
         .join(LogRow, LogRow.id == NoticeRow.log_id)
         .where(
-            among(ScreenedRow.log_id, ScreenedRow.idx, logs),
+            among(ScreenedRow.log_id, ScreenedRow.idx, shape),
             ScreenedRow.parties.is_not(None),
             NoticeRow.content_state.in_(SHOWN),
             visible(caller),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import func, select
 
+from app.db import execute
 from app.models import EntryRow, LogRow
 from app.queries.notices import rfc3339
 
@@ -84,23 +85,31 @@ class Freshness:
 
 
 def read_freshness(session: Session, roster: Roster | None, *, now_ms: int) -> Freshness:
-    """Look at every log this node keeps, and at those the roster lists and it does not keep. Three small queries.
+    """Look at every log this node keeps, and at those the roster lists and it does not keep. Two small queries.
 
     Args:
         roster: None if there is none in force.
         now_ms: unix ms.
     """
-    counted = session.execute(
-        select(EntryRow.log_id, func.count()).where(EntryRow.body_state == "wanted").group_by(EntryRow.log_id)
-    )
-    wanted = {row[0]: row[1] for row in counted}
-    logs = session.scalars(select(LogRow).order_by(LogRow.is_own.desc(), LogRow.state, LogRow.epoch)).all()
+    wanted = {row[0]: row[1] for row in execute(session, _WANTED)}
+    logs = execute(session, _LOGS).all()
     sources = [_source(log, wanted.get(log.id, 0), now_ms) for log in logs]
     sources += _not_followed(logs, roster)
     return Freshness(tuple(sources))
 
 
-def _source(log: LogRow, wanted: int, now_ms: int) -> Source:
+_ENTRIES: Final = EntryRow.__table__.c
+_WANTED: Final = (
+    select(_ENTRIES.log_id, func.count()).where(_ENTRIES.body_state == "wanted").group_by(_ENTRIES.log_id)
+)
+_KEPT: Final = LogRow.__table__.c
+_LOGS: Final = select(
+    _KEPT.id, _KEPT.is_own, _KEPT.state, _KEPT.origin, _KEPT.claimed_size, _KEPT.head_size, _KEPT.judged, _KEPT.error_code,
+    _KEPT.contact_at,
+).order_by(_KEPT.is_own.desc(), _KEPT.state, _KEPT.epoch)  # fmt: skip
+
+
+def _source(log: Any, wanted: int, now_ms: int) -> Source:  # noqa: ANN401 - a row of _LOGS
     lag = max(0, max(log.claimed_size, log.head_size) - log.judged)
     why = []
     if lag and not log.is_own:
@@ -116,7 +125,7 @@ def _source(log: LogRow, wanted: int, now_ms: int) -> Source:
     return Source(log.state, log.origin, as_of, 0 if log.is_own else lag, wanted, tuple(why))
 
 
-def _not_followed(logs: Sequence[LogRow], roster: Roster | None) -> list[Source]:
+def _not_followed(logs: Sequence[Any], roster: Roster | None) -> list[Source]:
     if roster is None:
         return []
     kept = {log.origin for log in logs}
