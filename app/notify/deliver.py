@@ -324,6 +324,8 @@ class DeliveryLoop:
         self._unsent: list[Unsent] = []
         self._newest = 0  # event that `_has_news` saw
         self._looked = 0.0  # when the last look at the database began
+        # Taken before each look, never after: what is committed while a look is on its way must call for the next one.
+        self._mark: object | None = None
         self._beat = time.monotonic()
 
     # ── from any thread ───────────────────────────────────────────────────────────────────────────────────────────
@@ -403,15 +405,15 @@ class DeliveryLoop:
         """
         assert self._hint is not None  # noqa: S101 - set before the first turn
         end = time.monotonic() + seconds
-        look, mark = time.monotonic() + self._watch, self._db.mark()
+        look = time.monotonic() + self._watch
         while (left := end - time.monotonic()) > 0 and not self._stop.is_set():
             try:
-                async with asyncio.timeout(min(left, self._watch if mark is None else GLANCE_SECONDS)):
+                async with asyncio.timeout(min(left, self._watch if self._mark is None else GLANCE_SECONDS)):
                     await self._hint.wait()
                 break
             except TimeoutError:
-                before, mark = mark, self._db.mark()
-            if thread is not None and (mark != before or time.monotonic() >= look):
+                changed = self._mark != self._db.mark()
+            if thread is not None and (changed or time.monotonic() >= look):
                 if await self._has_news(thread):
                     break
                 look = time.monotonic() + self._watch
@@ -428,6 +430,7 @@ class DeliveryLoop:
             with self._db.read() as session:
                 return outbox.newest_event(session)
 
+        self._mark = self._db.mark()
         before, self._newest = self._newest, await self._in(thread, newest)
         return self._newest > before
 
@@ -457,6 +460,7 @@ class DeliveryLoop:
             del self._lanes[id_]  # endpoints come and go; nothing is remembered of those that rest
         for lane in self._lanes.values():
             lane.quick = 0
+        self._mark = self._db.mark()
         looked_at, ready, withheld = await self._in(thread, self._look, busy, room)
         self._withheld.extend(withheld)
         self._begin(ready)

@@ -559,6 +559,34 @@ def test_the_loop_sees_what_another_process_commits_without_being_woken(
         loop.stop()
 
 
+class Late(Database):
+    """Its mark is taken as late as can be: something is committed just before, once."""
+
+    just_before: Callable[[], object] | None = None
+
+    def mark(self) -> object | None:
+        just_before, self.just_before = self.just_before, None
+        if just_before is not None:
+            just_before()
+        return super().mark()
+
+
+def test_what_is_committed_between_a_look_and_the_glance_after_it_is_seen(
+    db: Database, clock: SettableClock, setup: WebhookSetup, receiver: Receiver
+) -> None:
+    late = Late(db.url.render_as_string(hide_password=False))
+    late.just_before = Log(db).issue
+    subscribe(db, setup, add_token(db), receiver.url)
+    watch = 3_600 if db.is_sqlite else 0.01
+    loop = DeliveryLoop(late, clock, setup, poll_seconds=3_600, watch_seconds=watch)
+    loop.start()
+    try:
+        assert receiver.arrived.acquire(timeout=60)
+    finally:
+        loop.stop()
+        late.dispose()
+
+
 def test_attempts_are_counted_together_whichever_process_made_them(
     db: Database, clock: SettableClock, setup: WebhookSetup
 ) -> None:
