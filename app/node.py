@@ -12,7 +12,7 @@ import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeVar
 
 import orjson
 from sqlalchemy import select
@@ -29,7 +29,7 @@ from app.intake import Intake, Sequencer, merge
 from app.judging import Judged, Judges
 from app.keyfiles import load_encryption_key, load_private
 from app.loops import Loop
-from app.models import EventRow, LogRow
+from app.models import EventRow, LogRow, RosterSaidRow
 from app.notify.deadlines import deadlines_step
 from app.notify.deliver import DeliveryLoop
 from app.notify.digest import Recipient, Smtp, digest_step
@@ -235,6 +235,9 @@ class Followed:
     judging: Lock = field(default_factory=threading.Lock)
     early: Early | None = None
     wanted_after: int = -1
+    absent_after: int | None = (
+        None  # from here on also what was not given is asked for again; None: it is not
+    )
     compared: int = 0  # histories of this log that were compared with another mirror's
     compare_at: int = 0  # unix ms
     looks: int = 0
@@ -533,8 +536,8 @@ class Node:
         log.warning("key changed", extra=extra)
         return best
 
-    def _rejudge(self, log_id: int, roster: Roster) -> None:
-        """Bring the verdicts of a log up to the roster."""
+    def _rejudge(self, log_id: int, roster: Roster) -> int:
+        """Bring the verdicts of a log up to the roster. Returns how many leaves count again."""
         done = rejudge_log(self.db, log_id, judge=self.judges.leaves, roster=roster, now=self.clock())
         if done is not None and done.folded:
             extra = {
@@ -546,6 +549,7 @@ class Node:
             }
             log.warning("leaves judged again", extra=extra)
             self.wake_deliveries()
+        return 0 if done is None else done.cleared
 
     # ── life ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -879,7 +883,7 @@ class Node:
     def look_after(self) -> bool:
         """What has to be done now and then; also ask once more for bodies of the own log that a restore lost."""
         self.vigil.look_after()
-        found = remote.fetch_wanted(
+        found = remote.fetch_missing(
             self.db,
             self.log_id,
             roster=self.roster(),
@@ -888,7 +892,7 @@ class Node:
             clock=self.clock,
             after=self._own_wanted_after,
         )
-        self._own_wanted_after = -1 if found is None else found[0]
+        self._own_wanted_after = found.last if found is not None and found.answered else -1
         return False
 
     # ── following ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -1051,7 +1055,8 @@ class Node:
             return self._ask_for_bodies(followed, indexes)
 
         roster = self.roster()
-        self._rejudge(followed.log_id, roster)
+        if self._rejudge(followed.log_id, roster):
+            followed.absent_after = -1
         judged = remote.judge_step(
             self.db,
             followed.log_id,
@@ -1066,21 +1071,52 @@ class Node:
             self._tell_confirmed(followed.log_id)
             self.wake_deliveries()
             return True
-        found = remote.fetch_wanted(
-            self.db,
-            followed.log_id,
-            roster=self.roster(),
-            judges=self.judges,
-            bodies=bodies,
-            clock=self.clock,
-            after=followed.wanted_after,
-            watch=self.watcher,
-        )
-        followed.wanted_after, came = (-1, 0) if found is None else found
-        if came:
+        found = self._ask_again(followed, roster, bodies)
+        if found is not None and found.settled:
             self.wake_deliveries()
         # What nobody had just now is no reason to hurry: the next look asks for the ones after it.
-        return came > 0
+        return found is not None and found.settled > 0
+
+    def _ask_again(
+        self, followed: Followed, roster: Roster, bodies: Callable[[Sequence[int]], Given | None]
+    ) -> remote.Asked | None:
+        """Ask once more for bodies that are wanted; when none is, and this roster lets leaves count again, also for those that
+        were not given: their issuer gives none while it still holds a roster under which they do not count.
+        """
+
+        def ask(state: Literal["wanted", "absent"], after: int) -> remote.Asked | None:
+            return remote.fetch_missing(
+                self.db,
+                followed.log_id,
+                roster=roster,
+                judges=self.judges,
+                bodies=bodies,
+                clock=self.clock,
+                state=state,
+                after=after,
+                watch=self.watcher,
+            )
+
+        found = ask("wanted", followed.wanted_after)
+        followed.wanted_after = found.last if found is not None and found.answered else -1
+        if found is None and followed.absent_after is not None and self._is_said(followed.state, roster):
+            found = ask("absent", followed.absent_after)
+            if found is None:
+                followed.absent_after = None
+            elif found.answered:
+                followed.absent_after = found.last
+        return found
+
+    def _is_said(self, state: str, roster: Roster) -> bool:
+        """Whether a State's node has said in a log of it that it follows this roster, or one after it."""
+        with self.db.read() as session:
+            said = session.execute(
+                select(RosterSaidRow.idx)
+                .join(LogRow, LogRow.id == RosterSaidRow.log_id)
+                .where(LogRow.state == state, RosterSaidRow.version >= roster.version)
+                .limit(1)
+            ).first()
+        return said is not None
 
     def _ask_early(self, followed: Followed, start: int, end: int) -> None:
         """Ask for the bodies of leaves that were offered a moment ago. They are judged, or dropped, when the leaves are here."""

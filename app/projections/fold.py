@@ -30,7 +30,7 @@ from app.domain.lifecycle import ELSEWHERE, NoticeState
 from app.domain.notices import Notice, amended, validate_main
 from app.domain.statement import NODE_KINDS, NOTICE_KINDS
 from app.events import Event, emit
-from app.models import CarriedRow, EntryRow, NoticeRow, NoticeTermRow, ScreenedRow
+from app.models import CarriedRow, EntryRow, LogRow, NoticeRow, NoticeTermRow, ScreenedRow
 from app.models.notice import UNKNOWN_TLP
 from app.projections import lineage, said
 from app.projections.arrival import Arrival
@@ -117,6 +117,7 @@ class Fold:
         self._db, self._session, self._log_id, self._issuer = db, session, log_id, issuer
         self._entries: list[dict[str, Any]] = []
         self._bodies: list[bodies.Held] = []
+        self._fallen: list[int] = []
         self._drafts: dict[int, _Draft] = {}
         self._ids: dict[str, bytes] = {}
         self._root_of_hash: dict[bytes, int] = {}
@@ -251,6 +252,8 @@ class Fold:
         self._hear(arrival)
         if arrival.parts is not None and arrival.body_state == "held" and not arrival.stored:
             self._bodies.append((arrival.index, arrival.parts, arrival.received_at))
+        if arrival.stored and arrival.fault is not None:
+            self._fallen.append(arrival.index)
         if statement is None or arrival.fault is not None:
             return
         self._ids[statement.id] = statement.leaf_hash
@@ -444,6 +447,7 @@ class Fold:
             [_entry_row(entry) for entry in self._entries],
         )
         self._erase_stored()
+        self._let_go()
         bodies.store(db, session, self._log_id, self._bodies)
         self._write_notices()
         self._write_screened()
@@ -516,6 +520,19 @@ class Fold:
             else:
                 session.connection().execute(_SCREENED_SEQ, {"l": self._log_id, "i": idx, "s": number})
         db.bulk_insert(session, ScreenedRow.__table__, _SCREENED_COLUMNS, new)
+
+    def _let_go(self) -> None:
+        """Destroy bodies of leaves that do not count any more, unless this is the State's own log.
+
+        A mirror keeps no body of a leaf that does not count, whether it came before or after the roster that says so. The
+        issuer's node keeps what it logged: from there it comes back, should a later roster let the leaf count again.
+        """
+        if not self._fallen:
+            return
+        own = self._session.execute(select(LogRow.is_own).where(LogRow.id == self._log_id)).scalar_one()
+        if not own:
+            for some in chunks(self._fallen, SQLITE_VARIABLES - 1):
+                bodies.destroy(self._session, self._log_id, some)
 
     def _erase_stored(self) -> None:
         for root in self._erased:

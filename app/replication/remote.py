@@ -2,7 +2,7 @@
 
 Leaves are stored and proven already. Here their bodies are asked for, both are judged on every core, and they go through
 `record_mirrored` in log order, where local notices go as well. A body that cannot be had now does not hold up the leaves:
-it stays wanted, and `fetch_wanted` comes back for it.
+it stays wanted, and `fetch_missing` comes back for it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from sqlalchemy import bindparam, literal_column, select, update
 
@@ -59,8 +59,8 @@ _RUN: Final = (
     )
     .order_by(_LEAVES.c.idx)
 )
-_WANTED: Final = (
-    select(_LEAVES.c.idx, _LEAVES.c.leaf_hash, _LEAVES.c.leaf, _LEAVES.c.received_at)
+_MISSING: Final = {
+    state: select(_LEAVES.c.idx, _LEAVES.c.leaf_hash, _LEAVES.c.leaf, _LEAVES.c.received_at)
     .join_from(
         _LEAVES,
         _ENTRIES,
@@ -68,12 +68,14 @@ _WANTED: Final = (
     )
     .where(
         _ENTRIES.c.log_id == bindparam("log"),
-        _ENTRIES.c.body_state == literal_column("'wanted'"),
+        _ENTRIES.c.body_state
+        == literal_column(f"'{state}'"),  # not bound: there is an index of what is wanted
         _ENTRIES.c.idx > bindparam("after"),
     )
     .order_by(_ENTRIES.c.idx)
     .limit(LATE_AT_ONCE)
-)
+    for state in ("wanted", "absent")
+}
 
 
 def judge_step(
@@ -162,7 +164,15 @@ def _with_body(leaf: MirroredLeaf, given: Given | None) -> MirroredLeaf:
     )
 
 
-def fetch_wanted(
+class Asked(NamedTuple):
+    """What came of asking again: the last index asked for, whether anybody answered, and how many bodies are settled now."""
+
+    last: int
+    answered: bool
+    settled: int
+
+
+def fetch_missing(
     db: Database,
     log_id: int,
     *,
@@ -170,22 +180,20 @@ def fetch_wanted(
     judges: Judges,
     bodies: Callable[[Sequence[int]], Given | None],
     clock: Clock,
+    state: Literal["wanted", "absent"] = "wanted",
     after: int = -1,
     watch: Watch | None = None,
-) -> tuple[int, int] | None:
-    """Ask once more for bodies that are still wanted, from index `after` on.
-
-    Returns:
-        The last index asked for, and of how many it is known now what becomes of them; None if nothing is wanted there, or
-        nobody answered.
-    """
+) -> Asked | None:
+    """Ask once more for bodies in `state`, beyond index `after`. Returns None if there are none."""
     with db.read() as session:
         origin, _, _, backfilled, _ = execute(session, _PLACE, log=log_id).one()
-        rows = execute(session, _WANTED, log=log_id, after=after).all()
+        rows = execute(session, _MISSING[state], log=log_id, after=after).all()
     leaves = [MirroredLeaf(idx, bytes(leaf_hash), bytes(leaf), at) for idx, leaf_hash, leaf, at in rows]
-    given = bodies([leaf.index for leaf in leaves]) if leaves else None
-    if given is None:
+    if not leaves:
         return None
+    given = bodies([leaf.index for leaf in leaves])
+    if given is None:
+        return Asked(leaves[-1].index, answered=False, settled=0)
     late = [
         LateBody(a.index, a.body_state, a.parts, a.content, a.body_fault)
         for a in judges.leaves([_with_body(leaf, given) for leaf in leaves], Context(origin, roster))
@@ -195,7 +203,7 @@ def fetch_wanted(
         now = clock()
         with db.write() as session, watched(watch, session, now=now, live=backfilled):
             take_late_bodies(db, session, log_id=log_id, bodies=late, now=now, live=backfilled)
-    return leaves[-1].index, len(late)
+    return Asked(leaves[-1].index, answered=True, settled=len(late))
 
 
 def ask_node(

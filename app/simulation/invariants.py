@@ -35,6 +35,7 @@ NO_GAP: Final = "no silent gap"
 GATE: Final = "one gate"
 SAME_ROWS: Final = "replicas with the same leaves have the same rows"
 ERASED: Final = "erased is gone"
+NOT_KEPT: Final = "a mirror keeps no body of a leaf that does not count"
 LINE: Final = "bad input never stops the line"
 STORED: Final = "stored before cosigned"
 CONVERGENCE: Final = "convergence after the network heals"
@@ -339,6 +340,7 @@ class Truth:
                 if here.status == "ok" and here.judged != here.size:
                     raise Broken(LINE, f"{site.name} has judged {here.judged} of {here.size} of {origin}")
             self._bodies_are_where_they_should(site, closed)
+            self._what_does_not_count_is_not_kept(site)
             self._erased_is_gone(site)
         self._rows_are_the_same(sites)
 
@@ -356,6 +358,12 @@ class Truth:
             entitled = written.may_be_read_by(site.state, origin[:2].upper())
             if state != ("held" if entitled else "absent"):
                 raise Broken(CONVERGENCE, f"the body of {origin} {index} is {state} at {site.name}")
+
+    def _what_does_not_count_is_not_kept(self, site: Site) -> None:
+        rows = site.disk.rows(_KEPT, site.origin)
+        if rows:
+            origin, index, fault = rows[0]
+            raise Broken(NOT_KEPT, f"{site.name} has the body of {origin} {index}, which is {fault}")
 
     def _erased_is_gone(self, site: Site) -> None:
         marks = [
@@ -398,13 +406,24 @@ _SELECTS: Final = {
     for table in SHARED_TABLES
 }
 _STANDING: Final = "SELECT leaf_hash, body_state FROM entries WHERE log_id = (SELECT id FROM logs WHERE origin = ?) ORDER BY idx"
+_COUNTING: Final = (
+    "SELECT e.idx FROM entries e JOIN logs ON logs.id = e.log_id WHERE fault_code IS NULL AND origin = ?"
+)
+_KEPT: Final = (
+    "SELECT origin, e.idx, fault_code FROM entries e JOIN bodies b ON b.log_id = e.log_id AND b.idx = e.idx "
+    "JOIN logs ON logs.id = e.log_id WHERE fault_code IS NOT NULL AND origin <> ?"
+)
 
 
 def _digest(site: Site, origin: str) -> tuple[bytes, bytes]:
     """(what a node was given of a log, what it made of it): equal first halves must have equal second halves."""
     group = sha256(repr(site.disk.rows(_STANDING, origin)).encode()).digest()
     rows = sha256()
-    rows.update(repr([(index, part) for of, index, part in _opened(site) if of == origin]).encode())
+    counting = {
+        index for (index,) in site.disk.rows(_COUNTING, origin)
+    }  # of the rest its issuer alone keeps bodies
+    held = [(index, part) for of, index, part in _opened(site) if of == origin and index in counting]
+    rows.update(repr(held).encode())
     for table, select in _SELECTS.items():
         rows.update(table.encode())
         for row in sorted(map(repr, site.disk.rows(select, origin))):

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
+from app import bodies
 from app.domain.errors import KeyNotActive
 from app.domain.roster import RosterKey
 from app.domain.signed import SignedNotice
@@ -36,6 +37,12 @@ def by_second(peer: Peer, main: dict[str, Any] | None, kind: Any = "issue", **op
 def change_key(world: World, code: str, kid: str, **changes: Any) -> None:
     keys = world.roster.states[code].keys
     world.change_state(code, keys=tuple(replace(k, **changes) if k.kid == kid else k for k in keys))
+
+
+def with_a_body(peer: Peer, code: str) -> list[int]:
+    """The leaves of a log of which a body lies in the tables of a node."""
+    with peer.db.read() as session:
+        return sorted(bodies.opened(session, peer.log(code).id, range(100)))
 
 
 def is_a_fixed_point(peer: Peer) -> None:
@@ -101,12 +108,54 @@ def test_a_key_revoked_at_an_index_loses_what_stands_there_and_what_hangs_on_it(
         assert peer.statuses() == {"Before the theft": "active", "By the other key": "active"}
         assert peer.faults("NL") == {2: "key-not-active", 3: "key-not-active", 4: "unknown-reference"}
         is_a_fixed_point(peer)
+    # What does not count is not kept, but by its issuer.
+    assert with_a_body(us, "NL") == [0, 1]
+    assert with_a_body(nl, "NL") == [0, 1, 2, 3, 4]
     # It was a mistake, and the majority says later: from 4 on. A revocation is never moved later by a ceremony; here the
     # verdicts alone are at stake.
     change_key(world, "NL", SECOND, revoked_at_index=4)
-    us.judge(nl)
+    nl.node._rejudge(nl.node.log_id, world.roster)
+    us.sync(nl)
     assert us.statuses()["Forged"] == "withdrawn"
+    assert with_a_body(us, "NL") == [0, 1, 2, 3, 4]
     is_a_fixed_point(us)
+
+
+def test_an_issuer_that_comes_late_to_a_roster_is_asked_again_once_it_follows_it(world: World) -> None:
+    """Until then it gives no body of a leaf that does not count there, and that must not stand for "not for you"."""
+    us, nl = world.make("US"), world.make("NL")
+    nl.node.vigil.look_after()
+    nl.must_post(nl.officer.sign(examples.best_practice(issuer="NL", title="In between")))
+    us.sync(nl)
+    world.change_state("NL", status="suspended", ends=((nl.node.origin, 0),))
+    nl.node._rejudge(nl.node.log_id, world.roster)
+    us.judge(nl)
+    assert with_a_body(us, "NL") == []
+    world.change_state("NL", status="member", ends=())
+    us.judge(nl)
+    us.judge(nl)
+    assert us.entry("NL", 0).body_state == "absent"
+    nl.node._rejudge(nl.node.log_id, world.roster)
+    us.judge(nl)
+    assert us.entry("NL", 0).body_state == "absent"  # its mirror cannot know yet that the issuer has come
+    nl.node.vigil.look_after()
+    us.sync(nl)
+    assert us.titles() == ["In between"]
+    is_a_fixed_point(us)
+    followed = us.followed(nl)
+    us.judge(nl)
+    assert followed.absent_after is None
+
+
+def test_a_rebuild_keeps_no_body_that_does_not_count_either(world: World) -> None:
+    us, nl = world.make("US"), world.make("NL")
+    world.add_key("NL", second_key())
+    nl.must_post(by_second(nl, examples.best_practice(issuer="NL", title="Forged")))
+    us.sync(nl)
+    assert with_a_body(us, "NL") == [0]
+    change_key(world, "NL", SECOND, revoked_at_index=0)
+    rebuild_log(us.db, us.log("NL").id, live=LIVE, roster=world.roster, now=world.clock())
+    assert with_a_body(us, "NL") == []
 
 
 def withdrawal_of_nl(of: Signed) -> dict[str, Any]:

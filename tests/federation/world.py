@@ -530,8 +530,9 @@ class World:
         """Adopt, everywhere and at once, a roster in which one State differs."""
         states = dict(self.roster.states)
         states[code] = replace(states[code], **changes)
+        version = self.roster.version + 1
         self.shared_roster.roster = replace(
-            self.roster, version=self.roster.version + 1, states=MappingProxyType(states)
+            self.roster, version=version, sha256=f"{version:064x}", states=MappingProxyType(states)
         )
 
     def add_key(self, code: str, key: RosterKey) -> None:
