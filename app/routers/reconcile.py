@@ -213,7 +213,7 @@ def _reconciled(
                 # OpenRefine takes a match without asking anybody: only a lone one that is above the threshold.
                 "match": len(certain) == 1 and match.score >= least,
                 "features": [
-                    {"id": name, "value": feature["score"]} for name, feature in match.features.items()
+                    {"id": name, "value": feature["score"]} for name, feature in match.why.parts().items()
                 ],
             }
         )

@@ -260,7 +260,7 @@ def _scored(view: DenialView, match: Match, threshold: float) -> dict[str, Any]:
     return entity(view, match.position) | {
         "score": round(match.score, 4),
         "match": match.score >= threshold,
-        "explanations": match.features,
+        "explanations": match.why.parts(),
     }
 
 

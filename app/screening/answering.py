@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from app.domain.roster import ContactPoint
     from app.gate import Principal
+    from app.screening.explain import Explanation
     from app.screening.freshness import Freshness
 
 DEFAULT_LIMIT: Final = 5
@@ -87,16 +88,14 @@ class Match:
 
     Attributes:
         position: of the party in the notice.
-        explanation: why, for the API.
-        features: what the score is made of, by name: `{"score", "detail", "query", "candidate"}` each.
+        why: told of those that are shown.
         basis: what it rests on.
     """
 
     key: Key
     position: int
     score: float
-    explanation: Mapping[str, Any]
-    features: Mapping[str, Any] = field(default_factory=dict)
+    why: Explanation
     basis: Literal["name", "identifier"] = "name"
 
 
@@ -193,7 +192,7 @@ def _hit(match: Match, view: DenialView) -> dict[str, Any]:
         "score": round(match.score, 4),
         "notice": view.wire(),
         "party": party_wire(view, match.position),
-        "explanation": match.explanation,
+        "explanation": match.why.to_json(),
     }
 
 

@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import orjson
-from sqlalchemy import and_, bindparam, false, or_, select, tuple_
+from sqlalchemy import and_, bindparam, false, literal, or_, select, tuple_
 
 from app.db import execute
 from app.domain.control_codes import ControlCode, ancestors
@@ -192,6 +192,11 @@ def among(log: Any, index: Any, shape: Shape) -> ColumnElement[bool]:  # noqa: A
     )
 
 
+def is_shown() -> ColumnElement[bool]:
+    """Whether a notice has content for a reader; spelled out, see `by_log`."""
+    return NoticeRow.content_state.in_([literal(state) for state in SHOWN])
+
+
 def at_codes(
     session: Session, principal: Principal, goods: Iterable[Goods], *, now_ms: int
 ) -> tuple[list[DenialView], bool]:
@@ -239,7 +244,7 @@ def _by_keys(principal: Principal, shape: Shape) -> Select[*tuple[Any, ...]]:
         .where(
             among(NoticeRow.log_id, NoticeRow.idx, shape),
             visible(principal),
-            NoticeRow.content_state.in_(SHOWN),
+            is_shown(),
             NoticeRow.status == "active",
             NoticeRow.document.is_not(None),
         )

@@ -35,6 +35,8 @@ class Explanation:
 
     def without(self, feature: str) -> float:
         """The score if nothing were known of one feature."""
+        if not any(f.odds for f in self.features if f.name == feature):
+            return self.score
         return combined(self.name_score, [f for f in self.features if f.name != feature])
 
     def to_json(self) -> dict[str, Any]:
@@ -80,6 +82,25 @@ class Explanation:
                 for f in self.features
             ],
         }
+
+    def parts(self) -> dict[str, Any]:
+        """What the score is made of, by name: `{"score", "detail"}` each, of the names with "query" and "candidate" too.
+
+        Of a feature, "score" is by how much it moved the whole.
+        """
+        found: dict[str, Any] = {
+            "name": {
+                "score": round(self.name_score, 4),
+                "detail": " ".join(self.sentences()),
+                "query": self.query_name,
+                "candidate": self.notice_name,
+            }
+        }
+        for feature in self.features:
+            if feature.odds:
+                moved = round(self.score - self.without(feature.name), 4)
+                found[feature.name] = {"score": moved, "detail": feature.detail}
+        return found
 
     def sentences(self) -> Sequence[str]:
         """The reasons in plain words, the weightiest first."""
@@ -136,8 +157,18 @@ def _said(agreement: Agreement, met: Met) -> str:
 
 
 def explain(
-    agreement: Agreement | None, query_name: str | None, notice_name: str | None, found: tuple[Feature, ...]
+    agreement: Agreement | None,
+    query_name: str | None,
+    notice_name: str | None,
+    found: tuple[Feature, ...],
+    *,
+    names: float | None = None,
 ) -> Explanation:
-    """Score and reasons from an agreement of names and the features beside them."""
-    names = name_score(agreement) if agreement is not None else 0.0
+    """Score and reasons from an agreement of names and the features beside them.
+
+    Args:
+        names: `name_score` of the agreement, where it is known.
+    """
+    if names is None:
+        names = name_score(agreement) if agreement is not None else 0.0
     return Explanation(combined(names, found), query_name, notice_name, agreement, names, found)

@@ -16,7 +16,7 @@ from functools import cached_property, lru_cache
 from typing import IO, TYPE_CHECKING, Any, Final
 
 import orjson
-from sqlalchemy import and_, select
+from sqlalchemy import and_, or_, select
 
 from app.db import execute
 from app.domain.errors import InvalidFilter
@@ -24,7 +24,7 @@ from app.gate import may_read, visible
 from app.models import CounterRow, LogRow, NoticeRow, ScreenedRow
 from app.projections.screened import IDENTIFIER_PROPERTIES
 from app.queries.filters import SHOWN, day_of
-from app.screening.denials import among, by_log
+from app.screening.denials import among, by_log, is_shown
 from app.screening.explain import Explanation, explain
 from app.screening.features import at_most, features, most_odds, name_score, schema_odds
 from app.screening.normalise import normalise
@@ -193,8 +193,9 @@ class Screener:
                     snapshot.info[self] = self._seq
                 found, seq = self._search(caller, query, now, include_inactive=include_inactive), self._seq
             reading = _Reading(snapshot, caller, query, now, threshold, include_inactive=include_inactive)
-            hits = reading.best(found, 1 if matches_only else limit, matches_only=matches_only)
-        return Screening(tuple(hits[:limit]), sum(hit.is_match for hit in hits), threshold, seq)
+            read = reading.best(found, 1 if matches_only else limit, matches_only=matches_only)
+        matches = sum(one.score >= threshold for one in read)
+        return Screening(tuple(one.hit(threshold) for one in read[:limit]), matches, threshold, seq)
 
     @property
     def held(self) -> int:
@@ -284,7 +285,7 @@ class Screener:
 
 _COUNTERS: Final = CounterRow.__table__.c
 _COUNTED: Final = select(_COUNTERS.name, _COUNTERS.value).where(
-    _COUNTERS.name.in_(("screened", "screened-epoch"))
+    or_(_COUNTERS.name == "screened", _COUNTERS.name == "screened-epoch")
 )
 
 
@@ -299,33 +300,36 @@ class _Reading:
     threshold: float
     include_inactive: bool
 
-    def best(self, found: Sequence[tuple[float, Key]], limit: int, *, matches_only: bool) -> list[Hit]:
-        """The `limit` best hits and every other that reaches the threshold, best first. What can be neither is not read.
+    def best(self, found: Sequence[tuple[float, Key]], limit: int, *, matches_only: bool) -> list[_Read]:
+        """The `limit` best and every other that reaches the threshold, best first. What can be neither is not read.
 
         With `matches_only` those below the threshold are for where none reaches it.
         """
         comparers = [
             (text, Comparer(name)) for text, name in zip(self.query.names, self.query.read, strict=True)
         ]
-        hits: list[Hit] = []
-        at = 0
+        hits: list[_Read] = []
+        at, piece = 0, min(limit, READ_AT_ONCE)
         while at < len(found):
-            ahead = found[at][0]
+            ahead, key = found[at]
             if (
                 ahead < self.threshold
                 and len(hits) >= limit
-                and (ahead < hits[limit - 1].score or (matches_only and hits[0].is_match))
+                and (
+                    (-ahead, key) > hits[limit - 1].order
+                    or (matches_only and hits[0].score >= self.threshold)
+                )
             ):
                 break
-            # As many as may be matches, and a few that may be the nearest; but a large answer in pieces.
+            # As many as may be matches, and a few that may be the nearest, more each time; but a large answer in pieces.
             likely = sum(most >= self.threshold for most, _ in found[at : at + READ_AT_ONCE])
-            some = [key for _, key in found[at : at + max(likely, min(limit, READ_AT_ONCE))]]
-            at += len(some)
+            some = [key for _, key in found[at : at + max(likely, piece)]]
+            at, piece = at + len(some), min(2 * piece, READ_AT_ONCE)
             hits += self._read(some, comparers)
-            hits.sort(key=lambda hit: (-hit.score, hit.log_id, hit.root_idx, hit.position))
+            hits.sort(key=_order)
         return hits
 
-    def _read(self, keys: Iterable[Key], comparers: list[tuple[str, Comparer]]) -> list[Hit]:
+    def _read(self, keys: Iterable[Key], comparers: list[tuple[str, Comparer]]) -> list[_Read]:
         wanted: dict[tuple[int, int], set[int]] = {}
         for log_id, idx, pos in keys:
             wanted.setdefault((log_id, idx), set()).add(pos)
@@ -338,7 +342,7 @@ class _Reading:
                 continue
             chosen = wanted[row.log_id, row.idx]
             hits += [
-                _hit(row, party, self.query, comparers, status, self.threshold)
+                _compared(row, party, self.query, comparers, status)
                 for party in orjson.loads(row.parties)
                 if party["pos"] in chosen
             ]
@@ -361,7 +365,7 @@ def _parties(caller: Principal, shape: Shape) -> Select[*tuple[Any, ...]]:
         .where(
             among(ScreenedRow.log_id, ScreenedRow.idx, shape),
             ScreenedRow.parties.is_not(None),
-            NoticeRow.content_state.in_(SHOWN),
+            is_shown(),
             visible(caller),
         )
     )
@@ -407,14 +411,58 @@ def _status(row: Any, now: int) -> str:  # noqa: ANN401 - a row of `_read`
     return "expired" if row.status == "active" and over else row.status
 
 
-def _hit(
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """A party that was read and compared; of most only the score is wanted.
+
+    Attributes:
+        order: the best first, the oldest first among equals.
+    """
+
+    row: Any
+    party: dict[str, Any]
+    status: str
+    explanation: Explanation
+    order: tuple[float, Key]
+
+    @property
+    def score(self) -> float:
+        return -self.order[0]
+
+    def hit(self, threshold: float) -> Hit:
+        row, party = self.row, self.party
+        return Hit(
+            log_id=row.log_id,
+            root_idx=row.idx,
+            id=row.id,
+            origin=row.origin,
+            issuer=row.issuer,
+            type=row.type,
+            title=row.title,
+            status=self.status,
+            denied_on=row.denied_on,
+            valid_until=row.valid_until,
+            position=party["pos"],
+            role=party["role"],
+            schema=party["schema"],
+            caption=party["names"][0],
+            score=self.score,
+            is_match=self.score >= threshold,
+            explanation=self.explanation,
+        )
+
+
+def _order(read: _Read) -> tuple[float, Key]:
+    return read.order
+
+
+def _compared(
     row: Any,  # noqa: ANN401 - a row of `_read`
     party: dict[str, Any],
     query: Query,
     comparers: list[tuple[str, Comparer]],
     status: str,
-    threshold: float,
-) -> Hit:
+) -> _Read:
     best = None
     for text, comparer in comparers:
         for written, name in zip(party["names"], _names(party), strict=True):
@@ -425,27 +473,12 @@ def _hit(
                     best = (value, agreement, text, written)
     beside = features(query, party["schema"], party["properties"])
     explanation = (
-        explain(None, None, None, beside) if best is None else explain(best[1], best[2], best[3], beside)
+        explain(None, None, None, beside)
+        if best is None
+        else explain(best[1], best[2], best[3], beside, names=best[0])
     )
-    return Hit(
-        log_id=row.log_id,
-        root_idx=row.idx,
-        id=row.id,
-        origin=row.origin,
-        issuer=row.issuer,
-        type=row.type,
-        title=row.title,
-        status=status,
-        denied_on=row.denied_on,
-        valid_until=row.valid_until,
-        position=party["pos"],
-        role=party["role"],
-        schema=party["schema"],
-        caption=party["names"][0],
-        score=explanation.score,
-        is_match=explanation.score >= threshold,
-        explanation=explanation,
-    )
+    order = (-explanation.score, (row.log_id, row.idx, party["pos"]))
+    return _Read(row, party, status, explanation, order)
 
 
 __all__ = ["Hit", "Screener", "Screening"]

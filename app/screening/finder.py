@@ -71,18 +71,6 @@ class ScreenerFinder:
 
 
 def _match(hit: Hit) -> Match:
-    explanation = hit.explanation
-    basis: Literal["name", "identifier"] = "name" if explanation.name_score >= NAMES_AGREE else "identifier"
-    features: dict[str, Any] = {
-        "name": {
-            "score": round(explanation.name_score, 4),
-            "detail": " ".join(explanation.sentences()),
-            "query": explanation.query_name,
-            "candidate": explanation.notice_name,
-        }
-    }
-    for feature in explanation.features:
-        if feature.odds:
-            moved = explanation.score - explanation.without(feature.name)
-            features[feature.name] = {"score": round(moved, 4), "detail": feature.detail}
-    return Match((hit.log_id, hit.root_idx), hit.position, hit.score, explanation.to_json(), features, basis)
+    why = hit.explanation
+    basis: Literal["name", "identifier"] = "name" if why.name_score >= NAMES_AGREE else "identifier"
+    return Match((hit.log_id, hit.root_idx), hit.position, hit.score, why, basis)

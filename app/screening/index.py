@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from app.domain.party import SCHEMATA, Schema
+from app.screening.alike import LONGEST, Similar, flags_of
 from app.screening.features import (
     CONFLICT,
     NAME_FEATURES,
@@ -33,13 +34,13 @@ from app.screening.keys import (
     identifier_key,
     joined_by,
     joined_keys,
+    keys_of_spelling,
+    other_keys,
     run_keys,
-    split_keys,
     token_keys,
 )
 from app.screening.normalise import Name, blends
-from app.screening.score import ACRONYM, BLEND, INITIAL, RUN, Comparer, may_be_alike, similarity
-from app.screening.spelling import latin
+from app.screening.score import ACRONYM, BLEND, INITIAL, RUN, Comparer, similarity
 from app.screening.words import joined, token
 
 if TYPE_CHECKING:
@@ -138,11 +139,11 @@ class _Pairs:
 
     def find_each(self, keys: NDArray[np.uint32]) -> tuple[NDArray[np.uint32], NDArray[np.intp]]:
         """All values, and for each the place of its key in `keys`. Those of one value are in the order of `keys`."""
-        left = self._keys.searchsorted(keys, "left")
-        counts = self._keys.searchsorted(keys, "right") - left
-        places = np.repeat(np.arange(len(keys)), counts)
-        within = np.arange(len(places)) - np.repeat(np.cumsum(counts) - counts, counts)
-        found = self._values[np.repeat(left, counts) + within]
+        known, left, right = self._spans(keys)
+        counts = right - left
+        places = np.repeat(known, counts)
+        within = np.repeat(left - (np.cumsum(counts) - counts), counts)
+        found = self._values[within + np.arange(len(within))]
         if self._fresh:
             extra = [(i, v) for i, key in enumerate(keys.tolist()) for v in self._fresh.get(key, ())]
             if extra:
@@ -150,18 +151,57 @@ class _Pairs:
                 places = np.concatenate((places, np.array([i for i, _ in extra], np.intp)))
         return found, places
 
+    def _spans(self, keys: NDArray[np.uint32]) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
+        """Of the keys that were sorted in: their places in `keys`, and where the values of each begin and end."""
+        if not len(self._keys):
+            nothing = np.zeros(0, np.intp)
+            return nothing, nothing, nothing
+        left = self._keys.searchsorted(keys)
+        # Most keys of a query are nobody's: where they end need not be looked for.
+        known = np.flatnonzero(self._keys[np.minimum(left, len(self._keys) - 1)] == keys)
+        return known, left[known], self._keys.searchsorted(keys[known], "right")
+
     def since(self, start: int) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
         """Keys and values from the `start`-th on, in the order they were added; after a `sort` only `start` 0 is meant."""
-        keys = np.concatenate((self._keys, np.array(self._new_keys, np.uint32)))
+        keys = np.concatenate((self._sorted_keys(), np.array(self._new_keys, np.uint32)))
         values = np.concatenate((self._values, np.array(self._new_values, np.uint32)))
         return keys[start:], values[start:]
 
+    def _sorted_keys(self) -> NDArray[np.uint32]:
+        return self._keys
+
     def __len__(self) -> int:
-        return len(self._keys) + len(self._new_keys)
+        return len(self._values) + len(self._new_values)
 
     @property
     def nbytes(self) -> int:
-        return 8 * len(self)
+        return self._keys.nbytes + self._values.nbytes + 8 * len(self._new_keys)
+
+
+class _Numbered(_Pairs):
+    """The same of keys that are consecutive numbers: where the values of each begin is looked up, not searched for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._keys = np.zeros(
+            1, np.uint32
+        )  # where the values of each number begin, and where the last ones end
+
+    def sort(self) -> None:
+        keys = np.concatenate((self._sorted_keys(), np.frombuffer(self._new_keys, np.uint32)))
+        values = np.concatenate((self._values, np.frombuffer(self._new_values, np.uint32)))
+        self._values = values[np.argsort(keys, kind="stable")]
+        self._keys = np.concatenate(([0], np.cumsum(np.bincount(keys)))).astype(np.uint32)
+        self._new_keys, self._new_values = array("I"), array("I")
+        self._fresh = {}
+
+    def _spans(self, keys: NDArray[np.uint32]) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
+        known = np.flatnonzero(keys < len(self._keys) - 1)
+        at = keys[known]
+        return known, self._keys[at].astype(np.intp), self._keys[at + 1].astype(np.intp)
+
+    def _sorted_keys(self) -> NDArray[np.uint32]:
+        return np.repeat(np.arange(len(self._keys) - 1, dtype=np.uint32), np.diff(self._keys))
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,9 +290,12 @@ class Index:
 
     def __init__(self) -> None:
         self._words: list[str] = []
+        self._latin: list[str] = []  # the same in Latin letters
+        self._word_length = _Column(np.uint8)  # of that
+        self._word_flags = _Column(np.uint8)  # see `alike.flags_of`
         self._word_ids: dict[str, int] = {}
         self._word_keys = _Pairs()  # key -> word
-        self._postings = _Pairs()  # word -> name
+        self._postings = _Numbered()  # word -> name
         self._joined = _Pairs()  # key of joined neighbours -> name
         self._identifiers = _Pairs()  # key -> party
         self._name_starts = array("I")
@@ -349,6 +392,9 @@ class Index:
         if number is None:
             number = self._word_ids[own.text] = len(self._words)
             self._words.append(own.text)
+            self._latin.append(own.latin)
+            self._word_length.append(min(len(own.latin), LONGEST))
+            self._word_flags.append(flags_of(own))
             self._new_words.append(own)
         return number
 
@@ -613,11 +659,8 @@ class Index:
         """For each word of the query, and for each two neighbours, the names that have one like it."""
         found: list[_Meeting] = []
         neighbours = [joined(a, b) for a, b in pairwise(name.tokens)]
-        (spelled, places), (others, of_others) = split_keys([*name.tokens, *neighbours])
         for place, own in enumerate(name.tokens):
-            met = self._alike(
-                own, spelled[places == place], others[of_others == place], words, person=name.is_person
-            )
+            met = self._alike(own, words, person=name.is_person)
             found.append(((place,), 0.0, *met))
             self._keyed(found, (place,), max(own.weight, 1.0), joined_by(own), JOINED)
             if not name.is_person and len(name.tokens) > 1:
@@ -627,15 +670,7 @@ class Index:
             # every Karelin, as if the initial had.
             if name.is_person and 1 in (len(name.tokens[place].latin), len(name.tokens[place + 1].latin)):
                 continue
-            at = place + len(name.tokens)
-            met = self._alike(
-                both,
-                spelled[places == at],
-                others[of_others == at],
-                words,
-                person=name.is_person,
-                least=JOINED_LEAST,
-            )
+            met = self._alike(both, words, person=name.is_person, least=JOINED_LEAST)
             found.append(((place, place + 1), 0.0, *met))
             if both.semitic:
                 self._keyed(found, (place, place + 1), 0.0, joined_by(both), JOINED)
@@ -668,41 +703,13 @@ class Index:
         return not other.is_person and len(one.tokens) == 1 and blends(one.tokens[0].latin, many)
 
     def _alike(
-        self,
-        own: Token,
-        spelled: NDArray[np.uint32],
-        others: NDArray[np.uint32],
-        words: NDArray[np.bool_] | None,
-        *,
-        person: bool,
-        least: float = 0.0,
+        self, own: Token, words: NDArray[np.bool_] | None, *, person: bool, least: float = 0.0
     ) -> tuple[NDArray[np.uint32], NDArray[np.float32]]:
-        """Names that have a word like this one, and how like it is, the least first.
-
-        Args:
-            spelled, others: its keys.
-        """
-        known = self._words
+        """Names that have a word like this one, and how like it is, the least first."""
         which = own.text, person, least, self._opened
         met = self._alikes.get(which)
         if met is None:
-            sure = self._word_keys.find(others).tolist()
-            ids = np.unique(
-                np.concatenate((self._word_keys.find(spelled), np.array(sure, np.uint32))), sorted=True
-            )
-            if words is not None:
-                ids = ids[words[ids]]
-            ids = ids[:MAX_MET]
-            self.work.words += len(ids)
-            kept = frozenset(sure)
-            x = own.latin
-            alike = [
-                (value, number)
-                for number in ids.tolist()
-                if (number in kept or may_be_alike(x, latin(known[number]), person=person))
-                and (value := similarity(own, token(known[number]), person=person)[0]) > least
-            ]
-            alike.sort()
+            alike = sorted((v, n) for v, n in self._compared(own, words, person=person) if v > least)
             del alike[:-MAX_WORDS]
             met = (
                 np.array([n for _, n in alike], np.uint32),
@@ -713,6 +720,39 @@ class Index:
             self._alikes[which] = met
         numbers, places = self._postings.find_each(met[0])
         return numbers, met[1][places]
+
+    def _compared(
+        self, own: Token, words: NDArray[np.bool_] | None, *, person: bool
+    ) -> list[tuple[float, int]]:
+        """Words of the vocabulary that share a key with this one: how like it each is, and its number."""
+        others, kinds = other_keys(own)
+        sure, of_key = self._word_keys.find_each(others)
+        spelled = self._word_keys.find(keys_of_spelling(own.latin)) if own.latin else sure
+        ids = np.unique(np.concatenate((spelled, sure)), sorted=True)
+        if words is not None:
+            ids = ids[words[ids]]
+        ids = ids[:MAX_MET]
+        self.work.words += len(ids)
+        if not len(ids):
+            return []
+        numbers = ids.tolist()
+        if not own.latin:
+            return [(similarity(own, token(self._words[n]), person=person)[0], n) for n in numbers]
+        shared = np.zeros(len(ids), np.uint8)
+        at = np.minimum(ids.searchsorted(sure), len(ids) - 1)
+        np.bitwise_or.at(shared, at[ids[at] == sure], kinds[of_key[ids[at] == sure]])
+        latin = self._latin
+        similar = Similar(own, person=person)
+        edits = similar.edits([latin[n] for n in numbers])
+        likely = (shared > 0) | similar.near(edits, self._word_length.array[ids])
+        flags = self._word_flags.array[ids]
+        return [
+            (similar.value(self._words[n], latin[n], e, f, s), n)
+            for n, e, f, s, is_likely in zip(
+                numbers, edits.tolist(), flags.tolist(), shared.tolist(), likely.tolist(), strict=True
+            )
+            if is_likely or similar.may_be(latin[n])
+        ]
 
     # ── figures ───────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -49,6 +49,12 @@ _RUN: Final = 10
 _BLEND: Final = 11
 _BLENDED: Final = 12
 
+BY_TEXT: Final = 1
+BY_CLASS: Final = 2
+BY_BONES: Final = 4
+BY_GROUP: Final = 8
+"""What a key that is not made of a spelling says of two words that share it: one bit each."""
+
 MAX_JOINED_GROUPS: Final = 4
 
 _AT_ONCE: Final = 4096
@@ -108,14 +114,46 @@ def spelling_keys(words: Sequence[str]) -> Keys:
     return _all(found, places)
 
 
+@cache
+def _kept(length: int, out: int) -> NDArray[np.intp]:
+    """The rows of `_left` for up to `out` letters out, one below the other, filled up with the place behind a start."""
+    rows = [row for n in range(out + 1) for row in _left(length, n).tolist()]
+    return np.array([row + [PREFIX] * (PREFIX - len(row)) for row in rows], np.intp)
+
+
+def keys_of_spelling(word: str) -> NDArray[np.uint32]:
+    """Those of `spelling_keys` for one word in Latin letters, as a query has it; one may be there twice."""
+    begun = word[:PREFIX].encode()
+    letters = np.zeros(PREFIX + 1, np.uint32)
+    letters[: len(begun)] = np.frombuffer(begun, np.uint8)
+    kept = _kept(len(begun), 0 if len(begun) < 4 else 1 if len(word) < 6 else 2)
+    return _mixed((letters[kept] * _FACTORS).sum(-1, dtype=np.uint32), _SPELLING)
+
+
+def other_keys(token: Token) -> tuple[NDArray[np.uint32], NDArray[np.uint8]]:
+    """The keys of one word that are none of its spelling, and of what kind each is."""
+    texts, kinds = _other_texts(token), [BY_GROUP] * len(token.groups)
+    return (
+        np.concatenate((np.array([key for _, key in texts], np.uint32), _grouped(token.groups, _GROUP))),
+        np.array([kind for kind, _ in texts] + kinds, np.uint8),
+    )
+
+
+def _other_texts(token: Token) -> list[tuple[int, int]]:
+    """Of the keys of a word that are made of a text: (kind, key)."""
+    found: list[tuple[int, int]] = []
+    if not token.latin:
+        found.append((BY_TEXT, zlib.crc32(token.text.encode(), _SPELLING)))
+    found += [(BY_CLASS, zlib.crc32(name.encode(), _CLASS)) for name in token.classes]
+    if len(token.bones) > 1:
+        found.append((BY_BONES, zlib.crc32(token.bones.encode(), _BONES)))
+    if token.bare_bones:
+        found.append((BY_BONES, zlib.crc32(token.bare_bones.encode(), _BONES)))
+    return found
+
+
 def token_keys(tokens: Sequence[Token]) -> Keys:
-    """All keys of words, the same for the index and for a query: (keys, for each the place of its word)."""
-    spelled, other = split_keys(tokens)
-    return _all([spelled[0], other[0]], [spelled[1], other[1]])
-
-
-def split_keys(tokens: Sequence[Token]) -> tuple[Keys, Keys]:
-    """Those of `token_keys` by spelling, and all others."""
+    """All keys of words, as the index has them: (keys, for each the place of its word)."""
     latin = [place for place, token in enumerate(tokens) if token.latin]
     keys, places = spelling_keys([tokens[place].latin for place in latin])
     texts: list[int] = []
@@ -123,23 +161,14 @@ def split_keys(tokens: Sequence[Token]) -> tuple[Keys, Keys]:
     groups: list[int] = []
     of_group: list[int] = []
     for place, token in enumerate(tokens):
-        if not token.latin:
-            texts.append(zlib.crc32(token.text.encode(), _SPELLING))
-            of_text.append(place)
-        for name in token.classes:
-            texts.append(zlib.crc32(name.encode(), _CLASS))
-            of_text.append(place)
-        if len(token.bones) > 1:
-            texts.append(zlib.crc32(token.bones.encode(), _BONES))
-            of_text.append(place)
-        if token.bare_bones:
-            texts.append(zlib.crc32(token.bare_bones.encode(), _BONES))
+        for _, key in _other_texts(token):
+            texts.append(key)
             of_text.append(place)
         groups += token.groups
         of_group += [place] * len(token.groups)
-    return (keys, np.array(latin, np.uint32)[places]), _all(
-        [np.array(texts, np.uint32), _grouped(groups, _GROUP)],
-        [np.array(of_text, np.uint32), np.array(of_group, np.uint32)],
+    return _all(
+        [keys, np.array(texts, np.uint32), _grouped(groups, _GROUP)],
+        [np.array(latin, np.uint32)[places], np.array(of_text, np.uint32), np.array(of_group, np.uint32)],
     )
 
 

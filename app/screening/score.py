@@ -106,46 +106,44 @@ def similarity(a: Token, b: Token, *, person: bool) -> tuple[float, Kind, int]:
     elif best[0] < 0.8 and len(a.bones) > 2 and a.bones == b.bones and x[0] == y[0]:
         best = (0.8, "consonants", 0)
     if not person and best[0] < 0.8:
-        short, long = (x, y) if len(x) <= len(y) else (y, x)
-        if len(short) >= 3 and len(long) > len(short) and long[0] == short[0]:
-            if long.startswith(short) and (len(short) >= 4 or len(long) <= 8):
-                best = max(best, (0.8, "abbreviation", 0), key=_first)
-            elif _abbreviates(short, long):
-                best = max(best, (0.72, "abbreviation", 0), key=_first)
+        shortened = abbreviation(x, y)
+        if shortened > best[0]:
+            best = (shortened, "abbreviation", 0)
     return best if best[0] >= LEAST else (0.0, "equal", 0)
 
 
-def may_be_alike(x: str, y: str, *, person: bool) -> bool:
-    """Whether two words in Latin letters may meet by their spelling alone: false only if `similarity` finds no such way.
-
-    It is asked before all else that is known of a word is looked up.
-    """
-    if len(x) == 1 or len(y) == 1:
-        return x[0] == y[0]
-    longer = max(len(x), len(y))
-    allowed = 0 if longer <= 2 else 1 if longer <= 5 else 2 if longer <= 8 else 3
-    if OSA.distance(x, y, score_cutoff=allowed) <= allowed:
-        return True
-    if person or x[0] != y[0] or min(len(x), len(y)) < 3 or len(x) == len(y):
-        return False
-    return x.startswith(y) or y.startswith(x) or _abbreviates(*sorted((x, y), key=len))
+MOST_EDITS: Final = 3
 
 
-def _first(item: tuple[float, Kind, int]) -> float:
-    return item[0]
+def allowed(longer: int) -> int:
+    """In how many letters two words may differ, by the length of the longer."""
+    return 0 if longer <= 2 else 1 if longer <= 5 else 2 if longer <= 8 else MOST_EDITS
 
 
 def _spelling(x: str, y: str) -> tuple[float, Kind, int]:
+    edits = OSA.distance(x, y, score_cutoff=allowed(max(len(x), len(y))))
+    return spelled(x, y, edits), "spelling", edits
+
+
+def spelled(x: str, y: str, edits: int) -> float:
     longer = max(len(x), len(y))
-    allowed = 0 if longer <= 2 else 1 if longer <= 5 else 2 if longer <= 8 else 3
-    edits = OSA.distance(x, y, score_cutoff=allowed)
-    if edits > allowed:
-        return 0.0, "spelling", edits
+    if edits > allowed(longer):
+        return 0.0
     ratio = 1 - edits / longer
     value = 0.5 * ratio + 0.5 * JaroWinkler.similarity(x, y)
     if x[0] != y[0]:
         value -= 0.05
-    return value, "spelling", edits
+    return value
+
+
+def abbreviation(x: str, y: str) -> float:
+    """What it says that one of two words of an organisation's name is short for the other; 0 if it is not."""
+    short, long = (x, y) if len(x) <= len(y) else (y, x)
+    if len(short) < 3 or len(long) == len(short) or long[0] != short[0]:
+        return 0.0
+    if long.startswith(short) and (len(short) >= 4 or len(long) <= 8):
+        return 0.8
+    return 0.72 if _abbreviates(short, long) else 0.0
 
 
 def _bones(a: str, b: str) -> float:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from sqlalchemy import event
 
 from app.domain.handling import Tlp
 from app.gate import ANONYMOUS, Principal, operator
@@ -136,6 +139,63 @@ def test_an_equal_identifier_decides_whatever_the_name(world: World) -> None:
     found = ask(ee, company("Wholly Different Name", taxNumber=["770812345"]))
     assert captions(found) == ["Borealis Signals Ltd"]
     assert "identifier" in " ".join(found.hits[0].explanation.sentences())
+
+
+# ── what is read ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@contextmanager
+def readings(peer: Peer) -> Iterator[list[str]]:
+    """The statements that read parties meanwhile, but for those that bring an index up to date."""
+    said: list[str] = []
+
+    def note(_c: Any, _cursor: Any, statement: str, _parameters: Any, _context: Any, _many: Any) -> None:
+        if "screened_notices.parties" in statement and "screened_notices.seq" not in statement:
+            said.append(statement)
+
+    event.listen(peer.db.engine, "before_cursor_execute", note)
+    yield said
+    event.remove(peer.db.engine, "before_cursor_execute", note)
+
+
+def test_reading_ends_where_no_further_party_can_be_a_hit(world: World) -> None:
+    ee = world.make("EE")
+    ee.must_post(ee.officer.sign(denial("Borealis Signals")))
+    for number in range(12):
+        ee.must_post(
+            ee.officer.sign(denial(f"Borealis Cobalt Lantern {'Works' if number % 2 else 'Optics'}"))
+        )
+    lantern = "Borealis Cobalt Lantern Optics"
+    for query, best, statements in (
+        (company("Borealis Signals"), "Borealis Signals", 1),
+        (company("Borealis Meridian"), "Borealis Signals", 1),  # none matches, the nearest is shown
+        (company("Cobalt Harbour"), lantern, 1),  # of as near ones the oldest
+        (company("Cobalt Harbour", country=["ZM"]), lantern, 4),  # each may have that country: 1, 2, 4, 5
+    ):
+        everything = ask(ee, query, limit=500)
+        assert len(everything.hits) >= 12
+        with readings(ee) as said:
+            found = ask(ee, query, limit=1)
+        assert len(said) == statements
+        assert found.hits == everything.hits[:1]
+        assert (found.hits[0].caption, found.matches) == (best, everything.matches)
+
+
+def test_a_party_that_another_name_hides_is_read_as_long_as_what_is_beside_its_name_may_lift_it(
+    world: World,
+) -> None:
+    ee = world.make("EE")
+    ee.must_post(ee.officer.sign(denial("Borealis Signals Works")))
+    for _ in range(20):
+        ee.must_post(ee.officer.sign(denial("Borealis Signals Optics")))
+    lifted = {"country": ["ZM"], "incorporationDate": ["2001-02-03"]}
+    ee.must_post(ee.officer.sign(denial("Borealis Signal Research Group", properties=lifted)))
+    found = ask(ee, company("Borealis Signals Works", **lifted), limit=1)
+    assert found.matches == ask(ee, company("Borealis Signals Works", **lifted), limit=500).matches
+    assert {h.caption for h in ask(ee, company("Borealis Signals Works", **lifted), limit=2).hits} == {
+        "Borealis Signals Works",
+        "Borealis Signal Research Group",
+    }
 
 
 # ── the gate ──────────────────────────────────────────────────────────────────────────────────────────────────────
