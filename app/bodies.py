@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import ColumnElement, delete, select
+from sqlalchemy import ColumnElement, bindparam, delete, select
 
 from app.db import SQLITE_VARIABLES, chunks
 from app.domain.at_rest import fresh_key, seal, unseal
@@ -19,6 +19,7 @@ from app.models import BodyKeyRow, BodyRow
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
 
+    from sqlalchemy import Select
     from sqlalchemy.orm import Session
 
     from app.db import Database
@@ -26,6 +27,16 @@ if TYPE_CHECKING:
 
 _BODY_COLUMNS: Final = ("log_id", "idx", "part", "sealed", "held_at")
 _KEY_COLUMNS: Final = ("log_id", "idx", "key")
+
+_BODIES, _KEYS = BodyRow.__table__, BodyKeyRow.__table__
+_SEALED: Final = (
+    select(_BODIES.c.idx, _BODIES.c.part, _BODIES.c.sealed, _KEYS.c.key)
+    .join_from(_BODIES, _KEYS, (_KEYS.c.log_id == _BODIES.c.log_id) & (_KEYS.c.idx == _BODIES.c.idx))
+    .order_by(_BODIES.c.idx, _BODIES.c.part)
+)
+_OF_LEAVES: Final = _SEALED.where(
+    _BODIES.c.log_id == bindparam("log"), _BODIES.c.idx.in_(bindparam("indexes", expanding=True))
+)
 
 Held = tuple[int, "Mapping[str, Part]", int]
 """One leaf's opened parts on their way in: index, parts by name, and when they came (unix ms)."""
@@ -56,13 +67,20 @@ def stream(
     Raises:
         BodyUnreadable: a body does not open with its key.
     """
-    rows = session.execute(
-        select(BodyRow.idx, BodyRow.part, BodyRow.sealed, BodyKeyRow.key)
-        .join(BodyKeyRow, (BodyKeyRow.log_id == BodyRow.log_id) & (BodyKeyRow.idx == BodyRow.idx))
-        .where(where)
-        .order_by(BodyRow.idx, BodyRow.part),
-        execution_options={"yield_per": at_once},
-    )
+    yield from _unsealed(session, _SEALED.where(where), {}, at_once)
+
+
+def of_leaves(
+    session: Session, log_id: int, indexes: Sequence[int], *, at_once: int
+) -> Generator[tuple[int, str, Part], None, None]:
+    """The same of these leaves of one log, no more than SQLITE_VARIABLES of them."""
+    yield from _unsealed(session, _OF_LEAVES, {"log": log_id, "indexes": indexes}, at_once)
+
+
+def _unsealed(
+    session: Session, statement: Select[Any], values: Mapping[str, Any], at_once: int
+) -> Generator[tuple[int, str, Part], None, None]:
+    rows = session.connection().execute(statement, values, execution_options={"yield_per": at_once})
     with rows:
         for index, part, sealed, key in rows:
             yield index, part, unseal(bytes(key), index, part, bytes(sealed))
@@ -81,10 +99,12 @@ def opened(
     """
     found: dict[int, dict[str, Part]] = {}
     for some in chunks(indexes, SQLITE_VARIABLES - 2):
-        where = (BodyRow.log_id == log_id) & BodyRow.idx.in_(some)
-        if part is not None:
-            where &= BodyRow.part == part
-        for index, name, body in stream(session, where, at_once=len(some) or 1):
+        if part is None:
+            rows = of_leaves(session, log_id, some, at_once=len(some) or 1)
+        else:
+            where = (BodyRow.log_id == log_id) & BodyRow.idx.in_(some) & (BodyRow.part == part)
+            rows = stream(session, where, at_once=len(some) or 1)
+        for index, name, body in rows:
             found.setdefault(index, {})[name] = body
     return found
 

@@ -11,6 +11,7 @@ import orjson
 import pytest
 
 from app.domain.errors import InvalidNotice, StaleReference, VerbaleError
+from app.domain.notices import KIND_OF_TYPE
 from app.domain.roster import Roster, RosterState
 from app.judging import FLOOD, Context, Judged, Judges, MirroredLeaf, judge_posts
 from tests import examples
@@ -27,13 +28,27 @@ def judges() -> Iterator[Judges]:
     made.close()
 
 
+def every_type() -> list[dict[str, Any]]:
+    """One of each type that needs no other notice to be judged, and one that names one."""
+    made = [
+        getattr(examples, type_)(issuer="EE", attachments=...)
+        for type_, kind in KIND_OF_TYPE.items()
+        if kind == "issue"
+    ]
+    return [*made, examples.acknowledgement(issuer="EE")]
+
+
 def posts() -> list[bytes]:
     """Good ones and bad ones, enough for several pieces."""
     good = [EE.sign(examples.best_practice(issuer="EE", title=f"Practice {n}")) for n in range(140)]
     stranger = Officer("EE", seeded("a stranger"))
     bad = stranger.sign(examples.best_practice(issuer="EE"))
     wrong = EE.sign(examples.denied_end_user(issuer="EE", body={"reasons": ["NO SUCH REASON"]}))
-    lines = [orjson.dumps(one.wire()) for one in (*good, bad, wrong)]
+    others = [
+        EE.sign(main, "ack", ref=b"\0" * 32) if main["type"] == "acknowledgement" else EE.sign(main)
+        for main in every_type()
+    ]
+    lines = [orjson.dumps(one.wire()) for one in (*good, bad, wrong, *others)]
     return [*lines[:70], b"{not json", *lines[70:]]
 
 

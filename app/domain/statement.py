@@ -9,9 +9,8 @@ about which leaf they read. `parse` establishes the format and nothing else: not
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, Final, Literal, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, get_args
 
 import orjson
 
@@ -74,33 +73,33 @@ def is_statement_id(text: str) -> bool:
     return _UUID7.fullmatch(text) is not None
 
 
-@dataclass(frozen=True, slots=True)
-class PartCommitment:
+# Named tuples: as immutable as frozen data classes, and made in a third of the time; three are made of every notice, twice.
+
+
+class PartCommitment(NamedTuple):
     """One body part as a statement names it: name, media type, 32-byte commitment."""
 
     name: str
     media_type: str
-    commitment: bytes = field(repr=False)
+    commitment: bytes
 
-    def __reduce__(self) -> tuple[object, ...]:
-        """Travel between processes by its constructor: a tenth of what slotted dataclasses cost by default."""
-        return PartCommitment, (self.name, self.media_type, self.commitment)
+    def __repr__(self) -> str:
+        """Show nothing that tells of a body."""
+        return f"PartCommitment(name={self.name!r}, media_type={self.media_type!r})"
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(NamedTuple):
     """One opened body part: the salt and the exact bytes."""
 
-    salt: bytes = field(repr=False)
-    content: bytes = field(repr=False)
+    salt: bytes
+    content: bytes
 
-    def __reduce__(self) -> tuple[object, ...]:
-        """See `PartCommitment`."""
-        return Part, (self.salt, self.content)
+    def __repr__(self) -> str:
+        """Show nothing of a body."""
+        return "Part()"
 
 
-@dataclass(frozen=True, slots=True)
-class Statement:
+class Statement(NamedTuple):
     """A leaf, read. Its format holds; its signature has not been checked.
 
     Attributes:
@@ -110,8 +109,8 @@ class Statement:
         ref: leaf hash of the version acted on, or None.
     """
 
-    leaf: bytes = field(repr=False)
-    leaf_hash: bytes = field(repr=False)
+    leaf: bytes
+    leaf_hash: bytes
     alg: str
     kid: str
     log: str
@@ -121,24 +120,11 @@ class Statement:
     exp: int | None
     ref: bytes | None
     parts: tuple[PartCommitment, ...]
-    signature: bytes = field(repr=False)
+    signature: bytes
 
-    def __reduce__(self) -> tuple[object, ...]:
-        """See `PartCommitment`."""
-        return Statement, (
-            self.leaf,
-            self.leaf_hash,
-            self.alg,
-            self.kid,
-            self.log,
-            self.id,
-            self.kind,
-            self.iat,
-            self.exp,
-            self.ref,
-            self.parts,
-            self.signature,
-        )
+    def __repr__(self) -> str:
+        """Show what a log of a process may hold."""
+        return f"Statement(log={self.log!r}, id={self.id!r}, kind={self.kind!r}, kid={self.kid!r}, iat={self.iat})"
 
     @property
     def signing_input(self) -> bytes:

@@ -42,21 +42,6 @@ class Arrival:
     body_state: str = "none"
     stored: bool = False
 
-    def __reduce__(self) -> tuple[object, ...]:
-        """Travel between processes by its constructor; see `app.domain.statement.PartCommitment`."""
-        return Arrival, (
-            self.index,
-            self.leaf_hash,
-            self.received_at,
-            self.statement,
-            self.fault,
-            self.parts,
-            self.content,
-            self.body_fault,
-            self.body_state,
-            self.stored,
-        )
-
     def notice(self) -> Notice:
         """The main part, read again: only the few that act on other notices need more than their content."""
         assert self.parts is not None  # noqa: S101 - there is content

@@ -5,8 +5,7 @@ Judging makes it, on whichever core has time, and the fold only writes it down.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import orjson
 
@@ -17,19 +16,24 @@ if TYPE_CHECKING:
     from app.domain.handling import Handling
     from app.domain.notices import Notice
 
+CONTENT_COLUMNS: Final = (
+    "tlp_rank", "audience_all", "type", "title", "denied_on", "effective_from", "valid_until", "review_due", "search_text",
+    "document",
+)  # fmt: skip
+"""The columns of `notices` that come from the document."""
+
 MAX_TERM: Final = 120
 """Longest searchable term, characters; longer tokens are cut on both sides of a comparison."""
 
 
-@dataclass(frozen=True, slots=True)
-class Content:
+class Content(NamedTuple):
     """The searchable content of one valid main part.
 
     Attributes:
         type: notice type.
         tlp_rank: 0 (CLEAR) to 4 (RED).
         audience: "ALL", or codes joined by a space; "" is nobody.
-        columns: the columns of `notices` that come from the document.
+        columns: the values of CONTENT_COLUMNS, in their order.
         terms: (kind, term, position), see `NoticeTermRow`; sorted.
         screened: the parties that others are screened against, see `app.projections.screened`.
     """
@@ -37,13 +41,17 @@ class Content:
     type: str
     tlp_rank: int
     audience: str
-    columns: dict[str, Any] = field(repr=False)
-    terms: tuple[tuple[str, str, int], ...] = field(repr=False)
-    screened: str | None = field(default=None, repr=False)
+    columns: tuple[Any, ...]
+    terms: tuple[tuple[str, str, int], ...]
+    screened: str | None = None
 
-    def __reduce__(self) -> tuple[object, ...]:
-        """Travel between processes by its constructor; see `app.domain.statement.PartCommitment`."""
-        return Content, (self.type, self.tlp_rank, self.audience, self.columns, self.terms, self.screened)
+    def __repr__(self) -> str:
+        """Show nothing of what the notice says."""
+        return f"Content(type={self.type!r}, tlp_rank={self.tlp_rank}, audience={self.audience!r})"
+
+    def named(self) -> dict[str, Any]:
+        """The columns by name."""
+        return dict(zip(CONTENT_COLUMNS, self.columns, strict=True))
 
 
 def content_of(notice: Notice, raw: bytes | None = None) -> Content:
@@ -67,21 +75,21 @@ def audience_text(handling: Handling) -> str:
     return "ALL" if handling.audience == "ALL" else " ".join(sorted(handling.audience))
 
 
-def columns(notice: Notice, raw: bytes | None) -> dict[str, Any]:
-    """The columns of `notices` that come from the document."""
+def columns(notice: Notice, raw: bytes | None) -> tuple[Any, ...]:
+    """The values of CONTENT_COLUMNS."""
     denied_on, review = notice.denied_on, notice.effective_review_due
-    return {
-        "tlp_rank": int(notice.handling.tlp),
-        "audience_all": notice.handling.audience == "ALL",
-        "type": notice.type,
-        "title": notice.title,
-        "denied_on": denied_on.isoformat() if denied_on else None,
-        "effective_from": notice.effective_from.isoformat() if notice.effective_from else None,
-        "valid_until": notice.valid_until.isoformat() if notice.valid_until else None,
-        "review_due": review.isoformat() if review else None,
-        "search_text": notice.search_text(),
-        "document": (orjson.dumps(notice.document) if raw is None else raw).decode(),
-    }
+    return (
+        int(notice.handling.tlp),
+        notice.handling.audience == "ALL",
+        notice.type,
+        notice.title,
+        denied_on.isoformat() if denied_on else None,
+        notice.effective_from.isoformat() if notice.effective_from else None,
+        notice.valid_until.isoformat() if notice.valid_until else None,
+        review.isoformat() if review else None,
+        notice.search_text(),
+        (orjson.dumps(notice.document) if raw is None else raw).decode(),
+    )
 
 
 def terms(notice: Notice) -> set[tuple[str, str, int]]:

@@ -15,8 +15,9 @@ compares the two. Only `seq` (order of arrival at this node) and `*_at` differ b
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import count
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import orjson
 from sqlalchemy import bindparam, delete, select, update
@@ -33,8 +34,7 @@ from app.events import Event, emit
 from app.models import CarriedRow, EntryRow, LogRow, NoticeRow, NoticeTermRow, ScreenedRow
 from app.models.notice import UNKNOWN_TLP
 from app.projections import lineage, said
-from app.projections.arrival import Arrival
-from app.projections.content import Content, content_of, terms
+from app.projections.content import CONTENT_COLUMNS, Content, content_of, terms
 from app.tlog.store import lock_log
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from app.db import Database
     from app.domain.events import EventType
     from app.domain.statement import Statement
+    from app.projections.arrival import Arrival
 
 
 @dataclass(slots=True)
@@ -72,23 +73,45 @@ class _Draft:
         return None if text is None else orjson.loads(text)
 
 
+class _Plain(NamedTuple):
+    """A leaf that issues a notice, held and sound: as long as nothing acts on it, its rows follow from it alone."""
+
+    arrival: Arrival
+    statement: Statement
+    content: Content
+
+
+def _plain(arrival: Arrival) -> _Plain | None:
+    statement, content = arrival.statement, arrival.content
+    if (
+        statement is None
+        or content is None
+        or statement.kind != "issue"
+        or arrival.body_state != "held"
+        or arrival.fault is not None
+        or arrival.body_fault is not None
+    ):
+        return None
+    return _Plain(arrival, statement, content)
+
+
 _NOTICE_COLUMNS: Final = tuple(column.name for column in NoticeRow.__table__.columns)
 _ENTRY_COLUMNS: Final = tuple(column.name for column in EntryRow.__table__.columns)
 _notice_row: Final = itemgetter(*_NOTICE_COLUMNS)
 _entry_row: Final = itemgetter(*_ENTRY_COLUMNS)
 _TERM_COLUMNS: Final = ("kind", "term", "log_id", "idx", "pos")
-NO_CONTENT: Final[dict[str, Any]] = {
+NO_CONTENT: Final[dict[str, Any]] = dict.fromkeys(CONTENT_COLUMNS) | {
     "tlp_rank": UNKNOWN_TLP,
     "audience_all": False,
-    "type": None,
-    "title": None,
-    "denied_on": None,
-    "effective_from": None,
-    "valid_until": None,
-    "review_due": None,
-    "search_text": None,
-    "document": None,
 }
+_PLAIN_ENTRY_COLUMNS: Final = (
+    "log_id", "idx", "leaf_hash", "id", "kind", "kid", "iat", "exp", "root_idx", "version", "received_at", "body_state",
+    "body_type", "tlp_rank", "audience",
+)  # fmt: skip
+_PLAIN_NOTICE_COLUMNS: Final = (
+    "log_id", "idx", "seq", "id", "issuer", "status", "version", "current_idx", "current_hash", "document_idx", "content_idx",
+    "content_state", "iat", "exp", "changed_iat", "received_at", "changed_at", *CONTENT_COLUMNS,
+)  # fmt: skip
 _EMPTY_NOTICE: Final[dict[str, Any]] = dict.fromkeys(_NOTICE_COLUMNS) | NO_CONTENT
 
 
@@ -119,6 +142,7 @@ class Fold:
         self._bodies: list[bodies.Held] = []
         self._fallen: list[int] = []
         self._drafts: dict[int, _Draft] = {}
+        self._plain: dict[bytes, _Plain] = {}
         self._ids: dict[str, bytes] = {}
         self._root_of_hash: dict[bytes, int] = {}
         self._erased: list[int] = []
@@ -139,6 +163,7 @@ class Fold:
 
     def notice_with_version(self, leaf_hash: bytes) -> NoticeState | None:
         """See `lifecycle.History`."""
+        self._expand(leaf_hash)
         root = self._root_of_hash.get(leaf_hash)
         inherited = self._inherited.get(leaf_hash)
         if root is not None:
@@ -247,11 +272,17 @@ class Fold:
     def add(self, arrival: Arrival, state: NoticeState | None) -> None:
         """Take one leaf into the fold. `state` is what `advance` returned for it; None for a flagged leaf."""
         statement = arrival.statement
+        if arrival.parts is not None and arrival.body_state == "held" and not arrival.stored:
+            self._bodies.append((arrival.index, arrival.parts, arrival.received_at))
+        if (plain := _plain(arrival)) is not None:
+            self._plain[plain.statement.leaf_hash] = plain
+            self._ids[plain.statement.id] = plain.statement.leaf_hash
+            for type_ in events.of_version("issue", plain.content.type):
+                self._event(type_, arrival.index, arrival.index)
+            return
         entry = self._entry(arrival, state)
         self._entries.append(entry)
         self._hear(arrival)
-        if arrival.parts is not None and arrival.body_state == "held" and not arrival.stored:
-            self._bodies.append((arrival.index, arrival.parts, arrival.received_at))
         if arrival.stored and arrival.fault is not None:
             self._fallen.append(arrival.index)
         if statement is None or arrival.fault is not None:
@@ -267,6 +298,18 @@ class Fold:
             return
         self._root_of_hash[statement.leaf_hash] = state.root_index
         self._take_content(draft, arrival, entry)
+
+    def _expand(self, leaf_hash: bytes) -> None:
+        """Make what is needed to act on a notice out of one that was issued in this fold; it has been told of already."""
+        plain = self._plain.pop(leaf_hash, None)
+        if plain is None:
+            return
+        arrival, statement = plain.arrival, plain.statement
+        state = NoticeState(statement.id, arrival.index, "active", arrival.index, leaf_hash, 1)
+        self._entries.append(self._entry(arrival, state))
+        draft = self._advance_draft(arrival, state)
+        self._root_of_hash[leaf_hash] = arrival.index
+        self._put_content(draft, plain.content, arrival.index)
 
     def _hear(self, arrival: Arrival) -> None:
         """Keep what a node says of itself in a statement of its own."""
@@ -382,11 +425,15 @@ class Fold:
                 draft.document_body = "invalid"
                 return
             content = content_of(notice)
-        draft.content, draft.content_changed = content, True
-        draft.values["content_idx"] = arrival.index
-        draft.values |= content.columns
+        self._put_content(draft, content, arrival.index)
         for type_ in events.of_version(statement.kind, content.type):
             self._event(type_, arrival.index, root)
+
+    @staticmethod
+    def _put_content(draft: _Draft, content: Content, index: int) -> None:
+        draft.content, draft.content_changed = content, True
+        draft.values["content_idx"] = index
+        draft.values |= content.named()
 
     def _erase(self, draft: _Draft, arrival: Arrival) -> None:
         """Forget content and salts of every version; leaves and header facts stay, so every proof still verifies."""
@@ -427,7 +474,8 @@ class Fold:
 
     def roots(self) -> set[int]:
         """Indexes of the notices that leaves of this fold belong to."""
-        return {root for root, draft in self._drafts.items() if draft.touched}
+        made = {plain.arrival.index for plain in self._plain.values()}
+        return made | {root for root, draft in self._drafts.items() if draft.touched}
 
     # ── writing ───────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -440,12 +488,7 @@ class Fold:
             tell: False while refolding, when everything has happened before; or the leaves that are news.
         """
         db, session = self._db, self._session
-        db.bulk_insert(
-            session,
-            EntryRow.__table__,
-            _ENTRY_COLUMNS,
-            [_entry_row(entry) for entry in self._entries],
-        )
+        self._write_entries()
         self._erase_stored()
         self._let_go()
         bodies.store(db, session, self._log_id, self._bodies)
@@ -457,6 +500,64 @@ class Fold:
             news = [event for event in news if event.idx in tell]
         if tell is not False:
             emit(db, session, news, now=now, live=live)
+
+    def _write_entries(self) -> None:
+        log_id, table = self._log_id, EntryRow.__table__
+        plain: list[tuple[Any, ...]] = []
+        for arrival, statement, content in self._plain.values():
+            index = arrival.index
+            plain.append(
+                (
+                    log_id,
+                    index,
+                    arrival.leaf_hash,
+                    statement.id,
+                    "issue",
+                    statement.kid,
+                    statement.iat,
+                    statement.exp,
+                    index,
+                    1,
+                    arrival.received_at,
+                    "held",
+                    content.type,
+                    content.tlp_rank,
+                    content.audience,
+                )
+            )
+        self._db.bulk_insert(self._session, table, _PLAIN_ENTRY_COLUMNS, plain)
+        rows = [_entry_row(entry) for entry in self._entries]
+        self._db.bulk_insert(self._session, table, _ENTRY_COLUMNS, rows)
+
+    def _write_plain(self, seq: Mapping[int, int]) -> None:
+        """The rows of notices that this fold issues and nothing in it changes; `seq` by index."""
+        log_id, issuer = self._log_id, self._issuer
+        rows: list[tuple[Any, ...]] = []
+        for arrival, statement, content in self._plain.values():
+            index, at, iat = arrival.index, arrival.received_at, statement.iat
+            rows.append(
+                (
+                    log_id,
+                    index,
+                    seq[index],
+                    statement.id,
+                    issuer,
+                    "active",
+                    1,
+                    index,
+                    statement.leaf_hash,
+                    index,
+                    index,
+                    "current",
+                    iat,
+                    statement.exp,
+                    iat,
+                    at,
+                    at,
+                    *content.columns,
+                )
+            )
+        self._db.bulk_insert(self._session, NoticeRow.__table__, _PLAIN_NOTICE_COLUMNS, rows)
 
     def _write_notices(self) -> None:
         db, session = self._db, self._session
@@ -472,10 +573,12 @@ class Fold:
         for draft in new:
             if draft.moved_from is not None:
                 leave(db, session, *draft.moved_from)
-        if new:
-            first = db.next_values(session, "notices", len(new))
-            for n, draft in enumerate(new):
-                draft.values["seq"] = first + n
+        if new or self._plain:
+            made = [plain.arrival.index for plain in self._plain.values()] + [d.values["idx"] for d in new]
+            seq = dict(zip(sorted(made), count(db.next_values(session, "notices", len(made))), strict=False))
+            self._write_plain(seq)
+            for draft in new:
+                draft.values["seq"] = seq[draft.values["idx"]]
             db.bulk_insert(
                 session,
                 NoticeRow.__table__,
@@ -494,12 +597,10 @@ class Fold:
         for draft in old:
             if draft.content_changed:
                 forget_terms(session, self._log_id, draft.values["idx"], draft.stored_document)
-        rows = [
-            (kind, term, self._log_id, draft.values["idx"], pos)
-            for draft in touched
-            if draft.content is not None
-            for kind, term, pos in draft.content.terms
-        ]
+        found = [(plain.arrival.index, plain.content.terms) for plain in self._plain.values()]
+        found += [(d.values["idx"], d.content.terms) for d in touched if d.content is not None]
+        log_id = self._log_id
+        rows = [(kind, term, log_id, idx, pos) for idx, these in found for kind, term, pos in these]
         rows.sort()  # the table is ordered by term: neighbours go to one page
         db.bulk_insert(session, NoticeTermRow.__table__, _TERM_COLUMNS, rows)
 
@@ -507,11 +608,15 @@ class Fold:
         """What parties are screened against, in the transaction that says it; every change takes a number."""
         db, session = self._db, self._session
         touched = [d for d in self._drafts.values() if d.touched]
-        if not touched:
+        changes = len(self._plain) + len(touched)
+        if not changes:
             return
-        seq = db.next_values(session, SCREENED_COUNTER, len(touched))
-        new: list[tuple[Any, ...]] = []
-        for number, draft in enumerate(touched, seq):
+        seq = db.next_values(session, SCREENED_COUNTER, changes)
+        new: list[tuple[Any, ...]] = [
+            (self._log_id, arrival.index, number, *screened_values(content))
+            for number, (arrival, _, content) in enumerate(self._plain.values(), seq)
+        ]
+        for number, draft in enumerate(touched, seq + len(new)):
             idx, content = draft.values["idx"], draft.content
             if draft.is_new:
                 new.append((self._log_id, idx, number, *screened_values(content)))

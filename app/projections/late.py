@@ -138,7 +138,7 @@ def _refold(
         document_idx=row.document_idx,
         document_body="invalid" if faulty else document_body,
     )
-    values: dict[str, Any] = NO_CONTENT | (result.content.columns if result.content else {})
+    values: dict[str, Any] = NO_CONTENT | (result.content.named() if result.content else {})
     values |= {"content_idx": result.content_idx, "content_state": state, "withdrawn_on": result.withdrawn_on}
     session.execute(update(NoticeRow).where(NoticeRow.log_id == log_id, NoticeRow.idx == root).values(values))
     forget_terms(session, log_id, root, row.document)
@@ -200,7 +200,7 @@ def _fold_earlier(session: Session, log_id: int, root: int) -> tuple[_Refolded, 
     if left.content is None:
         return _Refolded(), None
     is_current = left.content_idx == newest
-    notice = validate_main(orjson.loads(left.content.columns["document"])) if is_current else None
+    notice = validate_main(orjson.loads(left.content.named()["document"])) if is_current else None
     return _Refolded(left.content, BEFORE), notice
 
 

@@ -28,7 +28,7 @@ from app.domain.errors import MalformedRequest, VerbaleError
 from app.domain.json import parse_strict
 from app.domain.statement import is_origin
 from app.gate import may_read
-from app.models import BodyRow, EntryRow, LogRow
+from app.models import EntryRow, LogRow
 from app.replication.client import MAX_BODIES_BYTES, PeerAnswerRefused
 from app.replication.sealed import carried_for, open_carried
 
@@ -108,17 +108,17 @@ def _lines(
     """The lines about one log: what is held and may be had; then what is carried for the caller of the rest."""
 
     def line(index: int, **members: Any) -> bytes:  # noqa: ANN401 - what JSON takes
-        return orjson.dumps({"origin": origin, "index": index, **members}) + b"\n"
+        return orjson.dumps({"origin": origin, "index": index, **members}, option=orjson.OPT_APPEND_NEWLINE)
 
     given = set()
-    where = (BodyRow.log_id == log_id) & BodyRow.idx.in_(allowed)
-    for index, parts in groupby(stored.stream(session, where, at_once=_READ_AT_ONCE), key=itemgetter(0)):
+    held = stored.of_leaves(session, log_id, allowed, at_once=_READ_AT_ONCE)
+    for index, parts in groupby(held, key=itemgetter(0)):
         given.add(index)
         yield line(
             index,
             parts={
-                name: {"salt": b64u_encode(body.salt), "content": b64u_encode(body.content)}
-                for _, name, body in parts
+                name: {"salt": b64u_encode(salt), "content": b64u_encode(content)}
+                for _, name, (salt, content) in parts
             },
         )
     missing = [index for index in asked if index not in given]
@@ -142,12 +142,16 @@ def _allowed(
     log = execute(session, _LOG, of=origin).one_or_none()
     if log is None:
         return None
-    rows = execute(session, _HELD, log=log.id, indexes=indexes)
-    return log.id, [
-        row.idx
-        for row in rows
-        if may_read(principal, issuer=log.state, tlp_rank=row.tlp_rank, audience=row.audience)
-    ]
+    allowed: list[int] = []
+    known: dict[tuple[int, str | None], bool] = {}  # of the bodies of a log most are handled alike
+    for idx, tlp_rank, audience in execute(session, _HELD, log=log.id, indexes=indexes):
+        may = known.get((tlp_rank, audience))
+        if may is None:
+            may = may_read(principal, issuer=log.state, tlp_rank=tlp_rank, audience=audience)
+            known[tlp_rank, audience] = may
+        if may:
+            allowed.append(idx)
+    return log.id, allowed
 
 
 # ── taking ────────────────────────────────────────────────────────────────────────────────────────────────────────

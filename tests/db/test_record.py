@@ -12,7 +12,7 @@ from app.db import Database
 from app.domain.encoding import b64u_encode
 from app.domain.errors import IdReused, NoticeClosed, StaleReference
 from app.domain.notices.amend import InapplicableAmendment
-from app.models import BodyRow, EventRow, NoticeRow
+from app.models import BodyRow, EntryRow, EventRow, NoticeRow, NoticeTermRow, ScreenedRow
 from app.record import Receipt, record_own
 from tests import examples
 from tests.db.own_log import (
@@ -67,6 +67,51 @@ def test_what_is_refused_takes_no_index_and_disturbs_nothing(log: tuple[Database
         2,
     ]
     assert check_whole(db, log_id) == 3
+
+
+def test_together_or_one_by_one_the_rows_are_the_same(log: tuple[Database, int]) -> None:
+    """Also of a notice that is issued and acted on in one transaction, and its place in the order of arrival."""
+    db, together = log
+    one_by_one = add_log(db, "two.example/log/1")
+    acted_on, plain, over, gone = notice("acted on"), notice("plain"), notice("over"), notice("gone")
+    batch = [
+        acted_on,
+        plain,
+        over,
+        judged(EE.sign(examples.denied_end_user(issuer="EE", tlp="TLP:CLEAR"), exp=NOW + 9)),
+        amendment(acted_on, "amended"),
+        withdrawal(over),
+        gone,
+        erasure(gone),
+    ]
+    assert len(record(db, together, batch)) == len(batch)
+    for each in batch:
+        record(db, one_by_one, [each])
+    with db.read() as session:
+        for row in (EntryRow, NoticeRow, NoticeTermRow, ScreenedRow, BodyRow):
+            columns = [c for c in row.__table__.columns if c.name not in ("log_id", "seq", "sealed")]
+            key = [c for c in columns if c.primary_key]
+            rows = [
+                session.execute(select(*columns).where(row.log_id == log_id).order_by(*key)).all()
+                for log_id in (together, one_by_one)
+            ]
+            assert rows[0] == rows[1], row.__tablename__
+            assert rows[0]
+        for log_id in (together, one_by_one):
+            arrived = session.scalars(
+                select(NoticeRow.idx).where(NoticeRow.log_id == log_id).order_by(NoticeRow.seq)
+            ).all()
+            assert arrived == [0, 1, 2, 3, 6]
+            told = session.execute(
+                select(EventRow.type, EventRow.idx).where(EventRow.log_id == log_id).order_by(EventRow.seq)
+            ).all()
+            assert [(e.type.removeprefix("notice."), e.idx) for e in told] == [
+                *(("issued", n) for n in range(4)),
+                ("amended", 4),
+                ("withdrawn", 5),
+                ("issued", 6),
+                ("erased", 7),
+            ]
 
 
 def test_of_two_amendments_of_one_version_the_first_counts(log: tuple[Database, int]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import pytest
 from sqlalchemy import select
 
 from app.domain.encoding import b64u_encode
+from app.domain.statement import Part
 from app.models import BodyRow, CarriedRow, LogRow
 from app.replication import sealed as sealing
 from app.replication.client import PeerAnswerRefused
@@ -167,7 +167,8 @@ def test_a_body_that_somebody_else_sealed_does_not_pass_for_the_issuers(world: W
     us.sync(ee)
     key = sealing.encryption_key_of(world.roster, "NL", at=NOW)
     assert key is not None
-    forged = replace(signed.parts["main"], content=signed.parts["main"].content.replace(b"Grey", b"Blue"))
+    genuine = signed.parts["main"]
+    forged = Part(genuine.salt, genuine.content.replace(b"Grey", b"Blue"))
     one = sealing._Restricted(0, signed.id, frozenset({"NL"}), {"main": forged})
     raw = sealing._sealed_for(one, "NL", key, ee.node.origin)
     with us.db.write() as session:
