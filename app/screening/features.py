@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from rapidfuzz import fuzz
 
@@ -168,8 +167,7 @@ _CLOSEST: Final = 0.995
 """The score of a name that agrees wholly: what is beside the name can still move it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Feature:
+class Feature(NamedTuple):
     """One thing that was compared, or could not be.
 
     Attributes:

@@ -13,12 +13,12 @@ from __future__ import annotations
 from array import array
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
 from app.domain.party import SCHEMATA, Schema
-from app.screening.alike import LONGEST, Similar, flags_of
+from app.screening.alike import LONGEST, Known, flags_of, similarities
 from app.screening.features import (
     CONFLICT,
     NAME_FEATURES,
@@ -34,8 +34,7 @@ from app.screening.keys import (
     identifier_key,
     joined_by,
     joined_keys,
-    keys_of_spelling,
-    other_keys,
+    query_keys,
     run_keys,
     token_keys,
 )
@@ -227,8 +226,7 @@ class Indexed:
     schema: Schema = "LegalEntity"
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(NamedTuple):
     """A party with the agreement of its best name and its score; `party` is its number in this index."""
 
     party: int
@@ -292,6 +290,7 @@ class Index:
         self._words: list[str] = []
         self._latin: list[str] = []  # the same in Latin letters
         self._word_length = _Column(np.uint8)  # of that
+        self._word_begins = _Column(np.uint8)  # and its first letter, 0 if there is none
         self._word_flags = _Column(np.uint8)  # see `alike.flags_of`
         self._word_ids: dict[str, int] = {}
         self._word_keys = _Pairs()  # key -> word
@@ -394,6 +393,7 @@ class Index:
             self._words.append(own.text)
             self._latin.append(own.latin)
             self._word_length.append(min(len(own.latin), LONGEST))
+            self._word_begins.append(ord(own.latin[0]) if own.latin else 0)
             self._word_flags.append(flags_of(own))
             self._new_words.append(own)
         return number
@@ -472,6 +472,7 @@ class Index:
             most: names that are compared for each of `names`.
         """
         best: dict[int, tuple[float, Agreement]] = {}
+        owners = self._name_party.array
         words = self._words_behind(gates)
         self._opened = None if words is None else frozenset(i for i, is_open in enumerate(gates) if is_open)
         for name in names:
@@ -479,9 +480,9 @@ class Index:
             candidates = self._candidates(name, visible, words, schema_odds, most)
             self.work.names += len(candidates)
             for number in candidates:
-                agreement = comparer.compare(self._name(number))
+                party = int(owners[number])
+                agreement = comparer.compare(self._name(number, party))
                 value = name_score(agreement)
-                party = int(self._name_party.array[number])
                 if party not in best or value > best[party][0]:
                     best[party] = (value, agreement)
         found = [Found(party, agreement, score=value) for party, (value, agreement) in best.items()]
@@ -517,15 +518,13 @@ class Index:
         self._visible_words[opened] = (len(self._postings), known)
         return known
 
-    def _name(self, number: int) -> Name:
-        starts = self._name_starts
+    def _name(self, number: int, party: int) -> Name:
+        starts, known = self._name_starts, self._words
         end = starts[number + 1] if number + 1 < len(starts) else len(self._name_words)
         words = self._name_words[starts[number] : end]
-        person = bool(self._party_person.array[self._name_party.array[number]])
+        person = bool(self._party_person.array[party])
         forms, suffix = self._forms[self._name_forms.array[number]]
-        return Name(
-            "", tuple([token(self._words[w]) for w in words]), forms, person, form_only=False, suffix=suffix
-        )
+        return Name("", tuple([token(known[w]) for w in words]), forms, person, suffix=suffix)
 
     def _candidates(
         self,
@@ -698,7 +697,7 @@ class Index:
             found.append((places, theirs, numbers, np.full(len(numbers), value, np.float32)))
 
     def _blends(self, name: Name, number: int) -> bool:
-        other = self._name(number)
+        other = self._name(number, int(self._name_party.array[number]))
         one, many = (name, other) if len(name.tokens) == 1 else (other, name)
         return not other.is_person and len(one.tokens) == 1 and blends(one.tokens[0].latin, many)
 
@@ -709,12 +708,10 @@ class Index:
         which = own.text, person, least, self._opened
         met = self._alikes.get(which)
         if met is None:
-            alike = sorted((v, n) for v, n in self._compared(own, words, person=person) if v > least)
-            del alike[:-MAX_WORDS]
-            met = (
-                np.array([n for _, n in alike], np.uint32),
-                np.array([v for v, _ in alike], np.float32),
-            )
+            numbers, values = self._compared(own, words, person=person)
+            order = np.lexsort((numbers, values))
+            order = order[values[order] > least][-MAX_WORDS:]
+            met = numbers[order], values[order].astype(np.float32)
             if len(self._alikes) >= REMEMBERED:
                 self._alikes.clear()
             self._alikes[which] = met
@@ -723,36 +720,35 @@ class Index:
 
     def _compared(
         self, own: Token, words: NDArray[np.bool_] | None, *, person: bool
-    ) -> list[tuple[float, int]]:
-        """Words of the vocabulary that share a key with this one: how like it each is, and its number."""
-        others, kinds = other_keys(own)
-        sure, of_key = self._word_keys.find_each(others)
-        spelled = self._word_keys.find(keys_of_spelling(own.latin)) if own.latin else sure
-        ids = np.unique(np.concatenate((spelled, sure)), sorted=True)
+    ) -> tuple[NDArray[np.uint32], NDArray[np.float64]]:
+        """Words of the vocabulary that share a key with this one, by their numbers, and how like it each is."""
+        keys, kinds = query_keys(own)
+        met, of_key = self._word_keys.find_each(keys)
+        ids = np.unique(met)
         if words is not None:
             ids = ids[words[ids]]
         ids = ids[:MAX_MET]
         self.work.words += len(ids)
-        if not len(ids):
-            return []
         numbers = ids.tolist()
-        if not own.latin:
-            return [(similarity(own, token(self._words[n]), person=person)[0], n) for n in numbers]
+        texts = [self._words[n] for n in numbers]
+        if not numbers or not own.latin:
+            alike = [similarity(own, token(text), person=person)[0] for text in texts]
+            return ids, np.array(alike, np.float64)
+        how = kinds[of_key]
+        sure = np.flatnonzero(how)
+        at = np.minimum(ids.searchsorted(met[sure]), len(ids) - 1)
+        found = ids[at] == met[sure]
         shared = np.zeros(len(ids), np.uint8)
-        at = np.minimum(ids.searchsorted(sure), len(ids) - 1)
-        np.bitwise_or.at(shared, at[ids[at] == sure], kinds[of_key[ids[at] == sure]])
-        latin = self._latin
-        similar = Similar(own, person=person)
-        edits = similar.edits([latin[n] for n in numbers])
-        likely = (shared > 0) | similar.near(edits, self._word_length.array[ids])
-        flags = self._word_flags.array[ids]
-        return [
-            (similar.value(self._words[n], latin[n], e, f, s), n)
-            for n, e, f, s, is_likely in zip(
-                numbers, edits.tolist(), flags.tolist(), shared.tolist(), likely.tolist(), strict=True
-            )
-            if is_likely or similar.may_be(latin[n])
-        ]
+        np.bitwise_or.at(shared, at[found], how[sure[found]])
+        known = Known(
+            texts,
+            [self._latin[n] for n in numbers],
+            self._word_length.array[ids],
+            self._word_begins.array[ids],
+            self._word_flags.array[ids],
+            shared,
+        )
+        return ids, similarities(own, known, person=person)
 
     # ── figures ───────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -130,13 +130,18 @@ def keys_of_spelling(word: str) -> NDArray[np.uint32]:
     return _mixed((letters[kept] * _FACTORS).sum(-1, dtype=np.uint32), _SPELLING)
 
 
-def other_keys(token: Token) -> tuple[NDArray[np.uint32], NDArray[np.uint8]]:
-    """The keys of one word that are none of its spelling, and of what kind each is."""
-    texts, kinds = _other_texts(token), [BY_GROUP] * len(token.groups)
-    return (
-        np.concatenate((np.array([key for _, key in texts], np.uint32), _grouped(token.groups, _GROUP))),
-        np.array([kind for kind, _ in texts] + kinds, np.uint8),
-    )
+def query_keys(token: Token) -> tuple[NDArray[np.uint32], NDArray[np.uint8]]:
+    """The keys of one word, and of what kind each is: 0 is its spelling."""
+    texts = _other_texts(token)
+    others = np.array([key for _, key in texts], np.uint32)
+    kinds = [kind for kind, _ in texts]
+    if token.groups:
+        others = np.concatenate((others, _grouped(token.groups, _GROUP)))
+        kinds += [BY_GROUP] * len(token.groups)
+    if not token.latin:
+        return others, np.array(kinds, np.uint8)
+    spelled = keys_of_spelling(token.latin)
+    return np.concatenate((spelled, others)), np.array([0] * len(spelled) + kinds, np.uint8)
 
 
 def _other_texts(token: Token) -> list[tuple[int, int]]:

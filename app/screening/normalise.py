@@ -5,9 +5,8 @@ Guarantees one reading for a name whoever gives it, query or notice, in time lin
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from app.domain.names import fold
 from app.screening.spelling import words_of
@@ -43,8 +42,7 @@ MAX_TOKEN: Final = 40
 """Characters of a word that are compared: distances are quadratic in it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Name:
+class Name(NamedTuple):
     """A name that was read.
 
     Attributes:
@@ -66,7 +64,7 @@ class Name:
     @property
     def weight(self) -> float:
         """What all its words say together."""
-        return sum(t.weight for t in self.tokens)
+        return sum([t.weight for t in self.tokens])
 
     @property
     def emptiness(self) -> str | None:

@@ -7,9 +7,8 @@ explained.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from rapidfuzz.distance import OSA, JaroWinkler
 
@@ -39,8 +38,7 @@ LEAST: Final = 0.5
 """Below this two words do not meet at all."""
 
 
-@dataclass(frozen=True, slots=True)
-class Met:
+class Met(NamedTuple):
     """Words of the query that met words of the notice.
 
     Attributes:
@@ -57,8 +55,7 @@ class Met:
     edits: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Agreement:
+class Agreement(NamedTuple):
     """How two names agree.
 
     Attributes:
@@ -244,9 +241,13 @@ class Comparer:
                 continue
             length = len(theirs[j].latin) + len(theirs[j + 1].latin)
             weight = min(theirs[j].weight + theirs[j + 1].weight, 1.0)
+            plain = not (theirs[j].native or theirs[j + 1].native)
             for i, own in enumerate(ours):
                 if i not in strong_q and abs(length - len(own.latin)) <= 3 + theirs[j].semitic:
-                    value, edits = _join_value(joined(theirs[j], theirs[j + 1]), own)
+                    if plain and not own.native:  # their letters say it all
+                        value, edits = _spelled_together(theirs[j].latin + theirs[j + 1].latin, own.latin)
+                    else:
+                        value, edits = _join_value(joined(theirs[j], theirs[j + 1]), own)
                     if value:
                         found.append((-value * value * weight, (i,), (j, j + 1), value, "joined", edits))
         if not self._person and len(ours) > 1 and len(theirs) > 1:
