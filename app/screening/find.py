@@ -16,7 +16,7 @@ from functools import cached_property, lru_cache
 from typing import IO, TYPE_CHECKING, Any, Final
 
 import orjson
-from sqlalchemy import and_, or_, select
+from sqlalchemy import and_, bindparam, or_, select
 
 from app.db import execute
 from app.domain.errors import InvalidFilter
@@ -228,27 +228,7 @@ class Screener:
             self._index, self._seq, self._epoch = empty_index(), 0, epoch
         loading = self._seq == 0
         while self._seq < seq:
-            rows = session.execute(
-                select(
-                    ScreenedRow.seq,
-                    ScreenedRow.log_id,
-                    ScreenedRow.idx,
-                    ScreenedRow.audience,
-                    ScreenedRow.parties,
-                    NoticeRow.issuer,
-                    NoticeRow.tlp_rank,
-                    NoticeRow.status,
-                    NoticeRow.content_state,
-                    NoticeRow.exp,
-                    NoticeRow.valid_until,
-                )
-                .join(
-                    NoticeRow, and_(NoticeRow.log_id == ScreenedRow.log_id, NoticeRow.idx == ScreenedRow.idx)
-                )
-                .where(ScreenedRow.seq > self._seq)
-                .order_by(ScreenedRow.seq)
-                .limit(PAGE)
-            ).all()
+            rows = execute(session, _CHANGED, seen=self._seq).all()
             for row in rows:
                 if not loading:
                     self._index.remove(row.log_id, row.idx)
@@ -286,6 +266,27 @@ class Screener:
 _COUNTERS: Final = CounterRow.__table__.c
 _COUNTED: Final = select(_COUNTERS.name, _COUNTERS.value).where(
     or_(_COUNTERS.name == "screened", _COUNTERS.name == "screened-epoch")
+)
+
+
+_CHANGED: Final = (
+    select(
+        ScreenedRow.seq,
+        ScreenedRow.log_id,
+        ScreenedRow.idx,
+        ScreenedRow.audience,
+        ScreenedRow.parties,
+        NoticeRow.issuer,
+        NoticeRow.tlp_rank,
+        NoticeRow.status,
+        NoticeRow.content_state,
+        NoticeRow.exp,
+        NoticeRow.valid_until,
+    )
+    .join(NoticeRow, and_(NoticeRow.log_id == ScreenedRow.log_id, NoticeRow.idx == ScreenedRow.idx))
+    .where(ScreenedRow.seq > bindparam("seen"))
+    .order_by(ScreenedRow.seq)
+    .limit(PAGE)
 )
 
 

@@ -203,8 +203,7 @@ class _Numbered(_Pairs):
         return np.repeat(np.arange(len(self._keys) - 1, dtype=np.uint32), np.diff(self._keys))
 
 
-@dataclass(frozen=True, slots=True)
-class Indexed:
+class Indexed(NamedTuple):
     """One party as it goes in.
 
     Attributes:
@@ -259,13 +258,14 @@ REMEMBERED: Final = 8192
 """Words of queries whose like words are remembered, until a party is put in: a few megabytes."""
 
 
-def _letters(words: Sequence[str]) -> np.uint32:
-    """A bit for each letter a word begins with."""
-    bits = 0
-    for word in words:
-        if word and "a" <= word[0] <= "z":
-            bits |= 1 << ord(word[0]) - 97
-    return np.uint32(bits)
+_LETTERS: Final = np.array([1 << n - 97 if 97 <= n <= 122 else 0 for n in range(256)], np.uint32)
+"""A bit for each letter that a word may begin with, by its number."""
+
+
+def _letter(word: str) -> np.uint32:
+    """The bit of the letter that a word in Latin letters begins with."""
+    bit: np.uint32 = _LETTERS[ord(word[0]) if word else 0]
+    return bit
 
 
 _Word = tuple[str, bool, float, frozenset[int] | None]
@@ -374,8 +374,6 @@ class Index:
         self._name_words.extend(words)
         self._name_party.append(party)
         self._name_weight.append(name.weight)
-        self._name_letters.append(_letters([t.latin[:1] for t in name.tokens]))
-        self._name_initials.append(_letters([t.latin for t in name.tokens if len(t.latin) == 1]))
         self._name_forms.append(forms)
         self._new_names.append(name)
         if live:
@@ -412,6 +410,12 @@ class Index:
             [len(name.tokens) for name in self._new_names],
         )
         self._postings.add(words, names, live=live)
+        if len(words):
+            begins = np.array(self._name_starts[first:], np.intp) - start
+            letters = _LETTERS[self._word_begins.array[words]]
+            alone = np.where(self._word_length.array[words] == 1, letters, np.uint32(0))
+            self._name_letters.extend(np.bitwise_or.reduceat(letters, begins))
+            self._name_initials.extend(np.bitwise_or.reduceat(alone, begins))
         keys, places = joined_keys(self._new_names)
         self._joined.add(keys, places + np.uint32(first), live=live)
         self._new_words, self._new_names = [], []
@@ -559,7 +563,7 @@ class Index:
         if len(numbers) > pool:
             for own in name.tokens if name.is_person else ():
                 if len(own.latin) == 1:
-                    has = self._name_letters.array[numbers] & _letters([own.latin]) > 0
+                    has = self._name_letters.array[numbers] & _letter(own.latin) > 0
                     sums += np.where(has, np.float32(own.weight * INITIAL), 0)
             estimate = self._shares(name, numbers, sums)
             # Ties fall by number, oldest first, so that the same index answers the same.
@@ -614,7 +618,7 @@ class Index:
                 np.maximum(alike[place], here, out=alike[place])
         if name.is_person:
             for place, own in enumerate(name.tokens):
-                bit = _letters([own.latin[:1]])
+                bit = _letter(own.latin)
                 kept = self._name_letters if len(own.latin) == 1 else self._name_initials
                 begun = (alike[place] == 0) & (kept.array[numbers] & bit > 0)
                 alike[place][begun] = INITIAL

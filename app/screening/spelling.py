@@ -108,8 +108,9 @@ _PAIRS: Final = (
     ("tsch", "c"), ("tch", "c"), ("sch", "s"), ("kh", "k"), ("gh", "g"), ("dh", "d"), ("th", "t"), ("sh", "s"), ("ch", "c"),
     ("ph", "f"), ("zh", "j"), ("dj", "j"), ("ck", "k"), ("ou", "u"), ("oo", "u"), ("ee", "i"), ("x", "ks"),
 )  # fmt: skip
+_WITH_H: Final = tuple(pair for pair in _PAIRS if "h" in pair[0])
+_WITHOUT: Final = tuple(pair for pair in _PAIRS if "h" not in pair[0])  # they stand behind all others
 _CLASSES: Final = str.maketrans("qgjpvc", "kgjbfk", "aeiouyw")
-_DOUBLED: Final = re.compile(r"(.)\1+")
 
 
 @lru_cache(maxsize=32_768)
@@ -118,11 +119,19 @@ def skeleton(word: str) -> str:
 
     What Arabic and Hebrew write: "muhammad", "mohamed" and "mhmd" have one skeleton.
     """
-    for pair, one in _PAIRS:
+    if "h" in word:
+        for pair, one in _WITH_H:
+            if pair in word:
+                word = word.replace(pair, one)
+    for pair, one in _WITHOUT:
         if pair in word:
             word = word.replace(pair, one)
-    bare = _DOUBLED.sub(r"\1", word.translate(_CLASSES))
-    if bare.endswith("h") and len(bare) > 2:
+    last = bare = ""
+    for letter in word.translate(_CLASSES):
+        if letter != last:
+            bare += letter
+            last = letter
+    if last == "h" and len(bare) > 2:
         bare = bare[:-1]
     return bare if len(bare) > 1 else ""
 

@@ -10,6 +10,7 @@ import gzip
 import json
 import math
 import zlib
+from bisect import bisect_left
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
@@ -194,6 +195,16 @@ def _group_table() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return hashes, starts, _unplaned(raw, at + words, flat)
 
 
+@cache
+def _group_places() -> tuple[memoryview, memoryview, np.ndarray, np.ndarray]:
+    """The table as one word is looked up in it: its hashes, and where those begin that have the same upper half."""
+    import numpy as np  # noqa: PLC0415 - see `_group_table`
+
+    hashes, starts, groups = _group_table()
+    firsts = hashes.searchsorted(np.arange(2**16 + 1, dtype=np.uint64) << np.uint64(16)).astype(np.uint32)
+    return hashes.data, firsts.data, starts, groups
+
+
 def _unplaned(raw: np.ndarray, at: int, count: int) -> np.ndarray:
     import numpy as np  # noqa: PLC0415 - see `_group_table`
 
@@ -217,10 +228,12 @@ def groups_of_each(words: Sequence[str], most: int) -> tuple[np.ndarray, np.ndar
 
 def groups_of(word: str) -> tuple[int, ...]:
     """The groups of names that a word is a form of: the name in other languages and scripts, and short forms of it."""
-    hashes, starts, groups = _group_table()
+    hashes, firsts, starts, groups = _group_places()
     wanted = zlib.crc32(word.encode())
-    at = int(hashes.searchsorted(hashes.dtype.type(wanted)))
+    top = wanted >> 16
+    end = firsts[top + 1]
+    at = bisect_left(hashes, wanted, firsts[top], end)
     found: tuple[int, ...] = ()
-    if at < len(hashes) and int(hashes[at]) == wanted:
+    if at < end and hashes[at] == wanted:
         found = tuple(groups[starts[at] : starts[at + 1]].tolist())
     return (*found, *_nicknames().get(word, ()))

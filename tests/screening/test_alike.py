@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from itertools import product
 
@@ -13,7 +14,8 @@ from hypothesis import strategies as st
 from app.screening.alike import Known, flags_of, similarities
 from app.screening.keys import keys_of_spelling, query_keys, spelling_keys, token_keys
 from app.screening.score import abbreviation, similarity, spelled
-from app.screening.words import Token, token
+from app.screening.spelling import _CLASSES, _PAIRS, skeleton
+from app.screening.words import Token, groups_of, groups_of_each, token
 
 WORDS = (
     "karelin karelyn kareln karelinn carelin krelin k i 1970 1971 19701 muhammad mohamed mohammed mhmd muhammed محمد محمود "
@@ -88,3 +90,19 @@ def test_one_word_has_the_keys_that_it_has_among_many(word: str) -> None:
 def test_a_query_asks_for_the_keys_that_an_index_has(word: str) -> None:
     own = token(word)
     assert set(query_keys(own)[0].tolist()) == set(token_keys([own])[0].tolist())
+
+
+@pytest.mark.parametrize("word", [*WORDS, "", "zzzzzz"])
+def test_a_word_alone_has_the_groups_that_it_has_among_many(word: str) -> None:
+    found, places = groups_of_each(["other", word, "ivan"], 1_000_000)
+    assert [group for group in groups_of(word) if group >= 0] == found[places == 1].tolist()
+
+
+@given(st.text("aeiouywhkgdtscpzjxbqv", max_size=12))
+def test_consonants_are_what_the_rules_leave_one_by_one(word: str) -> None:
+    left = word
+    for pair, one in _PAIRS:
+        left = left.replace(pair, one)
+    left = re.sub(r"(.)\1+", r"\1", left.translate(_CLASSES))
+    left = left[:-1] if left.endswith("h") and len(left) > 2 else left
+    assert skeleton(word) == (left if len(left) > 1 else "")
