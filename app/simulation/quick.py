@@ -17,9 +17,9 @@ from sqlalchemy.orm import Session
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
-    from sqlalchemy.engine import Dialect
+    from sqlalchemy.engine import Connection, Dialect
     from sqlalchemy.sql.compiler import SQLCompiler
 
 
@@ -42,6 +42,10 @@ class _Plain:
 _FORMS: Final[dict[tuple[Any, ...], _Plain | None]] = {}
 """Form of a statement → how it runs; None if it goes the usual way. One for all databases: they have one schema."""
 
+_BUILT: Final[dict[int, tuple[Select[Any], _Plain | None]]] = {}
+"""The same by `id`, for queries that were built once and live as long as the process (`app.db.execute`); held, so that no
+other statement can have the number."""
+
 
 class QuickSession(Session):
     """See the module. Only for a database that lives in its one connection.
@@ -56,8 +60,6 @@ class QuickSession(Session):
         """Run a statement; see `Session.execute`."""
         if kwargs or not (params is None or type(params) is dict) or not _is_plain(statement, params, self):
             return super().execute(statement, params, **kwargs)
-        if self._raw is None:
-            self._raw = self.info.get("reads") or self.connection().connection.driver_connection
         key = statement._generate_cache_key()  # noqa: SLF001 - as the engine itself does
         if key is None:
             return super().execute(statement, params)
@@ -67,12 +69,23 @@ class QuickSession(Session):
             plain = _FORMS[key.key] = _compile(statement, key, self.get_bind().dialect)
         if plain is None:
             return super().execute(statement, params)
-        values = plain.compiled.construct_params(params, extracted_parameters=key.bindparams)
+        return self.run(plain, plain.compiled.construct_params(params, extracted_parameters=key.bindparams))
+
+    def run(self, plain: _Plain, values: Mapping[str, Any]) -> Any:  # noqa: ANN401 - a result of rows
+        """Bind, execute, read all rows."""
+        if self._raw is None:
+            self._raw = self.info.get("reads") or super().connection().connection.driver_connection
         bound = [values[name] if convert is None else convert(values[name]) for name, convert in plain.names]
         rows: list[Any] = self._raw.execute(plain.text, bound).fetchall()  # type: ignore[union-attr]  # set above
         if plain.columns is not None:
             rows = [_converted(row, plain.columns) for row in rows]
         return IteratorResult(plain.metadata, iter(rows))
+
+    def connection(self, *arguments: Any, **options: Any) -> Any:  # noqa: ANN401 - as Session.connection has it
+        """The connection, which runs queries that were built once as quickly."""
+        if arguments or options:
+            return super().connection(*arguments, **options)
+        return _Line(self, super().connection)
 
     def scalars(self, statement: Any, params: Any = None, **kwargs: Any) -> Any:  # noqa: ANN401
         """First column of each row; see `Session.scalars`."""
@@ -81,6 +94,31 @@ class QuickSession(Session):
     def scalar(self, statement: Any, params: Any = None, **kwargs: Any) -> Any:  # noqa: ANN401
         """First column of the first row; see `Session.scalar`."""
         return self.execute(statement, params, **kwargs).scalar()
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """Stands for a session's connection, which is taken only when something goes the usual way."""
+
+    session: QuickSession
+    usual: Callable[[], Connection]
+
+    def execute(self, statement: Any, values: Any = None, **options: Any) -> Any:  # noqa: ANN401 - as Connection.execute has it
+        """Run a statement; see `Connection.execute`."""
+        if options or type(values) is not dict or not isinstance(statement, Select):
+            return self.usual().execute(statement, values, **options)
+        try:
+            _, plain = _BUILT[id(statement)]
+        except KeyError:
+            key = statement._generate_cache_key()  # noqa: SLF001 - as the engine itself does
+            plain = _compile(statement, key, self.session.get_bind().dialect)
+            _BUILT[id(statement)] = statement, plain
+        if plain is None:
+            return self.usual().execute(statement, values)
+        return self.session.run(plain, plain.compiled.construct_params(values))
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - all else is the connection's own
+        return getattr(self.usual(), name)
 
 
 def _converted(row: Sequence[Any], columns: Sequence[Callable[[Any], Any] | None]) -> tuple[Any, ...]:
