@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import threading
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 from sqlalchemy import select
@@ -21,32 +19,28 @@ from starlette.concurrency import run_in_threadpool
 from app import migrations, tokens
 from app.clock import Clock, system_clock
 from app.db import Database
-from app.domain.errors import NodeFault, NotAllowed, PeerFault, RosterMissing, UnsafeKeyFile, VerbaleError
+from app.domain.errors import NodeFault, PeerFault, RosterMissing, UnsafeKeyFile, VerbaleError
 from app.domain.retention import parse_rules
 from app.events import Event, emit
-from app.hsm import open_key
 from app.intake import Intake, Sequencer, merge
 from app.judging import Judged, Judges
-from app.keyfiles import load_encryption_key, load_private
+from app.keyfiles import load_private
 from app.loops import Loop
-from app.models import EventRow, LogRow, RosterSaidRow
+from app.mirrors import Machine, Mirrors
+from app.models import EventRow, LogRow
+from app.node_keys import KeyFolder, NodeKeys
 from app.notify.deadlines import deadlines_step
 from app.notify.deliver import DeliveryLoop
 from app.notify.digest import Recipient, Smtp, digest_step
 from app.notify.prune import Pruner
 from app.notify.retention import retention_step
 from app.notify.setup import WebhookSetup
-from app.projections.rejudge import rejudge_log
 from app.record import Receipt, record_own
-from app.replication import remote, sealed
+from app.replication import sealed
 from app.replication import witness as witnessing
-from app.replication.bodies import Given
-from app.replication.client import PeerClient, mirror_url
-from app.replication.follow import NEAR, StaleHead, advance, follow_step, read_followed
-from app.replication.forks import CheckpointFork, contradiction, convict, root_here, take_record
+from app.replication.client import PeerClient
 from app.replication.gossip import Vigil
-from app.replication.history import compare_history, fetch_history, tell_confirmed
-from app.replication.signatures import authenticate_peer, fresh_nonce, target
+from app.replication.signatures import authenticate_peer, target
 from app.replication.startup import Gate
 from app.replication.witness import WitnessAhead, WitnessEndpoint, WitnessIdentity
 from app.retention import Housekeeper
@@ -57,26 +51,18 @@ from app.screening.finder import ScreenerFinder
 from app.screening.watch import Watcher, watch_step
 from app.setup import FIRST_START
 from app.statements import sign_notice
-from app.tlog.checkpoint import open_checkpoint
-from app.tlog.evidence import Sighting
-from app.tlog.merkle import InvalidConsistencyProof
-from app.tlog.note import parse as parse_note
 from app.tlog.publish import publish_step
-from app.tlog.witness import CheckpointForked, OldSizeMismatch, OldSizeTooLarge, Submission
+from app.tlog.witness import Submission
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from concurrent.futures import Executor, Future
     from pathlib import Path
-    from types import TracebackType
 
     import httpx
-    from sqlalchemy.orm import Session
     from starlette.requests import Request
 
-    from app.domain.keys import PublicKey, Signer
-    from app.domain.roster import KeyUse, Roster
-    from app.domain.sealing import EncryptionKey
+    from app.domain.keys import Signer
+    from app.domain.roster import Roster
     from app.domain.signed import SignedNotice
     from app.gate import Principal
     from app.settings import Settings
@@ -85,16 +71,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-class _HasPublic(Protocol):
-    @property
-    def public(self) -> PublicKey: ...
-
-
-K = TypeVar("K", bound=_HasPublic)
-C = TypeVar("C", bound=_HasPublic | None)
-
-KEY_FILES: Final = {"log": "log.key", "witness": "witness.key", "transport": "transport.key"}
-ENCRYPTION_FILE: Final = "encryption.key"
 PUBLISH_INTERVAL_S: Final = 5.0
 GATE_INTERVAL_S: Final = 2.0
 LOOK_AFTER_INTERVAL_S: Final = 5.0
@@ -106,80 +82,16 @@ WARM_INTERVAL_S: Final = 60.0
 EVENTS_INTERVAL_S: Final = 600.0
 PRUNE_INTERVAL_S: Final = 3600.0
 DIGESTS_INTERVAL_S: Final = 60.0
-COSIGN_AGAIN_S: Final = 60
-"""An unchanged head that is offered again is cosigned with a new time once the last one is so old."""
 SEAL_INTERVAL_S: Final = 5.0
 CARRY_INTERVAL_S: Final = 30.0
 """Carried bodies matter when their issuer is down, not in the minute in which they are made."""
-COMPARE_INTERVAL_MS: Final = 600_000
-"""Between two comparisons of a log's history with another node's mirror of it, a different one each time."""
 JOIN_S: Final = 10.0
-EARLY: Final = 64
-"""Leaves of one offer whose bodies are asked for while the leaves are fetched. More is a flood, which latency is no question of."""
-MAX_OTHER_MIRRORS: Final = 3
-"""Mirrors tried in one look when the origin does not serve its log."""
-MAX_OTHER_HOLDERS: Final = 3
-"""Nodes asked for a body when its issuer does not answer: a storm of requests would help nobody."""
 
 
 class LogNotInitialised(NodeFault):
     """The database holds no own log. A log begins only by `verbale node init`, never by a start on an empty database."""
 
     code = "log-not-initialised"
-
-
-@dataclass(frozen=True, slots=True)
-class NodeKeys:
-    """The node's own signers. A node without them is never started.
-
-    Attributes:
-        encryption: opens bodies that were sealed for this State; None for a node that was made before there were any.
-    """
-
-    log: Signer
-    witness: Signer
-    transport: Signer
-    encryption: EncryptionKey | None = None
-
-    @classmethod
-    def load(cls, directory: Path, log_key: str = "") -> NodeKeys:
-        """Read the key files, the log key from its token if `log_key` names one; raises UnsafeKeyFile with advice."""
-        names = {use: str(directory / name) for use, name in KEY_FILES.items()}
-        signers = {
-            use: open_key(name) for use, name in (names | ({"log": log_key} if log_key else {})).items()
-        }
-        file = directory / ENCRYPTION_FILE
-        return cls(**signers, encryption=load_encryption_key(file) if file.exists() else None)
-
-
-def successors(directory: Path, use: str, load: Callable[[Path], K]) -> list[K]:
-    """The keys of a use that lie in a node's folder: `log.key`, and `log-2.key` and so on. One that is unsafe is left out.
-
-    Files that were rotated out sign nothing, since the roster has ended their keys; delete them when the new ones work.
-    """
-    found: list[K] = []
-    for path in (directory / f"{use}.key", *sorted(directory.glob(f"{use}-[0-9]*.key"))):
-        try:
-            if path.exists():
-                found.append(load(path))
-        except UnsafeKeyFile as error:
-            log.warning("key file not used", extra={"action": "key_unsafe", "why": str(error)[:500]})
-    return found
-
-
-@dataclass(frozen=True, slots=True)
-class Machine:
-    """What a node takes from the machine it runs on besides time and network. The simulator brings its own.
-
-    Attributes:
-        lock: makes a lock.
-        ahead: makes the threads that fetch and judge the next runs of a long catch-up.
-        nonce: makes the nonce of a signed request.
-    """
-
-    lock: Callable[[], Lock] = threading.Lock
-    ahead: Callable[[], Executor] = lambda: ThreadPoolExecutor(remote.AHEAD, thread_name_prefix="ahead")
-    nonce: Callable[[], str] = fresh_nonce
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,57 +102,6 @@ class Parts:
     db: Database
     roster_client: RosterClient
     webhooks: WebhookSetup
-
-
-class Lock(Protocol):
-    """A `threading.Lock`, or what stands for one where threads are simulated."""
-
-    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
-        """Take it; False if that took longer than `timeout` seconds."""
-        ...
-
-    def release(self) -> None:
-        """Give it back."""
-        ...
-
-    def __enter__(self) -> bool:
-        """Take it, however long that takes."""
-        ...
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
-    ) -> None:
-        """Give it back."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Early:
-    """Bodies that were asked for when their leaves were offered, while the leaves were still fetched."""
-
-    indexes: range
-    answer: Future[Given | None]
-
-
-@dataclass(slots=True)
-class Followed:
-    """A foreign log with what this process runs for it."""
-
-    log_id: int
-    origin: str
-    state: str
-    lock: Lock = field(default_factory=threading.Lock)
-    follower: Loop | None = None
-    judge: Loop | None = None
-    judging: Lock = field(default_factory=threading.Lock)
-    early: Early | None = None
-    wanted_after: int = -1
-    absent_after: int | None = (
-        None  # from here on also what was not given is asked for again; None: it is not
-    )
-    compared: int = 0  # histories of this log that were compared with another mirror's
-    compare_at: int = 0  # unix ms
-    looks: int = 0
 
 
 class Node:
@@ -278,20 +139,18 @@ class Node:
         self.webhooks: WebhookSetup
         self.judges = Judges()
         self._machine, self._carriers = machine or Machine(), tuple(carriers)
-        self._own_wanted_after = -1
-        self._ahead = self._machine.ahead()
         self._loops: list[Loop] = []
-        self._followed: dict[str, Followed] = {}
         self._offerers: dict[str, Loop] = {}
         self._members_lock = self._machine.lock()
         self._deliveries: DeliveryLoop | None = None
-        self._keys_from_files = False
+        self._key_folder: KeyFolder | None = None  # None: keys that were given, not read
         self.sequencer: Sequencer
         self._adopted: str | None = None
         self._watchers: list[Callable[[], None]] = []
         self._has_loops = False
         self.gate: Gate
         self.vigil: Vigil
+        self.mirrors: Mirrors
         self._gossips: dict[str, Loop] = {}
 
     # ── opening ───────────────────────────────────────────────────────────────────────────────────────────────────
@@ -306,9 +165,9 @@ class Node:
             NodeFault: unsafe key files, schema not current, log not initialised; the message says what to do.
         """
         settings = self.settings
-        from_files = parts is None
-        parts = parts or self.from_settings()
-        self._keys_from_files = from_files
+        if parts is None:
+            self._key_folder = KeyFolder(settings.keys_dir, self.state, settings.log_key)
+            parts = self.from_settings()
         self.keys, self.db = parts.keys, parts.db
         self.roster_client, self.webhooks = parts.roster_client, parts.webhooks
         self.screener = Screener(self.db)
@@ -327,6 +186,21 @@ class Node:
             timeout_s=settings.peer_timeout_s,
             transport=self._transport,
             nonce=self._machine.nonce,
+        )
+        self.mirrors = Mirrors(
+            self.db,
+            self.client,
+            settings=settings,
+            log_id=self.log_id,
+            clock=self.clock,
+            roster=self.roster,
+            is_fresh=self.roster_is_fresh,
+            keys=lambda: self.keys,
+            judges=self.judges,
+            watcher=self.watcher,
+            wake=self.wake_deliveries,
+            machine=self._machine,
+            carriers=self._carriers,
         )
         self.sequencer = Sequencer(
             self.db, self.log_id, self.clock, self._on_commit, self.roster, self.watcher
@@ -352,7 +226,7 @@ class Node:
             witnesses=self._witnesses,
             executor=self._machine.ahead,
             marker=settings.data_dir / FIRST_START,
-            judge=self._judge_all,
+            judge=self.mirrors.judge_all,
         )
         self.vigil = Vigil(
             self.db,
@@ -364,7 +238,7 @@ class Node:
             roster=self.roster,
             gate=self.gate,
             say=self.say,
-            on_growth=self._grew,
+            on_growth=self.mirrors.grew,
             cleaned=lambda: self.housekeeper.cleaned,
         )
         return self
@@ -463,25 +337,18 @@ class Node:
         """Begin to follow and to offer to every node the roster lists. Idempotent."""
         if roster.sha256 == self._adopted:
             return
+        self.mirrors.adopt(roster, loops=self._has_loops)
         with self._members_lock:
-            others = [
-                (listed.origin, listed.epoch, state.code)
-                for state in roster.nodes()
-                for listed in state.logs
-                if listed.origin != self.origin and listed.origin not in self._followed
-            ]
-            ids = self._mirrors(others)
-            for origin, _, code in others:
-                self._follow(ids[origin], origin, code)
             if self._has_loops:
                 for endpoint in witnessing.witness_endpoints(roster, self.state, self.settings.witnesses):
                     self._offer_to(endpoint)
                     self._hear_from(endpoint)
             self._adopted = roster.sha256
-        self._rejudge(self.log_id, roster)
+        self.mirrors.rejudge(self.log_id, roster)
         if self._has_loops:
             self._tell_of_roster(roster)
-        self.keys = self._counting_keys(roster)
+        if self._key_folder is not None:
+            self.keys = self._key_folder.counting(self.keys, roster, self.clock() // 1000)
         self.client.identify(self.kid("transport", self.keys.transport), self.keys.transport)
         log.info("roster adopted", extra={"action": "roster_adopted", "version": roster.version})
 
@@ -500,56 +367,6 @@ class Node:
             detail = {"version": roster.version, "sha256": roster.sha256, "previous": told.get("version")}
             emit(self.db, session, [Event("roster.changed", detail=detail)], now=self.clock())
         self.wake_deliveries()
-
-    def _counting_keys(self, roster: Roster) -> NodeKeys:
-        """Of each kind the newest key that lies here and counts in the roster; the one at hand if none does.
-
-        A rotation therefore takes no restart: the new file lies here before the roster lists it, and signs from the moment
-        this node adopts that roster.
-        """
-        if not self._keys_from_files:
-            return self.keys
-        keys = self.keys
-        return replace(
-            keys,
-            # A key in a token is changed by naming another in the settings.
-            log=keys.log if self.settings.log_key else self._newest(roster, "log", keys.log, load_private),
-            witness=self._newest(roster, "witness", keys.witness, load_private),
-            transport=self._newest(roster, "transport", keys.transport, load_private),
-            encryption=self._newest(roster, "encryption", keys.encryption, load_encryption_key),
-        )
-
-    def _newest(self, roster: Roster, use: KeyUse, current: C, load: Callable[[Path], K]) -> C | K:
-        now = self.clock() // 1000
-        counting = {
-            key.key: key
-            for key in roster.keys_of(self.state, use)
-            if key.revoked_at_index is None
-            and key.active_from <= now
-            and (key.active_to is None or key.active_to > now)
-        }
-        held = [key for key in successors(self.settings.keys_dir, use, load) if key.public in counting]
-        best = max(held, key=lambda key: counting[key.public].active_from, default=None)
-        if best is None or (current is not None and best.public == current.public):
-            return current
-        extra = {"action": "key_changed", "use": use, "kid": counting[best.public].kid}
-        log.warning("key changed", extra=extra)
-        return best
-
-    def _rejudge(self, log_id: int, roster: Roster) -> int:
-        """Bring the verdicts of a log up to the roster. Returns how many leaves count again."""
-        done = rejudge_log(self.db, log_id, judge=self.judges.leaves, roster=roster, now=self.clock())
-        if done is not None and done.folded:
-            extra = {
-                "action": "leaves_rejudged",
-                "origin": done.origin,
-                "cleared": done.cleared,
-                "flagged": done.flagged,
-                "version": roster.version,
-            }
-            log.warning("leaves judged again", extra=extra)
-            self.wake_deliveries()
-        return 0 if done is None else done.cleared
 
     # ── life ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -597,7 +414,7 @@ class Node:
                 "prune", Pruner(self.db, self.clock, self.webhooks.keep_ms).step, interval_s=PRUNE_INTERVAL_S
             ),
             Loop("seal", self.seal, interval_s=SEAL_INTERVAL_S),
-            Loop("carry", self.carry, interval_s=CARRY_INTERVAL_S),
+            Loop("carry", self.mirrors.carry, interval_s=CARRY_INTERVAL_S),
             Loop("portfolios", self.look_after_portfolios, interval_s=WATCH_INTERVAL_S),
         ]
         if self.settings.mail_digests:
@@ -626,7 +443,7 @@ class Node:
         self.client.close()
         for loop in loops:
             loop.join(JOIN_S)
-        self._ahead.shutdown(wait=False, cancel_futures=True)
+        self.mirrors.close()
         self.judges.close()
         self.crew.close()
         self.db.dispose()
@@ -634,8 +451,8 @@ class Node:
     def all_loops(self) -> list[Loop]:
         """Every loop of this process."""
         with self._members_lock:
-            followed = [loop for f in self._followed.values() for loop in (f.follower, f.judge) if loop]
-            return [*self._loops, *followed, *self._offerers.values(), *self._gossips.values()]
+            others = [*self._offerers.values(), *self._gossips.values()]
+        return [*self._loops, *self.mirrors.loops(), *others]
 
     def stopped_loops(self) -> list[str]:
         """Names of loops that should run and show no life."""
@@ -738,16 +555,8 @@ class Node:
             roster=self.roster(),
             now=self.clock(),
         )
-        self._heard_from(principal.state)
+        self.mirrors.heard_from(principal.state)
         return principal
-
-    def _heard_from(self, state: str | None) -> None:
-        """Any inbound contact of a peer ends the pause that an outage of it caused."""
-        with self._members_lock:
-            loops = [f.follower for f in self._followed.values() if f.state == state and f.follower]
-        for loop in loops:
-            if loop.failures:
-                loop.wake()
 
     # ── publishing and offering ───────────────────────────────────────────────────────────────────────────────────
 
@@ -783,9 +592,8 @@ class Node:
         try:
             return witnessing.offer_step(self.db, self.client, current, self.log_id, roster, now=self.clock())
         except (PeerFault, WitnessAhead):
-            self.gate.look(
-                current
-            )  # a refusal alone says nothing; what it has cosigned, under our own key, does
+            # A refusal alone says nothing; what it has cosigned, under our own key, does.
+            self.gate.look(current)
             raise
 
     def _hear_from(self, endpoint: WitnessEndpoint) -> None:
@@ -838,356 +646,13 @@ class Node:
             self.wake_deliveries()
         return answer.index
 
-    def _grew(self, log_id: int) -> None:
-        """A log grew by what another node showed."""
-        followed = next((f for f in self._followed.values() if f.log_id == log_id), None)
-        if followed is not None:
-            self._after_growth(followed, grew=True)
-
-    def _judge_all(self, log_id: int) -> None:
-        """Judge all that is stored of a log, asking for bodies; for the own log, of every State that may hold them."""
-        followed = next((f for f in self._followed.values() if f.log_id == log_id), None)
-        if followed is not None:
-            while self.judge(followed):
-                pass
-            return
-        self._judge_earlier()
-        while remote.judge_step(
-            self.db,
-            log_id,
-            roster=self.roster(),
-            judges=self.judges,
-            bodies=self._ask_for_own_bodies,
-            clock=self.clock,
-            ahead=self._ahead,
-        ):
-            pass
-
-    def _judge_earlier(self) -> None:
-        """Judge the logs that the own one continues, which tell what its statements act on."""
-        roster, chain = self.roster(), []
-        before = roster.continued(self.origin)
-        while before is not None:
-            chain.append(before.origin)
-            before = roster.continued(before.origin)
-        for origin in reversed(chain):
-            followed = self._followed.get(origin)
-            while followed is not None and self.judge(followed):
-                pass
-
-    def _ask_for_own_bodies(self, indexes: Sequence[int]) -> Given | None:
-        """Bodies of the own log that this node has lost, from whoever was in their audience."""
-        others = [s.url for s in self.roster().nodes() if s.url and s.code != self.state]
-        return self._ask_holders(others, self.origin, indexes)
+    # ── housekeeping ──────────────────────────────────────────────────────────────────────────────────────────────
 
     def look_after(self) -> bool:
         """What has to be done now and then; also ask once more for bodies of the own log that a restore lost."""
         self.vigil.look_after()
-        found = remote.fetch_missing(
-            self.db,
-            self.log_id,
-            roster=self.roster(),
-            judges=self.judges,
-            bodies=self._ask_for_own_bodies,
-            clock=self.clock,
-            after=self._own_wanted_after,
-        )
-        self._own_wanted_after = found.last if found is not None and found.answered else -1
+        self.mirrors.ask_for_own()
         return False
-
-    # ── following ─────────────────────────────────────────────────────────────────────────────────────────────────
-
-    def _follow(self, log_id: int, origin: str, state: str) -> None:
-        lock = self._machine.lock
-        followed = self._followed[origin] = Followed(log_id, origin, state, lock(), judging=lock())
-        if not self._has_loops:
-            return
-        followed.follower = Loop(
-            f"follow {origin}", lambda: self.follow(followed), interval_s=self.settings.follow_interval_s
-        )
-        followed.judge = Loop(
-            f"judge {origin}",
-            lambda: self._judge_in_turn(followed),
-            interval_s=self.settings.follow_interval_s,
-        )
-        followed.follower.start()
-        followed.judge.start()
-
-    def followed(self, origin: str) -> Followed | None:
-        """What this node keeps of a foreign log that the roster adopted lists, or None."""
-        return self._followed.get(origin)
-
-    def _mirror(self, origin: str, epoch: int, state: str) -> int:
-        return self._mirrors([(origin, epoch, state)])[origin]
-
-    def _mirrors(self, others: Sequence[tuple[str, int, str]]) -> dict[str, int]:
-        """Origin → row id of every log this node keeps, those of `others` (origin, epoch, State) begun if they are new."""
-        with self.db.read() as session:
-            ids = _ids(session)
-        new = [
-            {
-                "origin": origin,
-                "epoch": epoch,
-                "state": state,
-                "is_own": False,
-                "status": "ok",
-                "size": 0,
-                "frontier": b"",
-                "judged": 0,
-                "head_size": 0,
-                "claimed_size": 0,
-                "backfilled": False,
-            }
-            for origin, epoch, state in others
-            if origin not in ids
-        ]
-        if not new:
-            return ids
-        with self.db.write() as session:
-            session.execute(self.db.insert_ignore(LogRow.__table__), new)
-            return _ids(session)
-
-    def sources(self, followed: Followed) -> tuple[str, ...]:
-        """Where to look for a log now: its origin, then a few other nodes' mirrors of it, other ones each time.
-
-        A few: while a State of 200 is down, everybody asking everybody for it would be 40,000 requests a look.
-        """
-        roster = self.roster()
-        listed = roster.log(followed.origin)
-        others = [
-            mirror_url(s.url, followed.origin)
-            for s in roster.nodes()
-            if s.url and s.code not in (self.state, followed.state) and s.status == "member"
-        ]
-        if len(others) > MAX_OTHER_MIRRORS:
-            first = followed.looks * MAX_OTHER_MIRRORS % len(others)
-            others = (others[first:] + others[:first])[:MAX_OTHER_MIRRORS]
-        return ((listed.url,) if listed else ()) + tuple(others)
-
-    def follow(self, followed: Followed) -> bool:
-        """One look at a log: at its origin, or at a mirror of it when the origin cannot be reached or serves rubbish."""
-        roster = self.roster()
-        with self.db.read() as session:
-            if read_followed(session, followed.log_id).status == "frozen":
-                return False
-        first: PeerFault | None = None
-        followed.looks += 1
-        for source in self.sources(followed):
-            try:
-                with followed.lock:
-                    grew = follow_step(
-                        self.db,
-                        self.client,
-                        followed.log_id,
-                        source,
-                        roster,
-                        clock=self.clock,
-                        state=self.state,
-                        expect=self.judges.expect,
-                    )
-            except CheckpointFork as fork:
-                witnessing.set_log_error(self.db, followed.log_id, fork, now=self.clock())
-                raise
-            except PeerFault as fault:
-                if isinstance(fault, StaleHead) and first is not None:
-                    continue  # a mirror that lags is no fault
-                first = first or fault
-                continue
-            self._after_growth(followed, grew=grew)
-            self._take_history(followed, source, roster)
-            if first is not None:  # a mirror helped; the origin's trouble stays visible
-                witnessing.set_log_error(self.db, followed.log_id, first, now=self.clock())
-            return False
-        if first is not None:
-            witnessing.set_log_error(self.db, followed.log_id, first, now=self.clock())
-            raise first
-        return False
-
-    def _take_history(self, followed: Followed, source: str, roster: Roster) -> None:
-        """Copy what is new of a log's history; now and then compare it with what another node has of it."""
-        fetch_history(self.db, self.client, followed.log_id, source, roster)
-        others = self.sources(followed)[1:]
-        if others and self.clock() >= followed.compare_at:
-            other = others[followed.compared % len(others)]
-            followed.compared += 1
-            followed.compare_at = self.clock() + COMPARE_INTERVAL_MS
-            compare_history(self.db, self.client, followed.log_id, other, roster)
-        self._tell_confirmed(followed.log_id)
-
-    def _tell_confirmed(self, log_id: int) -> None:
-        if tell_confirmed(self.db, log_id, now=self.clock()):
-            self.wake_deliveries()
-
-    def _after_growth(self, followed: Followed, *, grew: bool, asked: bool = False) -> None:
-        if grew and followed.judge is not None:
-            followed.judge.wake()
-        if self.roster_is_fresh():
-            self._cosign(followed.log_id, asked=asked)
-
-    def _cosign(self, log_id: int, *, asked: bool) -> None:
-        """Cosign the newest head. One cosigned before gets a new time only if its log asks."""
-        with self.db.read() as session:
-            origin, head = session.execute(
-                select(LogRow.origin, LogRow.head_size).where(LogRow.id == log_id)
-            ).one()
-        listed = self.roster().log(origin)
-        if listed is None or listed.status != "active":
-            return  # mirrored on, since history stays provable; confirmed no more
-        now = self.clock()
-        since = now // 1000 - COSIGN_AGAIN_S if asked else None
-        if witnessing.cosignature_line(self.db, log_id, head, self.witness.name, since=since) is None:
-            witnessing.cosign_head(self.db, log_id, self.witness, self.roster(), now=now)
-
-    @property
-    def witness(self) -> WitnessIdentity:
-        """This node's witness, under the name the roster gives it."""
-        name = self.roster().states[self.state].witness_name or f"{self.origin.split('/', 1)[0]}/witness"
-        return WitnessIdentity(name, self.keys.witness, self.state)
-
-    def judge(self, followed: Followed) -> bool:
-        """Judge what is new of a log; when nothing is, ask again for bodies that are missing."""
-
-        def bodies(indexes: Sequence[int]) -> Given | None:
-            early, followed.early = followed.early, None
-            # One that still waits for a thread is not waited for: those who judge may be holding all of them.
-            if early is not None and list(early.indexes) == list(indexes) and not early.answer.cancel():
-                return early.answer.result()
-            return self._ask_for_bodies(followed, indexes)
-
-        roster = self.roster()
-        if self._rejudge(followed.log_id, roster):
-            followed.absent_after = -1
-        judged = remote.judge_step(
-            self.db,
-            followed.log_id,
-            roster=roster,
-            judges=self.judges,
-            bodies=bodies,
-            clock=self.clock,
-            ahead=self._ahead,
-            watch=self.watcher,
-        )
-        if judged:
-            self._tell_confirmed(followed.log_id)
-            self.wake_deliveries()
-            return True
-        found = self._ask_again(followed, roster, bodies)
-        if found is not None and found.settled:
-            self.wake_deliveries()
-        # What nobody had just now is no reason to hurry: the next look asks for the ones after it.
-        return found is not None and found.settled > 0
-
-    def _ask_again(
-        self, followed: Followed, roster: Roster, bodies: Callable[[Sequence[int]], Given | None]
-    ) -> remote.Asked | None:
-        """Ask once more for bodies that are wanted; when none is, and this roster lets leaves count again, also for those that
-        were not given: their issuer gives none while it still holds a roster under which they do not count.
-        """
-
-        def ask(state: Literal["wanted", "absent"], after: int) -> remote.Asked | None:
-            return remote.fetch_missing(
-                self.db,
-                followed.log_id,
-                roster=roster,
-                judges=self.judges,
-                bodies=bodies,
-                clock=self.clock,
-                state=state,
-                after=after,
-                watch=self.watcher,
-            )
-
-        found = ask("wanted", followed.wanted_after)
-        followed.wanted_after = found.last if found is not None and found.answered else -1
-        if found is None and followed.absent_after is not None and self._is_said(followed.state, roster):
-            found = ask("absent", followed.absent_after)
-            if found is None:
-                followed.absent_after = None
-            elif found.answered:
-                followed.absent_after = found.last
-        return found
-
-    def _is_said(self, state: str, roster: Roster) -> bool:
-        """Whether a State's node has said in a log of it that it follows this roster, or one after it."""
-        with self.db.read() as session:
-            said = session.execute(
-                select(RosterSaidRow.idx)
-                .join(LogRow, LogRow.id == RosterSaidRow.log_id)
-                .where(LogRow.state == state, RosterSaidRow.version >= roster.version)
-                .limit(1)
-            ).first()
-        return said is not None
-
-    def _ask_early(self, followed: Followed, start: int, end: int) -> None:
-        """Ask for the bodies of leaves that were offered a moment ago. They are judged, or dropped, when the leaves are here."""
-        if followed.judge is None or not 0 < end - start <= EARLY:
-            return
-        indexes = range(start, end)
-        answer = self._ahead.submit(self._ask_for_bodies, followed, indexes)
-        followed.early = Early(indexes, answer)
-
-    def _judge_in_turn(self, followed: Followed) -> bool:
-        with followed.judging:
-            return self.judge(followed)
-
-    def _judge_at_once(self, followed: Followed) -> bool:
-        """Judge leaves that an offer brought in the offer's own thread, if their bodies are here; otherwise the loop does.
-
-        What is seen by people then comes before the cosignature that the offer waits for.
-        """
-        early = followed.early
-        if early is None or not early.answer.done() or not followed.judging.acquire(blocking=False):
-            return False
-        try:
-            self.judge(followed)
-        except Exception:  # a cosignature does not wait for a verdict: the loop tries again
-            log.exception("judging failed", extra={"action": "judge_failed", "origin": followed.origin})
-            return False
-        finally:
-            followed.judging.release()
-        return True
-
-    def _ask_for_bodies(self, followed: Followed, indexes: Sequence[int]) -> Given | None:
-        """Ask the issuer; if it cannot be reached, other nodes, any of which may hold a body and give it to whom it is for.
-
-        Only the issuer's silence about a body means that it is not for this State: another node may simply not hold it.
-        """
-        roster = self.roster()
-        url = roster.states[followed.state].url
-        listed = roster.log(followed.origin)
-        if listed is not None and listed.end is not None:  # its State may have begun anew with nothing of it
-            holders = [s.url for s in roster.nodes() if s.url and s.code != self.state]
-            return self._ask_holders((*self._carriers, *holders), followed.origin, indexes)
-        given = None if url is None else remote.ask_node(self.client, url, followed.origin, indexes)
-        if given is not None:
-            return given
-        others = [s.url for s in roster.nodes() if s.url and s.code not in (self.state, followed.state)]
-        return self._ask_holders((*self._carriers, *others[:MAX_OTHER_HOLDERS]), followed.origin, indexes)
-
-    def _ask_holders(self, holders: Sequence[str], origin: str, indexes: Sequence[int]) -> Given | None:
-        """Ask whoever may hold or carry bodies, one after the other, for what is still missing; None if nobody answered."""
-        keys = self._encryption_keys()
-        lines: dict[int, bytes] = {}
-        answered = False
-        for holder in holders:
-            missing = [index for index in indexes if index not in lines]
-            if not missing:
-                break
-            given = remote.ask_node(self.client, holder, origin, missing, keys)
-            if given is not None:
-                answered = True
-                lines |= given.lines
-        return Given(lines, frozenset()) if answered else None
-
-    def _encryption_keys(self) -> dict[str, EncryptionKey]:
-        """This State's encryption keys by the key ids under which the roster lists them."""
-        own = self.keys.encryption
-        if own is None:
-            return {}
-        listed = self.roster().keys_of(self.state, "encryption")
-        return {key.kid: own for key in listed if key.key == own.public}
-
-    # ── sealed bodies ─────────────────────────────────────────────────────────────────────────────────────────────
 
     def keep_house(self) -> bool:
         """Erase what is over for long enough; then let what was erased leave the files."""
@@ -1203,130 +668,17 @@ class Node:
         """Seal the own log's restricted bodies, so that other nodes can carry them."""
         return sealed.seal_step(self.db, self.log_id, self.roster(), now=self.clock())
 
-    def carry(self) -> bool:
-        """Fetch what other States sealed since the last look, one log after the other."""
-        more = False
-        if not self.settings.carry_mb:
-            return False
-        roster = self.roster()
-        for followed in list(self._followed.values()):
-            state = roster.states[followed.state]
-            if state.url is None or state.status != "member" or state.code == self.state:
-                continue
-            try:
-                more |= sealed.carry_step(
-                    self.db,
-                    self.client,
-                    followed.log_id,
-                    state.url,
-                    state=self.state,
-                    limit_bytes=self.settings.carry_mb * 2**20,
-                    keep_days=self.settings.carry_days,
-                    now=self.clock(),
-                )
-            except PeerFault as fault:  # one issuer that is down keeps nobody from carrying the others'
-                log.info(
-                    "sealed bodies not fetched",
-                    extra={"action": "carry_failed", "origin": followed.origin, "why": str(fault)[:300]},
-                )
-        return more
+    # ── what other nodes bring: see `app.mirrors` ─────────────────────────────────────────────────────────────────
 
-    def suspect(self, submission: Submission, where: str = "offer") -> None:
-        """Hold an offered head that was refused against what is proven here: its log may have signed two histories.
-
-        A head that is larger than what is stored is left to the follower, which looks at once.
-        """
-        roster, origin = self.roster(), submission.claimed_origin()
-        followed = self._followed.get(origin)
-        if followed is None:
-            return
-        offered, note = open_checkpoint(submission.checkpoint, witnessing.log_keys(roster, origin), origin)
-        with self.db.read() as session:
-            mirror = read_followed(session, followed.log_id)
-            ours = root_here(session, followed.log_id, offered.size)
-        if ours is None and followed.follower is not None:
-            followed.follower.wake()
-        if ours is None or ours == offered.root or mirror.head_note is None:
-            return
-        seen = [Sighting(self.clock() // 1000, self.state, where)]
-        sources = self.sources(followed)
-        found = contradiction(
-            self.db,
-            self.client,
-            mirror.id,
-            parse_note(mirror.head_note),
-            note,
-            sources=sources,
-            roster=roster,
-            seen=seen,
-        )
-        if found is not None:
-            fork = convict(self.db, found, roster=roster, now=self.clock())
-            witnessing.set_log_error(self.db, followed.log_id, fork, now=self.clock())
-
-    def take_evidence(self, raw: bytes) -> tuple[str, bool]:
-        """Judge a record that somebody brings; id and whether it is new. Raises EvidenceRefused."""
-        return take_record(self.db, raw, roster=self.roster(), source=None, now=self.clock())
-
-    # ── as a witness ──────────────────────────────────────────────────────────────────────────────────────────────
+    @property
+    def witness(self) -> WitnessIdentity:
+        """This node's witness, under the name the roster gives it."""
+        return self.mirrors.witness
 
     def take_submission(self, submission: Submission) -> tuple[Checkpoint, bytes | None]:
-        """Answer `add-checkpoint`: store what is new, then cosign. The line is None if that takes longer than a caller waits.
+        """Answer `add-checkpoint`; see `Mirrors.take_submission`."""
+        return self.mirrors.take_submission(submission)
 
-        Raises:
-            See `app.replication.witness.open_submission` and `app.tlog.witness`.
-        """
-        identity, roster = self.witness, self.roster()
-        try:
-            log_id, checkpoint, note = witnessing.open_submission(self.db, submission, roster, identity.name)
-        except (CheckpointForked, OldSizeMismatch, OldSizeTooLarge, InvalidConsistencyProof):
-            self.suspect(submission)
-            raise
-        listed = roster.log(checkpoint.origin)
-        if listed is None or listed.status != "active":
-            raise NotAllowed(
-                f"The roster lists {checkpoint.origin} as {listed.status if listed else 'unknown'}."
-            )
-        followed = self._followed.get(checkpoint.origin)
-        if followed is None or not self.roster_is_fresh():
-            return checkpoint, None
-        with self.db.read() as session:
-            mirror = read_followed(session, log_id)
-        if checkpoint.size - mirror.size > NEAR or not followed.lock.acquire(
-            timeout=self.settings.peer_timeout_s / 2
-        ):
-            if followed.follower is not None:
-                followed.follower.wake()
-            return checkpoint, None
-        try:
-            with self.db.read() as session:
-                mirror = read_followed(session, log_id)
-            if mirror.status != "ok":
-                raise NotAllowed(
-                    f"{checkpoint.origin} is {mirror.status} here: it signed heads that contradict each other."
-                )
-            self._ask_early(followed, mirror.size, checkpoint.size)
-            grew = advance(
-                self.db,
-                self.client,
-                mirror,
-                self.sources(followed)[0],
-                checkpoint,
-                note,
-                roster=roster,
-                clock=self.clock,
-                state=self.state,
-            )
-        except CheckpointFork as fork:
-            witnessing.set_log_error(self.db, log_id, fork, now=self.clock())
-            raise
-        finally:
-            followed.lock.release()
-        judged = grew and self._judge_at_once(followed)
-        self._after_growth(followed, grew=grew and not judged, asked=True)
-        return checkpoint, witnessing.cosignature_line(self.db, log_id, checkpoint.size, identity.name)
-
-
-def _ids(session: Session) -> dict[str, int]:
-    """Origin → row id of every log."""
-    return {row.origin: row.id for row in session.execute(select(LogRow.origin, LogRow.id))}
+    def take_evidence(self, raw: bytes) -> tuple[str, bool]:
+        """Judge a record that somebody brings; see `Mirrors.take_evidence`."""
+        return self.mirrors.take_evidence(raw)

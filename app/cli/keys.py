@@ -173,7 +173,7 @@ def check(
     if files:
         checked = [_check(file, None, passphrase_of(passphrase_file)) for file in files]
     else:
-        from app.node import ENCRYPTION_FILE, KEY_FILES  # noqa: PLC0415 - see `app.cli`
+        from app.node_keys import ENCRYPTION_FILE, KEY_FILES  # noqa: PLC0415 - see `app.cli`
 
         settings = load_settings(settings_file)
         roster = _roster(settings)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from app.clock import Clock
-    from app.node import Followed
+    from app.mirrors import Followed
     from app.pouch.archive import Pouch
     from app.pouch.manifest import Manifest
     from app.settings import Settings
@@ -92,7 +92,7 @@ def unpack(
                 if carried.origin == node.origin:
                     result.receipts = _receipts(node, pouch)
                     continue
-                followed = node.followed(carried.origin)
+                followed = node.mirrors.followed(carried.origin)
                 if followed is None:
                     fault = PouchRefused(carried.origin, "the roster lists no such log")
                     result.logs.append(Taken(carried.origin, fault=fault))
@@ -131,14 +131,14 @@ def _take(node: Node, followed: Followed, show: Callable[[int], None]) -> Taken:
     taken = Taken(followed.origin)
     taken.before, held = _standing(node, followed)
     try:
-        node.follow(followed)
+        node.mirrors.follow(followed)
     except StaleHead:
         pass  # more is held here than was packed: the bodies may still be news
     except PeerFault as fault:
         taken.fault = fault
     followed.wanted_after = -1
     # Nobody waits here for a next look: go on until all that is wanted was asked for once.
-    while node.judge(followed) or followed.wanted_after >= 0:
+    while node.mirrors.judge(followed) or followed.wanted_after >= 0:
         show(_judged(node, followed) - taken.before)
     taken.after, now_held = _standing(node, followed)
     taken.bodies = now_held - held

@@ -627,15 +627,15 @@ class Fold:
         db.bulk_insert(session, ScreenedRow.__table__, _SCREENED_COLUMNS, new)
 
     def _let_go(self) -> None:
-        """Destroy bodies of leaves that do not count any more, unless this is the State's own log.
+        """Destroy bodies of leaves that do not count any more, unless this is a log of the node's own State.
 
         A mirror keeps no body of a leaf that does not count, whether it came before or after the roster that says so. The
         issuer's node keeps what it logged: from there it comes back, should a later roster let the leaf count again.
         """
         if not self._fallen:
             return
-        own = self._session.execute(select(LogRow.is_own).where(LogRow.id == self._log_id)).scalar_one()
-        if not own:
+        own = select(LogRow.id).where(LogRow.is_own, LogRow.state == self._issuer)
+        if self._session.execute(own).first() is None:
             for some in chunks(self._fallen, SQLITE_VARIABLES - 1):
                 bodies.destroy(self._session, self._log_id, some)
 

@@ -360,7 +360,7 @@ class Truth:
                 raise Broken(CONVERGENCE, f"the body of {origin} {index} is {state} at {site.name}")
 
     def _what_does_not_count_is_not_kept(self, site: Site) -> None:
-        rows = site.disk.rows(_KEPT, site.origin)
+        rows = site.disk.rows(_KEPT, site.state)
         if rows:
             origin, index, fault = rows[0]
             raise Broken(NOT_KEPT, f"{site.name} has the body of {origin} {index}, which is {fault}")
@@ -411,7 +411,7 @@ _COUNTING: Final = (
 )
 _KEPT: Final = (
     "SELECT origin, e.idx, fault_code FROM entries e JOIN bodies b ON b.log_id = e.log_id AND b.idx = e.idx "
-    "JOIN logs ON logs.id = e.log_id WHERE fault_code IS NOT NULL AND origin <> ?"
+    "JOIN logs ON logs.id = e.log_id WHERE fault_code IS NOT NULL AND state <> ?"
 )
 
 

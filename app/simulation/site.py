@@ -13,7 +13,9 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from app.backup import mark_restored
 from app.domain.roster import CentralContactTerm, Roster, RosterKey, RosterLog, RosterState
-from app.node import Machine, Node, NodeKeys, Parts
+from app.mirrors import Machine
+from app.node import Node, Parts
+from app.node_keys import NodeKeys
 from app.notify.guard import UrlPolicy
 from app.notify.keys import WebhookKeys
 from app.notify.setup import WebhookSetup
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
 
     from app.domain.errors import VerbaleError
     from app.domain.keys import PublicKey, Signer
-    from app.node import Followed
+    from app.mirrors import Followed
     from app.record import Receipt
     from app.simulation.network import Network
     from app.simulation.virtual import Schedule
@@ -288,11 +290,11 @@ class Site:
 
     def follow(self, origin: str) -> None:
         """One look at another log."""
-        self.run(f"follow {origin}", lambda node: node.follow(_followed(node, origin)))
+        self.run(f"follow {origin}", lambda node: node.mirrors.follow(_followed(node, origin)))
 
     def judge(self, origin: str) -> None:
         """Judge what is new of another log, and ask for bodies that are missing."""
-        self.run(f"judge {origin}", lambda node: node.judge(_followed(node, origin)))
+        self.run(f"judge {origin}", lambda node: node.mirrors.judge(_followed(node, origin)))
 
     def look(self, origin: str) -> None:
         """Follow, and judge whatever came of it, until nothing is new."""
@@ -348,7 +350,7 @@ class Site:
 
 
 def _followed(node: Node, origin: str) -> Followed:
-    followed = node.followed(origin)
+    followed = node.mirrors.followed(origin)
     if followed is None:
         raise KeyError(origin)
     return followed

@@ -103,7 +103,7 @@ def test_a_key_revoked_at_an_index_loses_what_stands_there_and_what_hangs_on_it(
     }
     change_key(world, "NL", SECOND, revoked_at_index=2)
     us.judge(nl)
-    nl.node._rejudge(nl.node.log_id, world.roster)
+    nl.node.mirrors.rejudge(nl.node.log_id, world.roster)
     for peer in (us, nl):
         assert peer.statuses() == {"Before the theft": "active", "By the other key": "active"}
         assert peer.faults("NL") == {2: "key-not-active", 3: "key-not-active", 4: "unknown-reference"}
@@ -114,7 +114,7 @@ def test_a_key_revoked_at_an_index_loses_what_stands_there_and_what_hangs_on_it(
     # It was a mistake, and the majority says later: from 4 on. A revocation is never moved later by a ceremony; here the
     # verdicts alone are at stake.
     change_key(world, "NL", SECOND, revoked_at_index=4)
-    nl.node._rejudge(nl.node.log_id, world.roster)
+    nl.node.mirrors.rejudge(nl.node.log_id, world.roster)
     us.sync(nl)
     assert us.statuses()["Forged"] == "withdrawn"
     assert with_a_body(us, "NL") == [0, 1, 2, 3, 4]
@@ -128,14 +128,14 @@ def test_an_issuer_that_comes_late_to_a_roster_is_asked_again_once_it_follows_it
     nl.must_post(nl.officer.sign(examples.best_practice(issuer="NL", title="In between")))
     us.sync(nl)
     world.change_state("NL", status="suspended", ends=((nl.node.origin, 0),))
-    nl.node._rejudge(nl.node.log_id, world.roster)
+    nl.node.mirrors.rejudge(nl.node.log_id, world.roster)
     us.judge(nl)
     assert with_a_body(us, "NL") == []
     world.change_state("NL", status="member", ends=())
     us.judge(nl)
     us.judge(nl)
     assert us.entry("NL", 0).body_state == "absent"
-    nl.node._rejudge(nl.node.log_id, world.roster)
+    nl.node.mirrors.rejudge(nl.node.log_id, world.roster)
     us.judge(nl)
     assert us.entry("NL", 0).body_state == "absent"  # its mirror cannot know yet that the issuer has come
     nl.node.vigil.look_after()
@@ -185,7 +185,7 @@ def test_a_roster_that_changes_no_verdict_writes_nothing_again(world: World) -> 
     us = live_through_much(world)
     before = everything(us.db)
     world.change_state("EE", url="http://127.0.0.1:9")
-    us.node._rejudge(us.log("EE").id, world.roster)
+    us.node.mirrors.rejudge(us.log("EE").id, world.roster)
     assert everything(us.db) == before
 
 

@@ -172,8 +172,8 @@ def test_two_followers_of_one_log_do_not_disturb_each_other(world: World) -> Non
     def look() -> None:
         try:
             for _ in range(3):
-                nl.node.follow(nl.followed(us))
-                nl.node.judge(nl.followed(us))
+                nl.node.mirrors.follow(nl.followed(us))
+                nl.node.mirrors.judge(nl.followed(us))
         except Exception as error:  # noqa: BLE001 - whatever a thread raises, the test shows
             failures.append(error)
 

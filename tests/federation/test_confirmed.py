@@ -168,18 +168,18 @@ def test_who_names_the_event_is_told_once_of_every_version_that_was_confirmed(fi
     listen(ee)  # all events that are written: this one is not written for those who do not name it
     issue(ee, "nobody listens")
     ee.witnessed(us, nl, jp)
-    ee.node._tell_confirmed(ee.node.log_id)
+    ee.node.mirrors.tell_confirmed(ee.node.log_id)
     assert told(ee) == []
     listen(ee, "notice.confirmed")
     first = issue(ee, "first")
     amend(ee, first, "changed")
     issue(ee, "last")
     ee.witnessed(us, nl)
-    ee.node._tell_confirmed(ee.node.log_id)
+    ee.node.mirrors.tell_confirmed(ee.node.log_id)
     assert told(ee) == []
     ee.offer(jp)
     for _ in range(2):
-        ee.node._tell_confirmed(ee.node.log_id)
+        ee.node.mirrors.tell_confirmed(ee.node.log_id)
     assert told(ee) == [(1, 1), (2, 1), (3, 3)]
 
 

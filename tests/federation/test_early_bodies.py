@@ -12,8 +12,8 @@ from sqlalchemy import select
 
 from app.domain.errors import PeerFault
 from app.loops import Loop
+from app.mirrors import Followed
 from app.models import CosignatureRow, EntryRow, NoticeRow
-from app.node import Followed
 from tests import examples
 from tests.federation.world import Peer, Signed, World, answer, url_of, wait_until
 

@@ -16,8 +16,8 @@ from app.backup import mark_restored
 from app.domain.errors import PeerFault
 from app.domain.roster import RosterLog
 from app.gate import operator
+from app.mirrors import Followed
 from app.models import BodyRow, EntryRow, LogRow
-from app.node import Followed
 from app.replication.forks import root_here
 from app.setup import NotEnded, begin_next_epoch
 from tests import examples
@@ -49,11 +49,7 @@ def world_with_nl(tmp_path: Path, templates: Path, database_url: str) -> Iterato
 
 def mirror(peer: Peer, origin: str = NEW) -> Followed:
     """What a node keeps of one epoch of the US."""
-    if origin not in peer.node._followed:
-        epoch = int(origin.rpartition("/")[2])
-        log_id = peer.node._mirror(origin, epoch, "US")
-        peer.node._followed[origin] = Followed(log_id, origin, "US")
-    return peer.node._followed[origin]
+    return peer.node.mirrors.mirror(origin, int(origin.rpartition("/")[2]), "US")
 
 
 def row(peer: Peer, origin: str) -> LogRow:
@@ -64,9 +60,9 @@ def row(peer: Peer, origin: str) -> LogRow:
 def take(peer: Peer, origin: str = NEW) -> None:
     """Look at a log of the US and judge it, and what continues it."""
     followed = mirror(peer, origin)
-    peer.node.follow(followed)
+    peer.node.mirrors.follow(followed)
     followed.wanted_after = -1
-    while peer.node.judge(followed):
+    while peer.node.mirrors.judge(followed):
         pass
 
 
@@ -111,7 +107,7 @@ def agree(world: World, *peers: Peer) -> None:
     """What the loops do when a roster is adopted: judge again, settle what was ended."""
     for peer in peers:
         for log_id in [row(peer, OLD).id]:
-            peer.node._rejudge(log_id, world.roster)
+            peer.node.mirrors.rejudge(log_id, world.roster)
         peer.node.vigil.look_after()
 
 
@@ -122,8 +118,8 @@ def go_on(world: World, us: Peer) -> Peer:
     assert origin == NEW
     us.settings = replace(us.settings, origin=origin)
     us.open()
-    us.node._rejudge(us.node.log_id, world.roster)
-    us.node._rejudge(row(us, OLD).id, world.roster)
+    us.node.mirrors.rejudge(us.node.log_id, world.roster)
+    us.node.mirrors.rejudge(row(us, OLD).id, world.roster)
     mirror(us, OLD)
     return us
 
@@ -390,8 +386,8 @@ def test_a_log_that_continues_nothing_by_the_roster_cannot_act_on_another(world:
         "US",
         logs=(replace(listed, end=None, end_root=None), RosterLog(NEW, 2, f"{url_of('US')}/log/2")),
     )
-    nl.node._rejudge(row(nl, NEW).id, world.roster)
-    nl.node._rejudge(row(nl, OLD).id, world.roster)
+    nl.node.mirrors.rejudge(row(nl, NEW).id, world.roster)
+    nl.node.mirrors.rejudge(row(nl, OLD).id, world.roster)
     log = next(log for log in nl.get("/v1/federation")["logs"] if log["origin"] == NEW)
     assert log["continues"] is None
     assert shown(nl)["new"] == ("active", "provisional")
@@ -399,10 +395,10 @@ def test_a_log_that_continues_nothing_by_the_roster_cannot_act_on_another(world:
     assert "mended twice" not in shown(nl)
     # And back: the same rows as before, by whatever way.
     end(world, size=4, root=frozen_root(nl, 4))
-    nl.node._rejudge(row(nl, OLD).id, world.roster)
-    nl.node._rejudge(row(nl, NEW).id, world.roster)
-    after = shown(nl)
-    assert after == before
+    nl.node.mirrors.rejudge(row(nl, OLD).id, world.roster)
+    nl.node.mirrors.rejudge(row(nl, NEW).id, world.roster)
+    take(nl, NEW)  # the bodies of what counts again are asked for again
+    assert shown(nl) == before
 
 
 def test_a_late_joiner_and_a_rebuild_have_the_same_rows(world_with_nl: World) -> None:
@@ -416,7 +412,7 @@ def test_a_late_joiner_and_a_rebuild_have_the_same_rows(world_with_nl: World) ->
     ee.close()
     late = world.make("EE", "late")
     mirror(late, OLD)
-    late.node._rejudge(row(late, OLD).id, world.roster)
+    late.node.mirrors.rejudge(row(late, OLD).id, world.roster)
     take(late, NEW)
     assert (row(late, NEW).size, row(late, NEW).judged) == (5, 0)
     take(late, OLD)
@@ -444,7 +440,7 @@ def test_a_body_of_the_old_log_that_comes_late_is_shown_in_the_new_one(world: Wo
     ee.close()
     late = world.make("EE", "late")
     mirror(late, OLD)
-    late.node._rejudge(row(late, OLD).id, world.roster)
+    late.node.mirrors.rejudge(row(late, OLD).id, world.roster)
     late.line.rules.append(_refuse)
     take(late, OLD)
     agree(world, late)

@@ -134,10 +134,11 @@ def test_a_log_is_frozen_at_what_a_quorum_confirmed_and_both_histories_share(
         # Nobody serves the other history: it is not known yet, and asked again.
         other.close()
         assert (
-            settle_frozen(nl.db, nl.node.client, log.id, sources=nl.node.sources(nl.followed("US"))) is None
+            settle_frozen(nl.db, nl.node.client, log.id, sources=nl.node.mirrors.sources(nl.followed("US")))
+            is None
         )
         other.open()
-        settle_frozen(nl.db, nl.node.client, log.id, sources=nl.node.sources(nl.followed("US")))
+        settle_frozen(nl.db, nl.node.client, log.id, sources=nl.node.mirrors.sources(nl.followed("US")))
         assert nl.federation("US")["frozen_size"] == 2
         with nl.db.read() as session:
             branch = session.execute(

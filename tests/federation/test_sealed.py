@@ -64,7 +64,7 @@ def seal_all(peer: Peer) -> None:
 
 def carry(peer: Peer, of: Peer) -> None:
     peer.followed(of)
-    while peer.node.carry():
+    while peer.node.mirrors.carry():
         pass
 
 
@@ -157,7 +157,7 @@ def test_bodies_that_nobody_has_do_not_keep_later_ones_from_being_asked_for(worl
     followed = nl.followed(ee)
     followed.wanted_after = -1
     for _ in range(2):  # two looks: one batch that nobody has, and the one after it
-        nl.node.judge(followed)
+        nl.node.mirrors.judge(followed)
     assert nl.titles() == [SECRET]
 
 

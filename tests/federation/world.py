@@ -34,8 +34,9 @@ from app.domain.roster import CentralContactTerm, Roster, RosterKey, RosterLog, 
 from app.domain.statement import Kind, Part, PartCommitment, Statement, hash_leaf, sign
 from app.keyfiles import read_card
 from app.main import create_app
+from app.mirrors import Followed
 from app.models import Base, BodyRow, EntryRow, LogRow
-from app.node import Followed, Node
+from app.node import Node
 from app.replication import witness as witnessing
 from app.settings import Settings, load
 from app.setup import NODE_KEYS, begin_log, init_node
@@ -342,20 +343,17 @@ class Peer:
     def followed(self, of: Peer | str) -> Followed:
         """What the node keeps of another's log; begun without the loops that would act by themselves."""
         state = of if isinstance(of, str) else of.state
-        origin = origin_of(state)
-        if origin not in self.node._followed:
-            self.node._followed[origin] = Followed(self.node._mirror(origin, 1, state), origin, state)
-        return self.node._followed[origin]
+        return self.node.mirrors.mirror(origin_of(state), 1, state)
 
     def follow(self, of: Peer) -> None:
         """One look at another's log; raises what the look found."""
-        self.node.follow(self.followed(of))
+        self.node.mirrors.follow(self.followed(of))
 
     def judge(self, of: Peer) -> None:
         """Judge all that is new, and ask once for bodies that are missing."""
         followed = self.followed(of)
         followed.wanted_after = -1
-        while self.node.judge(followed):
+        while self.node.mirrors.judge(followed):
             pass
 
     def sync(self, of: Peer) -> None:

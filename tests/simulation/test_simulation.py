@@ -95,12 +95,12 @@ def test_a_log_that_is_down_is_looked_for_at_a_few_mirrors_in_turn() -> None:
     try:
         world.begin()
         site, other = (world.sites[code] for code in world.codes[:2])
-        followed = site.node.followed(other.origin)
+        followed = site.node.mirrors.followed(other.origin)
         assert followed is not None
         asked: set[str] = set()
         for look in range(4):
             followed.looks = look
-            origin, *mirrors = site.node.sources(followed)
+            origin, *mirrors = site.node.mirrors.sources(followed)
             assert origin.startswith("https://" + other.origin.split("/")[0])
             assert len(mirrors) == 3
             asked |= set(mirrors)
