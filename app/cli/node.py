@@ -306,16 +306,13 @@ def prepare_schema(settings: Settings) -> None:
         LogNotInitialised: the database is empty.
         SchemaNotCurrent: its revision is none that this version knows.
     """
-    from alembic.script import ScriptDirectory  # noqa: PLC0415 - see `app.cli`
-
-    from app import migrations  # noqa: PLC0415
+    from app import migrations  # noqa: PLC0415 - see `app.cli`
     from app.db import Database  # noqa: PLC0415
 
     database = Database(settings.database)
     try:
         current = migrations.current_revision(database)
-        scripts = ScriptDirectory(str(migrations.SCRIPTS))
-        known = {script.revision for script in scripts.walk_revisions()}
+        known = migrations.revisions()
         if current is None:
             raise _empty(settings)
         if current not in known:
@@ -323,8 +320,8 @@ def prepare_schema(settings: Settings) -> None:
                 f"The database is at schema {current}, which this version does not know: a newer one has used it. Start that "
                 "version; nothing was changed."
             )
-        if current != scripts.get_current_head():
-            extra = {"action": "schema_upgraded", "from": current, "to": scripts.get_current_head()}
+        if current != known[-1]:
+            extra = {"action": "schema_upgraded", "from": current, "to": known[-1]}
             migrations.upgrade(database)
             log.warning("the database was upgraded to this version's schema", extra=extra)
     finally:

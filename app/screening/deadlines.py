@@ -17,8 +17,6 @@ from functools import lru_cache
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final
 
-import holidays
-
 from app.domain.errors import Malformed
 from app.domain.states import STATES
 
@@ -158,6 +156,8 @@ def _year(state: str, year: int) -> tuple[Mapping[date, str], frozenset[date]]:
         raise NoCalendar(f"{state[:8]!r} is no Subscribing State, so no calendar is kept for it.")
     if not FIRST_YEAR <= year <= LAST_YEAR:
         raise NoCalendar(f"The calendars reach from {FIRST_YEAR} to {LAST_YEAR}; {year} is outside.")
+    import holidays  # noqa: PLC0415 - calendars of a hundred countries: at the first question about one
+
     supported = holidays.country_holidays(state).supported_categories
     categories = tuple(c for c in ("public", _GOVERNMENT) if c in supported)
     # The year's own entries and what its neighbours move into it: New Year's Day on a Saturday is kept the Friday before.
