@@ -13,8 +13,8 @@ be claimed, with those behind it, and only while no other worker holds it.
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from sqlalchemy import and_, bindparam, func, or_, select, true, update
 from sqlalchemy.orm import aliased
@@ -71,8 +71,7 @@ def at_birth(id_: str, subscription_id: str, now: int, event_seq: int, number: i
     return Claimed(id_, subscription_id, 1, now + LEASE_MS, event_seq, number)
 
 
-@dataclass(frozen=True, slots=True)
-class Ready:
+class Ready(NamedTuple):
     """A delivery that passed the gate just now, with what is needed to sign and send it.
 
     Attributes:
@@ -81,8 +80,12 @@ class Ready:
 
     claimed: Claimed
     endpoint: Endpoint
-    body: bytes = field(repr=False)
+    body: bytes
     recalled: bool = False
+
+    def __repr__(self) -> str:
+        """Show nothing of the body."""
+        return f"Ready(claimed={self.claimed!r}, recalled={self.recalled})"
 
 
 @dataclass(frozen=True, slots=True)

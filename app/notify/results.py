@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Literal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from sqlalchemy import or_, select
 
@@ -34,8 +34,7 @@ ErrorClass = Literal[
 """Why an attempt failed, in words that say nothing of what the answer held."""
 
 
-@dataclass(frozen=True, slots=True)
-class Exchange:
+class Exchange(NamedTuple):
     """What went out and came back, for the delivery log: no secret, no body of ours.
 
     Attributes:
@@ -49,12 +48,15 @@ class Exchange:
     timestamp: int
     signatures: int
     body_bytes: int
-    head: str | None = field(default=None, repr=False)
-    excerpt: str | None = field(default=None, repr=False)
+    head: str | None = None
+    excerpt: str | None = None
+
+    def __repr__(self) -> str:
+        """Show nothing of what the receiver said."""
+        return f"Exchange(url={self.url!r}, timestamp={self.timestamp}, body_bytes={self.body_bytes})"
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
+class Attempt(NamedTuple):
     """One attempt that was made.
 
     Attributes:
@@ -74,11 +76,11 @@ class Attempt:
     retry_after_ms: int | None = None
     recalled: bool = False
     exchange: Exchange | None = None
-    verdict: retry.Verdict = field(init=False)
 
-    def __post_init__(self) -> None:
-        """Say once what is to follow: it is asked several times."""
-        object.__setattr__(self, "verdict", retry.verdict(self.status))
+    @property
+    def verdict(self) -> retry.Verdict:
+        """What is to follow."""
+        return retry.verdict(self.status)
 
 
 @dataclass(frozen=True, slots=True)

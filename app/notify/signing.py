@@ -49,7 +49,9 @@ def signed_bytes(message_id: str, timestamp: int, body: bytes) -> bytes:
 
 def sign_v1(secret: bytes, message_id: str, timestamp: int, body: bytes) -> str:
     """One `v1,…` signature."""
-    digest = hmac.digest(secret, signed_bytes(message_id, timestamp, body), "sha256")
+    # Not `hmac.digest`: it lets other threads run while it computes, and the sender's loop then waits for them to be done, which
+    # takes ten times as long as the signature.
+    digest = hmac.new(secret, signed_bytes(message_id, timestamp, body), "sha256").digest()
     return "v1," + b64encode(digest).decode("ascii")
 
 
