@@ -1,4 +1,4 @@
-"""How alike one word of a query is to many words of an index, without looking all of each of them up.
+"""How alike words of a query are to many words of an index, without looking all of each of them up.
 
 Guarantees the values of `score.similarity`. An index has words by their keys, so it knows what a word shares with that of
 the query. That two words share a key of another kind than spelling is taken for what it stands for: once in billions of
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 from rapidfuzz.distance import OSA, JaroWinkler
-from rapidfuzz.process import cdist
+from rapidfuzz.process import cpdist
 
 from app.screening.keys import BY_BONES, BY_CLASS, BY_GROUP
 from app.screening.score import INITIAL, LEAST, MOST_EDITS, abbreviation, allowed, similarity
@@ -41,16 +41,18 @@ def flags_of(word: Token) -> int:
 
 
 class Known(NamedTuple):
-    """Words that share keys with a word of a query: lists and arrays that are parallel to each other.
+    """Words of an index beside the words of a query that they share keys with: lists and arrays parallel to each other.
 
     Attributes:
-        texts, latin: as they are written, and in Latin letters, "" if they cannot be.
+        of: places of the words of the query.
+        texts, latin: the words of the index as they are written, and in Latin letters, "" if they cannot be.
         lengths: letters of `latin`, at most LONGEST.
         begins: the first of them, as a number; 0 if there is none.
         flags: of `flags_of`.
-        shared: of what kinds the keys are that they share with it, those of spelling apart: see `keys`.
+        shared: of what kinds the keys are that the two share, those of spelling apart: see `keys`.
     """
 
+    of: NDArray[np.intp]
     texts: Sequence[str]
     latin: Sequence[str]
     lengths: NDArray[np.uint8]
@@ -59,61 +61,58 @@ class Known(NamedTuple):
     shared: NDArray[np.uint8]
 
 
-def similarities(own: Token, known: Known, *, person: bool) -> NDArray[np.float64]:
-    """How alike each of them is to a word that can be written in Latin letters, 0 to 1.
+def similarities(asked: Sequence[Token], known: Known, *, person: bool) -> NDArray[np.float64]:
+    """How alike the pairs of words are, 0 to 1.
 
     Args:
-        person: it stands in a person's name.
+        asked: words of a query, which all can be written in Latin letters.
+        person: they stand in a person's name.
     """
-    x = own.latin
-    texts, latin, lengths, begins, flags, shared = known
-    edits = cdist([x], latin, scorer=OSA.distance, score_cutoff=MOST_EDITS, dtype=np.uint8)[0]
-    longer = np.maximum(lengths, np.uint8(min(len(x), LONGEST)))
-    same_start = begins == ord(x[0])
+    of, texts, latin, lengths, begins, flags, shared = known
+    which = of.tolist()
+    words = [asked[i].latin for i in which]
+    size = np.array([min(len(own.latin), LONGEST) for own in asked], np.uint8)[of]
+    same_start = begins == np.array([ord(own.latin[0]) for own in asked], np.uint8)[of]
+    theirs_alone, ours_alone = lengths == 1, size == 1
+    edits = cpdist(words, latin, scorer=OSA.distance, score_cutoff=MOST_EDITS, dtype=np.uint8)
+    longer = np.maximum(lengths, size)
     found = np.zeros(len(latin))
-    if len(x) > 1:
-        by_key = shared > 0
-        found[shared & BY_GROUP > 0] = 0.93
-        if not person:
-            found[shared & BY_CLASS > 0] = 0.85
-        near = edits <= _ALLOWED[longer]
-        at = np.flatnonzero(near)
-        if len(at):
-            found[at] = np.maximum(
-                found[at], _spelled(x, [latin[i] for i in at.tolist()], edits[at], longer[at], same_start[at])
-            )
-        if len(own.bones) > 2:
-            found[same_start & (shared & BY_BONES > 0) & (found < 0.8)] = 0.8
-        if not person:
-            for i in np.flatnonzero(same_start & (found < 0.8)).tolist():
-                found[i] = max(found[i], abbreviation(x, latin[i]))
-        found[found < LEAST] = 0
-        # Where vowels are not written, and in words too long to be measured here, the rules are others.
-        odd = longer == LONGEST
-        odd |= own.semitic or flags & SEMITIC > 0
-        for i in np.flatnonzero(odd & (near | by_key | (found > 0))).tolist():
-            found[i] = similarity(own, token(texts[i]), person=person)[0]
-    initials = lengths == 1 if len(x) > 1 else np.ones(len(latin), np.bool_)
+    found[shared & BY_GROUP > 0] = 0.93
+    if not person:
+        found[shared & BY_CLASS > 0] = 0.85
+    near = edits <= _ALLOWED[longer]
+    at = np.flatnonzero(near & (longer > 1))
+    if len(at):
+        some = at.tolist()
+        value = cpdist(
+            [words[i] for i in some],
+            [latin[i] for i in some],
+            scorer=JaroWinkler.similarity,
+            dtype=np.float64,
+        )
+        value = 0.5 * (1 - edits[at].astype(np.float64) / longer[at]) + 0.5 * value
+        value[~same_start[at]] -= 0.05
+        found[at] = np.maximum(found[at], value)
+    bony = np.array([len(own.bones) > 2 for own in asked], np.bool_)[of]
+    found[bony & same_start & (shared & BY_BONES > 0) & (found < 0.8)] = 0.8
+    if not person:
+        for i in np.flatnonzero(same_start & (found < 0.8)).tolist():
+            found[i] = max(found[i], abbreviation(words[i], latin[i]))
+    found[found < LEAST] = 0
+    # Where vowels are not written, and in words too long to be measured here, the rules are others.
+    odd = (longer == LONGEST) | (flags & SEMITIC > 0)
+    if any(own.semitic for own in asked):
+        odd |= np.array([own.semitic for own in asked], np.bool_)[of]
+    for i in np.flatnonzero(odd & (near | (shared > 0) | (found > 0))).tolist():
+        found[i] = similarity(asked[which[i]], token(texts[i]), person=person)[0]
+    initials = theirs_alone | ours_alone
     if initials.any():
         found[initials] = 0
         if person:
-            found[initials & same_start & ((flags & NATIVE > 0) == own.native)] = INITIAL
-    found[(flags & NUMBER > 0) | (lengths == 0) | own.is_number] = 0
+            native = np.array([own.native for own in asked], np.bool_)[of]
+            found[initials & same_start & ((flags & NATIVE > 0) == native)] = INITIAL
+    number = np.array([own.is_number for own in asked], np.bool_)[of]
+    found[number | (flags & NUMBER > 0) | (lengths == 0)] = 0
     for i in np.flatnonzero(edits == 0).tolist():
-        found[i] = 1.0 if texts[i] == own.text else 0.97
+        found[i] = 1.0 if texts[i] == asked[which[i]].text else 0.97
     return found
-
-
-def _spelled(
-    x: str,
-    latin: Sequence[str],
-    edits: NDArray[np.uint8],
-    longer: NDArray[np.uint8],
-    same_start: NDArray[np.bool_],
-) -> NDArray[np.float64]:
-    """`score.spelled` of many words."""
-    ratio = 1 - edits.astype(np.float64) / longer
-    value: NDArray[np.float64] = cdist([x], latin, scorer=JaroWinkler.similarity, dtype=np.float64)[0]
-    value = 0.5 * ratio + 0.5 * value
-    value[~same_start] -= 0.05
-    return value

@@ -268,6 +268,27 @@ def _letter(word: str) -> np.uint32:
     return bit
 
 
+def _parted(
+    map_: _Pairs, keys: Sequence[NDArray[np.uint32]]
+) -> list[tuple[NDArray[np.uint32], NDArray[np.intp]]]:
+    """For each of some lists of keys all values, and for each the place of its key in all of them put together."""
+    found, at = map_.find_each(np.concatenate(keys))
+    part = np.repeat(np.arange(len(keys)), [len(some) for some in keys])[at]
+    if len(part) and not (part[1:] >= part[:-1]).all():  # what was added since the last sorting stands behind
+        order = np.argsort(part, kind="stable")
+        found, at, part = found[order], at[order], part[order]
+    starts = part.searchsorted(np.arange(len(keys) + 1)).tolist()
+    return [(found[a:b], at[a:b]) for a, b in pairwise(starts)]
+
+
+_Asked = tuple[int, tuple[int, ...], "Token", float]
+"""A word that is looked for: its number among all meetings, its places, itself, and how like it one must be, at least."""
+_Keyed = tuple[int, tuple[int, ...], float, "NDArray[np.uint32]", float]
+"""What keys of names are looked for: the same, the weight of the words they meet, the keys, how alike they are taken to be."""
+
+_NONE: Final = token("a")
+"""Stands where a word of a query cannot be written in Latin letters, and takes no part."""
+
 _Word = tuple[str, bool, float, frozenset[int] | None]
 
 _SCHEMA_NUMBERS: Final = {schema: number for number, schema in enumerate(SCHEMATA)}
@@ -660,25 +681,28 @@ class Index:
         self, name: Name, visible: NDArray[np.bool_], words: NDArray[np.bool_] | None
     ) -> list[_Meeting]:
         """For each word of the query, and for each two neighbours, the names that have one like it."""
-        found: list[_Meeting] = []
-        neighbours = [joined(a, b) for a, b in pairwise(name.tokens)]
-        for place, own in enumerate(name.tokens):
-            met = self._alike(own, words, person=name.is_person)
-            found.append(((place,), 0.0, *met))
-            self._keyed(found, (place,), max(own.weight, 1.0), joined_by(own), JOINED)
-            if not name.is_person and len(name.tokens) > 1:
-                self._keyed(found, (place,), len(own.latin) * 0.5, run_keys(own), RUN)
-        for place, both in enumerate(neighbours):
+        tokens, person = name.tokens, name.is_person
+        # Estimates depend on the order of meetings: what a key alone tells of a word stands behind the word.
+        asked: list[_Asked] = []
+        keyed: list[_Keyed] = []
+        for place, own in enumerate(tokens):
+            asked.append((len(asked) + len(keyed), (place,), own, 0.0))
+            keyed.append((len(asked) + len(keyed), (place,), max(own.weight, 1.0), joined_by(own), JOINED))
+            if not person and len(tokens) > 1:
+                keyed.append((len(asked) + len(keyed), (place,), len(own.latin) * 0.5, run_keys(own), RUN))
+        for place, (one, other) in enumerate(pairwise(tokens)):
             # Names that write two neighbours of the query as one word. An initial and a surname are none: "ikarelin" would meet
             # every Karelin, as if the initial had.
-            if name.is_person and 1 in (len(name.tokens[place].latin), len(name.tokens[place + 1].latin)):
+            if person and 1 in (len(one.latin), len(other.latin)):
                 continue
-            met = self._alike(both, words, person=name.is_person, least=JOINED_LEAST)
-            found.append(((place, place + 1), 0.0, *met))
+            both = joined(one, other)
+            asked.append((len(asked) + len(keyed), (place, place + 1), both, JOINED_LEAST))
             if both.semitic:
-                self._keyed(found, (place, place + 1), 0.0, joined_by(both), JOINED)
-        every = tuple(range(len(name.tokens)))
-        self._keyed(found, every, WHOLE, acronym_keys(name), ACRONYM)
+                keyed.append((len(asked) + len(keyed), (place, place + 1), 0.0, joined_by(both), JOINED))
+        every = tuple(range(len(tokens)))
+        keyed.append((len(asked) + len(keyed), every, WHOLE, acronym_keys(name), ACRONYM))
+        met = self._worded(asked, words, person=person) | self._keyed(keyed)
+        found = [met[n] for n in sorted(met)]
         if len(blended := blend_keys(name)):
             numbers = np.unique(self._joined.find(blended), sorted=True)
             seen = numbers[visible[self._name_party.array[numbers]]][:BLENDED_AT_ONCE]
@@ -687,18 +711,26 @@ class Index:
                 found.append((every, WHOLE, np.array(made, np.uint32), np.full(len(made), BLEND, np.float32)))
         return found
 
-    def _keyed(
-        self,
-        found: list[_Meeting],
-        places: tuple[int, ...],
-        theirs: float,
-        keys: NDArray[np.uint32],
-        value: float,
-    ) -> None:
-        """Add the names that have one of the keys."""
-        numbers = self._joined.find(keys) if len(keys) else keys
-        if len(numbers):
-            found.append((places, theirs, numbers, np.full(len(numbers), value, np.float32)))
+    def _worded(
+        self, asked: Sequence[_Asked], words: NDArray[np.bool_] | None, *, person: bool
+    ) -> dict[int, _Meeting]:
+        """The names that have a word like each of some."""
+        alike = self._alike([(own, least) for _, _, own, least in asked], words, person=person)
+        values = np.concatenate([value for _, value in alike])
+        parts = _parted(self._postings, [numbers for numbers, _ in alike])
+        return {
+            n: (places, 0.0, numbers, values[at])
+            for (n, places, _, _), (numbers, at) in zip(asked, parts, strict=True)
+        }
+
+    def _keyed(self, keyed: Sequence[_Keyed]) -> dict[int, _Meeting]:
+        """The names that have one of the keys of each, if there are any."""
+        parts = _parted(self._joined, [keys for _, _, _, keys, _ in keyed])
+        return {
+            n: (places, theirs, numbers, np.full(len(numbers), value, np.float32))
+            for (n, places, theirs, _, value), (numbers, _) in zip(keyed, parts, strict=True)
+            if len(numbers)
+        }
 
     def _blends(self, name: Name, number: int) -> bool:
         other = self._name(number, int(self._name_party.array[number]))
@@ -706,53 +738,82 @@ class Index:
         return not other.is_person and len(one.tokens) == 1 and blends(one.tokens[0].latin, many)
 
     def _alike(
-        self, own: Token, words: NDArray[np.bool_] | None, *, person: bool, least: float = 0.0
-    ) -> tuple[NDArray[np.uint32], NDArray[np.float32]]:
-        """Names that have a word like this one, and how like it is, the least first."""
-        which = own.text, person, least, self._opened
-        met = self._alikes.get(which)
-        if met is None:
-            numbers, values = self._compared(own, words, person=person)
-            order = np.lexsort((numbers, values))
-            order = order[values[order] > least][-MAX_WORDS:]
-            met = numbers[order], values[order].astype(np.float32)
-            if len(self._alikes) >= REMEMBERED:
-                self._alikes.clear()
-            self._alikes[which] = met
-        numbers, places = self._postings.find_each(met[0])
-        return numbers, met[1][places]
+        self, asked: Sequence[tuple[Token, float]], words: NDArray[np.bool_] | None, *, person: bool
+    ) -> list[tuple[NDArray[np.uint32], NDArray[np.float32]]]:
+        """The words of the vocabulary that are like each of some more than so much, and how like it, the least first."""
+        which: list[_Word] = [(own.text, person, least, self._opened) for own, least in asked]
+        if len(self._alikes) > REMEMBERED:
+            self._alikes.clear()
+        new = [n for n, word in enumerate(which) if word not in self._alikes]
+        if new:
+            compared = self._compared([asked[n][0] for n in new], words, person=person)
+            for n, (numbers, values) in zip(new, compared, strict=True):
+                order = np.lexsort((numbers, values))
+                order = order[values[order] > asked[n][1]][-MAX_WORDS:]
+                self._alikes[which[n]] = numbers[order], values[order].astype(np.float32)
+        return [self._alikes[word] for word in which]
 
     def _compared(
-        self, own: Token, words: NDArray[np.bool_] | None, *, person: bool
-    ) -> tuple[NDArray[np.uint32], NDArray[np.float64]]:
-        """Words of the vocabulary that share a key with this one, by their numbers, and how like it each is."""
-        keys, kinds = query_keys(own)
-        met, of_key = self._word_keys.find_each(keys)
-        ids = np.unique(met)
+        self, asked: Sequence[Token], words: NDArray[np.bool_] | None, *, person: bool
+    ) -> list[tuple[NDArray[np.uint32], NDArray[np.float64]]]:
+        """For each of some words those of the vocabulary that share a key with it, and how like it each is."""
+        keys, kinds = zip(*map(query_keys, asked), strict=True)
+        of_key = np.repeat(np.arange(len(asked), dtype=np.uint64), [len(own) for own in keys])
+        met, at = self._word_keys.find_each(np.concatenate(keys))
+        pairs = of_key[at] << np.uint64(32) | met
+        each = np.unique(pairs)
+        numbers = (each & np.uint64(0xFFFFFFFF)).astype(np.uint32)
         if words is not None:
-            ids = ids[words[ids]]
-        ids = ids[:MAX_MET]
-        self.work.words += len(ids)
-        numbers = ids.tolist()
-        texts = [self._words[n] for n in numbers]
-        if not numbers or not own.latin:
-            alike = [similarity(own, token(text), person=person)[0] for text in texts]
-            return ids, np.array(alike, np.float64)
-        how = kinds[of_key]
+            each, numbers = each[words[numbers]], numbers[words[numbers]]
+        of = (each >> np.uint64(32)).astype(np.intp)
+        starts = of.searchsorted(np.arange(len(asked) + 1))
+        if len(each) > MAX_MET:
+            kept = np.arange(len(of)) - starts[of] < MAX_MET
+            each, numbers, of = each[kept], numbers[kept], of[kept]
+            starts = of.searchsorted(np.arange(len(asked) + 1))
+        self.work.words += len(each)
+        how = np.concatenate(kinds)[at]
         sure = np.flatnonzero(how)
-        at = np.minimum(ids.searchsorted(met[sure]), len(ids) - 1)
-        found = ids[at] == met[sure]
-        shared = np.zeros(len(ids), np.uint8)
-        np.bitwise_or.at(shared, at[found], how[sure[found]])
+        place = each.searchsorted(pairs[sure])
+        place[place == len(each)] = 0
+        there = each[place] == pairs[sure] if len(each) else np.zeros(len(sure), np.bool_)
+        shared = np.zeros(len(each), np.uint8)
+        np.bitwise_or.at(shared, place[there], how[sure[there]])
+        values = self._similar(asked, of, numbers, shared, person=person)
+        return [(numbers[a:b], values[a:b]) for a, b in pairwise(starts.tolist())]
+
+    def _similar(
+        self,
+        asked: Sequence[Token],
+        of: NDArray[np.intp],
+        numbers: NDArray[np.uint32],
+        shared: NDArray[np.uint8],
+        *,
+        person: bool,
+    ) -> NDArray[np.float64]:
+        """How alike pairs are of a word of a query and one of the vocabulary."""
+        values = np.zeros(len(numbers))
+        spelled = np.array([own.latin != "" for own in asked], np.bool_)[of]
+        for i in np.flatnonzero(~spelled).tolist():  # of a script that nothing here reads
+            values[i] = similarity(asked[of[i]], token(self._words[numbers[i]]), person=person)[0]
+        if not spelled.all():
+            of, numbers, shared = of[spelled], numbers[spelled], shared[spelled]
+        listed = numbers.tolist()
+        texts, latin = self._words, self._latin
         known = Known(
-            texts,
-            [self._latin[n] for n in numbers],
-            self._word_length.array[ids],
-            self._word_begins.array[ids],
-            self._word_flags.array[ids],
+            of,
+            [texts[n] for n in listed],
+            [latin[n] for n in listed],
+            self._word_length.array[numbers],
+            self._word_begins.array[numbers],
+            self._word_flags.array[numbers],
             shared,
         )
-        return ids, similarities(own, known, person=person)
+        if listed:
+            values[spelled] = similarities(
+                [own if own.latin else _NONE for own in asked], known, person=person
+            )
+        return values
 
     # ── figures ───────────────────────────────────────────────────────────────────────────────────────────────────
 

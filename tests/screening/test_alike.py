@@ -33,8 +33,9 @@ def shared(a: Token, b: Token) -> int:
     return sum({kind for key, kind in zip(keys.tolist(), kinds.tolist(), strict=True) if key in theirs})
 
 
-def known(own: Token, others: Sequence[Token]) -> Known:
+def known(own: Token, others: Sequence[Token], place: int = 0) -> Known:
     return Known(
+        np.full(len(others), place, np.intp),
         [t.text for t in others],
         [t.latin for t in others],
         np.array([min(len(t.latin), 255) for t in others], np.uint8),
@@ -46,7 +47,7 @@ def known(own: Token, others: Sequence[Token]) -> Known:
 
 def check(own: Token, others: Sequence[Token], *, person: bool) -> int:
     """Compare with `similarity`; returns how many met."""
-    values = similarities(own, known(own, others), person=person).tolist()
+    values = similarities([own], known(own, others), person=person).tolist()
     for other, value in zip(others, values, strict=True):
         plain, kind, _ = similarity(own, other, person=person)
         if value != plain:
@@ -62,6 +63,23 @@ def test_a_word_is_as_like_another_as_if_all_of_both_had_been_looked_up(person: 
     others = [token(word) for word in (*WORDS, *LONG)]
     met = [check(own, others, person=person) for own in others if own.latin]
     assert sum(met) > 2 * len(WORDS)
+
+
+@pytest.mark.parametrize("person", [True, False])
+def test_many_words_of_a_query_are_compared_as_each_alone(person: bool) -> None:
+    others = [token(word) for word in WORDS]
+    asked = [token(word) for word in ("karelin", "k", "1970", "иван", "رشيد", "technology")]
+    some = [known(own, others, place) for place, own in enumerate(asked)]
+    alone = [
+        similarities([own], each._replace(of=each.of * 0), person=person)
+        for own, each in zip(asked, some, strict=True)
+    ]
+    lists = ([text for each in some for text in each[at]] for at in (1, 2))
+    arrays = (np.concatenate([each[at] for each in some]) for at in (0, 3, 4, 5, 6))
+    of, lengths, begins, flags, kinds = arrays
+    texts, latin = lists
+    together = similarities(asked, Known(of, texts, latin, lengths, begins, flags, kinds), person=person)
+    assert together.tolist() == np.concatenate(alone).tolist()
 
 
 LETTERS = st.text("abckmoи", min_size=1, max_size=10)

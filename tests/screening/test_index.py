@@ -81,7 +81,8 @@ def test_an_index_that_grew_answers_as_one_that_was_loaded() -> None:
     for party in parties[2:]:
         grown.add(party)
     whole = loaded(*parties)
-    for name in [*NAMES, "Borealis Sygnals", "MeridianOptics", "S.R.I. Institute"]:
+    # In the last one, only what was added has the first word, and only what was loaded the second.
+    for name in [*NAMES, "Borealis Sygnals", "MeridianOptics", "S.R.I. Institute", "Institute Boreal"]:
         assert ask(grown, name) == ask(whole, name) != []
     grown.sort()
     for name in NAMES:
