@@ -10,11 +10,12 @@ in SQLite's busy handler, which sleeps; processes that share a file meet in the 
 from __future__ import annotations
 
 import json
-import os
+import sqlite3
 import threading
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import quote
 
 from sqlalchemy import (
     Executable,
@@ -77,6 +78,8 @@ class Database:
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         self._writer = threading.Lock() if self.is_sqlite else None
         self._statements: dict[Any, Any] = {}
+        self._marker: sqlite3.Connection | None = None
+        self._marking = threading.Lock()
         self.engine: Engine = engine or create_engine(
             self.url,
             pool_size=pool_size,
@@ -249,17 +252,26 @@ class Database:
         session.connection().execute(self.once(_count), rows)
 
     def mark(self) -> object | None:
-        """Something that differs after a commit, whoever makes it, had without asking the database; None: it cannot be had.
+        """Something that differs after every commit, whoever makes it, in microseconds; None: it cannot be had.
 
-        A clue and no proof: file systems keep times in steps of some milliseconds, so a commit may leave it as it was.
+        SQLite counts commits in the memory that all processes share (`PRAGMA data_version`), and does so when what was
+        committed can be read. Its files tell too early: they have changed while a commit is still being made durable.
         """
         if not self.is_sqlite or not self.url.database:
             return None
-        try:
-            status = os.stat(f"{self.url.database}-wal")  # noqa: PTH116 - looked at a hundred times a second
-        except OSError:
-            return ()
-        return status.st_mtime_ns, status.st_size
+        with self._marking:
+            try:
+                if self._marker is None:
+                    self._marker = sqlite3.connect(  # of its own: a connection does not count its own commits
+                        f"file:{quote(self.url.database)}?mode=rw",
+                        uri=True,
+                        isolation_level=None,
+                        check_same_thread=False,
+                    )
+                ((commits,),) = self._marker.execute("PRAGMA data_version").fetchall()
+            except sqlite3.Error:
+                return None
+            return int(commits)
 
     def size_bytes(self) -> int | None:
         """Bytes on disk, or None when the server does not tell."""
@@ -289,6 +301,10 @@ class Database:
 
     def dispose(self) -> None:
         """Close all connections: those at rest now, and each that a thread still uses when that gives it back."""
+        with self._marking:
+            marker, self._marker = self._marker, None
+            if marker is not None:
+                marker.close()
         pool = self.engine.pool
         self.engine.dispose()
         # What comes back later would lie in a pool that nobody has any more, and stay open until it is collected.

@@ -74,7 +74,7 @@ WATCH_SECONDS: Final = 0.05
 one small read; a notification by the database would cost every commit more than that costs a second."""
 
 GLANCE_SECONDS: Final = 0.01
-"""Between two glances at the files of SQLite, which show a commit of another process without a read: some microseconds each."""
+"""Between two glances at SQLite's count of commits, which shows one of another process without a read: some microseconds each."""
 
 RECORD_SECONDS: Final = 0.1
 """Within which an attempt's result is written. Under load a look is made when some endpoint has half of its queue left, which

@@ -547,7 +547,7 @@ def test_the_loop_sees_what_another_process_commits_without_being_woken(
 ) -> None:
     log = Log(db)
     subscribe(db, setup, add_token(db), receiver.url)
-    # On SQLite its files tell, without a look at the database.
+    # On SQLite its count of commits tells, without a look at the tables.
     watch = 3_600 if db.is_sqlite else 0.01
     loop = DeliveryLoop(db, clock, setup, poll_seconds=3_600, watch_seconds=watch)
     loop.start()
