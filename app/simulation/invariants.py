@@ -89,7 +89,9 @@ class Truth:
         """Nothing has happened."""
         self.logs: dict[str, LogTruth] = defaultdict(LogTruth)
         self.contents: dict[bytes, tuple[str, Written]] = {}
-        self.erased: dict[str, set[str]] = defaultdict(set)
+        self.erased: dict[str, dict[str, int]] = defaultdict(
+            dict
+        )  # origin → statement id → index of the erasure
         self.lost: set[tuple[str, int]] = set()
         self.cosigned: dict[tuple[str, str, int], bytes] = {}
         self._seen: dict[tuple[str, str], _Seen] = {}
@@ -125,6 +127,14 @@ class Truth:
         for book in (log.leaves, log.acknowledged, log.written):
             for index in [index for index in book if index >= mirrored]:
                 del book[index]
+        # An erasure that is lost erases nothing. Whoever asked for the body meanwhile was given none, and does not ask again.
+        erased = self.erased[site.origin]
+        undone = {id_ for id_, index in erased.items() if index >= mirrored}
+        for id_ in undone:
+            del erased[id_]
+        self.lost |= {
+            (site.origin, i) for i, written in log.written.items() if written.statement.id in undone
+        }
         for size in [size for size in log.roots if size > max(mirrored, seen)]:
             del log.roots[size]
         held = {
@@ -367,18 +377,20 @@ class Truth:
 
     def _erased_is_gone(self, site: Site) -> None:
         marks = [
-            written.mark
+            (written.mark, f"{origin} {index}")
             for origin, ids in self.erased.items()
             if self.logs[origin].honest
-            for written in self.logs[origin].written.values()
+            for index, written in self.logs[origin].written.items()
             if written.mark and written.statement.id in ids
         ]
         if not marks:
             return
         whole = site.disk.copy()
-        for mark in marks:
+        for mark, which in marks:
             if mark.encode() in whole:
-                raise Broken(ERASED, f"{site.name} still has the text of an erased notice on its disk")
+                raise Broken(
+                    ERASED, f"{site.name} still has the text of {which}, which is erased, on its disk"
+                )
 
     def _rows_are_the_same(self, sites: Iterable[Site]) -> None:
         for origin in list(self.logs):

@@ -300,7 +300,7 @@ class World:
         elif of is not None:
             of.versions.append(written)
             if kind == "erase":
-                self.truth.erased[site.origin] |= {v.statement.id for v in of.versions}
+                self.truth.erased[site.origin] |= {v.statement.id: answer.index for v in of.versions}
             elif kind == "amend":
                 of.current, of.closed = written, False
 
@@ -345,7 +345,11 @@ class World:
             raise Broken(LINE, f"{len(unanswered)} posts get no answer although nothing is wrong")
 
     def _open_gates(self) -> None:
-        """With everybody there, every honest log may grow again soon."""
+        """With everybody there, every honest log may grow again soon. One that never will takes back what there is of it."""
+        for site in self.sites.values():
+            if site.is_lost and site.honest:
+                self.do(site, site.pass_gate)
+        self.schedule.run()
         waiting: list[Site] = []
         for _ in range(GATE_ROUNDS):
             waiting = [

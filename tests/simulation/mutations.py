@@ -42,11 +42,11 @@ class Mutation:
 MUTATIONS = (
     Mutation(
         "cosign before store",
-        "app/node.py",
-        "            grew = advance(\n                self.db,\n                self.client,\n                mirror,",
+        "app/mirrors.py",
+        "            grew = advance(\n                self._db,\n                self._client,\n                mirror,",
         "            from app.tlog.cosignature import cosign\n"
-        "            cosign(checkpoint, identity.name, identity.signer, self.clock() // 1000)\n"
-        "            grew = advance(\n                self.db,\n                self.client,\n                mirror,",
+        "            cosign(checkpoint, identity.name, identity.signer, self._clock() // 1000)\n"
+        "            grew = advance(\n                self._db,\n                self._client,\n                mirror,",
         "stored before cosigned",
         1,
         states=6,
@@ -83,8 +83,8 @@ MUTATIONS = (
     Mutation(
         "serve a body without the gate",
         "app/replication/bodies.py",
-        "        if may_read(principal, issuer=log.state, tlp_rank=row.tlp_rank, audience=row.audience)\n",
-        "        if True or may_read(principal, issuer=log.state, tlp_rank=row.tlp_rank, audience=row.audience)\n",
+        "            may = may_read(principal, issuer=log.state, tlp_rank=tlp_rank, audience=audience)\n",
+        "            may = True\n",
         "one gate",
         1,
     ),
