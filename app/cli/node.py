@@ -162,6 +162,37 @@ def next_epoch(settings_file: SettingsFile = None, as_json: AsJson = False) -> N
         print(f"{settings.origin} has ended. This node's log is {origin} from now on; start it.")
 
 
+@app.command("begin-anew")
+def begin_anew(
+    origin: Annotated[str, typer.Argument(help="The ended log, as `verbale federation` names it.")],
+    settings_file: SettingsFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Forget this node's mirror of a log that the States have ended with another history (`end-differs`). The node must be stopped.
+
+    At its next start it fetches the history that they chose, from whoever has it. The evidence stays, and so does what this
+    history alone said, as a branch.
+    """
+    import time  # noqa: PLC0415 - see `app.cli`
+
+    from app.cli.common import open_database  # noqa: PLC0415
+    from app.cli.store import ServerRuns, answers, newest_roster  # noqa: PLC0415
+    from app.replication import anew  # noqa: PLC0415
+
+    settings = load_settings(settings_file)
+    if answers(settings):
+        raise ServerRuns(f"A server answers on port {settings.listen_port}. Stop the node first.")
+    roster = newest_roster(settings)
+    with open_database(settings) as database:
+        forgotten = anew.begin_anew(database, origin, roster, now=time.time_ns() // 1_000_000)
+    if as_json:
+        print_json({"origin": origin, "forgotten": forgotten})
+    else:
+        print(
+            f"{forgotten} leaves of {origin} were forgotten. Start the node: it fetches what the States chose."
+        )
+
+
 def _sources(given: list[str]) -> list[str]:
     """Folders become absolute: the settings file does not remember from where it was written."""
     return [s if s.startswith(("http://", "https://")) else str(Path(s).resolve()) for s in given]

@@ -98,6 +98,14 @@ class EndDiffers(PeerFault):
 
     code = "end-differs"
 
+    @classmethod
+    def of(cls, listed: RosterLog) -> EndDiffers:
+        """The fault of an ended log."""
+        return cls(
+            f"The States have ended {listed.origin} at size {listed.end} with another history than the leaves stored here. Stop the "
+            f"node and run `verbale node begin-anew {listed.origin}`: it then fetches the history that they chose."
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Found:
@@ -483,10 +491,7 @@ def settle_ended(db: Database, log_id: int, listed: RosterLog, *, now: int) -> P
     if ours is None:
         return EndMissing(f"The leaves of {listed.origin} up to its end at size {end} are not all here yet.")
     if ours != listed.end_root:
-        return EndDiffers(
-            f"The States have ended {listed.origin} at size {end} with another root than that of the leaves stored here: this node "
-            "holds a history that they do not share. See docs/operations.md."
-        )
+        return EndDiffers.of(listed)
     if (status, confirmed, frozen_size) != ("frozen", end, end):
         with db.write() as session:
             session.execute(update(LogRow).where(LogRow.id == log_id).values(status="frozen"))

@@ -44,6 +44,8 @@ from app.replication.forks import (
     convict,
     keep,
     own_lines,
+    prefix_of,
+    remote_nodes,
     report_bad_leaf,
     root_here,
     settle_ended,
@@ -378,15 +380,24 @@ class Vigil:
                 log_id, _, is_own, error = kept[listed.origin]
                 now = self._clock()
                 fault = settle_ended(self._db, log_id, listed, now=now)
-                if isinstance(fault, EndMissing) and not is_own and self._take_end(log_id, listed, roster):
-                    fault = settle_ended(self._db, log_id, listed, now=now)
+                if isinstance(fault, EndMissing) and not is_own:
+                    fault = self._take_end(log_id, listed, roster) or settle_ended(
+                        self._db, log_id, listed, now=now
+                    )
                 if fault is not None and fault.code != error:
                     set_log_error(self._db, log_id, fault, now=now)
                 elif fault is None and error in (EndMissing.code, EndDiffers.code, CheckpointFork.code):
                     set_log_error(self._db, log_id, None, now=now)
 
-    def _take_end(self, log_id: int, listed: RosterLog, roster: Roster) -> bool:
-        """Fetch what is missing of an ended log, from whoever serves the head at which the States have ended it."""
+    def _take_end(self, log_id: int, listed: RosterLog, roster: Roster) -> EndDiffers | None:
+        """Fetch what is missing of an ended log, from whoever serves the head at which the States have ended it.
+
+        Returns:
+            EndDiffers if what is stored here is proven to be no beginning of that.
+        """
+        with self._db.read() as session:
+            size = session.execute(select(LogRow.size).where(LogRow.id == log_id)).scalar_one()
+            ours = root_here(session, log_id, size)
         for source in self._sources(listed.origin, roster):
             try:
                 raw = self._client.get(f"{source}/checkpoint/{listed.end}", limit=MAX_CHECKPOINT_BYTES)
@@ -396,13 +407,16 @@ class Vigil:
                 head, note = open_checkpoint(raw, keys, listed.origin)
                 if (head.size, head.root) != (listed.end, listed.end_root):
                     continue
+                node = remote_nodes(self._client, source, head.size)
+                if size and prefix_of(node, size, head)[0] != ours:
+                    return EndDiffers.of(listed)
                 self._grow(log_id, head, note, roster, [source])
             except VerbaleError as error:
                 extra = {"action": "gossip_failed", "origin": listed.origin, "why": str(error)[:300]}
                 log.info("the end of a log cannot be had here", extra=extra)
                 continue
-            return True
-        return False
+            break
+        return None
 
     def _report_bad_leaves(self, roster: Roster) -> None:
         """Keep a record of each leaf of another log that is none, a few for each log; it goes to the others as any evidence.

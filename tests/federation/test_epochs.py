@@ -17,7 +17,8 @@ from app.domain.errors import PeerFault
 from app.domain.roster import RosterLog
 from app.gate import operator
 from app.mirrors import Followed
-from app.models import BodyRow, EntryRow, LogRow
+from app.models import BodyRow, BranchLeafRow, EntryRow, LogRow
+from app.replication.anew import NotToBeginAnew, begin_anew
 from app.replication.forks import root_here
 from app.setup import NotEnded, begin_next_epoch
 from tests import examples
@@ -246,6 +247,67 @@ def test_an_end_with_another_root_than_what_is_held_is_said(world: World) -> Non
     agree(world, nl, ee)
     assert (nl.log("US").error_code, nl.log("US").confirmed_size) == (None, 5)
     assert (ee.log("US").error_code, ee.log("US").confirmed_size) == ("end-differs", 4)
+
+
+def test_a_mirror_that_holds_another_history_is_begun_anew_with_the_chosen_one(
+    world_with_nl: World,
+) -> None:
+    world = world_with_nl
+    us, other, nl, ee, said = fork(world)
+    for peer in (nl, ee):
+        peer.node.vigil.look_after()
+    end(world, size=6, root=frozen_root(ee, 6))  # so NL holds the wrong one
+    agree(world, nl, ee)
+    assert (nl.log("US").error_code, ee.log("US").error_code) == ("end-differs", None)
+    us.close()
+    go_on(world, other)
+    other.node.vigil.look_after()
+    other.must_post(
+        sign(other, examples.withdrawal(said[0].id, said[0].ref, issuer="US"), "withdraw", said[0].hash)
+    )
+    other.publish()
+    for peer in (nl, ee):
+        take(peer)
+    told_to_nl = said[-1]
+    assert begin_anew(nl.db, OLD, world.roster, now=world.clock()) == 5
+    agree(world, nl)
+    assert (nl.log("US").error_code, nl.log("US").size, nl.log("US").confirmed_size) == (None, 6, 6)
+    take(nl, OLD)
+    take(nl)
+    assert {title: status for title, (status, _) in shown(nl).items()} == {
+        "kept": "withdrawn",
+        "mended": "active",
+        "gone": "active",
+        "let be": "active",
+        "told to EE": "active",
+        "and this": "active",
+    }
+    assert {origin: shown(nl)[origin] for origin in shown(ee)} == shown(ee)  # who sees one more
+    # What the other history said is kept as evidence, and the log stays frozen.
+    with nl.db.read() as session:
+        branches = {bytes(leaf) for leaf in session.scalars(select(BranchLeafRow.leaf))}
+    assert told_to_nl.leaf in branches
+    assert nl.log("US").status == "frozen"
+    rebuild(nl)
+    assert shown(nl)["told to EE"][0] == "active"
+
+
+@pytest.mark.parametrize("which", ["own", "unknown", "alive", "chosen"])
+def test_no_other_mirror_is_begun_anew(world: World, which: str) -> None:
+    _, _, nl, ee, _ = fork(world)
+    for peer in (nl, ee):
+        peer.node.vigil.look_after()
+    if which == "chosen":
+        end(world, size=4, root=frozen_root(nl, 4))
+        agree(world, nl)
+    origin = {"own": nl.node.origin, "unknown": "jp.verbale.example/log/9"}.get(which, OLD)
+    before = dump(nl.db, log_id=row(nl, OLD).id)
+    with pytest.raises(NotToBeginAnew) as refused:
+        begin_anew(nl.db, origin, world.roster, now=world.clock())
+    assert {"own": "own log", "unknown": "keeps no", "alive": "not ended", "chosen": "chose"}[which] in str(
+        refused.value
+    )
+    assert dump(nl.db, log_id=row(nl, OLD).id) == before
 
 
 def test_a_node_that_lacks_the_end_of_an_ended_log_fetches_it_from_the_others(world: World) -> None:
