@@ -4,12 +4,23 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.domain.party import Schema
-from app.screening.index import BLENDED_AT_ONCE, CANDIDATES, MAX_MET, POOL, Index, Indexed
+from app.screening.index import (
+    BLENDED_AT_ONCE,
+    CANDIDATES,
+    MAX_MET,
+    POOL,
+    Index,
+    Indexed,
+    _Numbered,
+    _Pairs,
+    _parted,
+)
 from app.screening.keys import token_keys
 from app.screening.normalise import MAX_TOKENS, normalise
 from app.screening.party import NothingToCompare, Query, UnreadableParty
@@ -106,6 +117,37 @@ def test_one_search_leaves_nothing_behind_for_the_next() -> None:
     for name in reversed(NAMES):
         ask(index, name)
     assert [ask(index, name) for name in NAMES] == first
+
+
+PAIRS = st.lists(st.tuples(st.integers(0, 12), st.integers(0, 50)), max_size=40)
+
+
+@given(PAIRS, PAIRS, PAIRS, st.lists(st.lists(st.integers(0, 15), max_size=4), min_size=1, max_size=5))
+def test_what_was_sorted_in_and_what_came_since_is_found_by_its_keys(
+    first: list[tuple[int, int]],
+    second: list[tuple[int, int]],
+    since: list[tuple[int, int]],
+    asked: list[list[int]],
+) -> None:
+    for kind in (_Pairs, _Numbered):
+        pairs = kind()
+        for some, live in ((first, False), (second, True), (since, True)):
+            keys, values = (np.array([pair[n] for pair in some], np.uint32) for n in (0, 1))
+            pairs.add(keys, values, live=live)
+            if some is not since:
+                pairs.sort()
+        plain = [[value for key in keys for k, value in first + second + since if k == key] for keys in asked]
+        wanted = [np.array(keys, np.uint32) for keys in asked]
+        flat = [key for keys in asked for key in keys]
+        for own, (found, at), expected in zip(asked, _parted(pairs, wanted), plain, strict=True):
+            assert sorted(found.tolist()) == sorted(expected)
+            assert all(
+                (flat[place], value) in first + second + since for value, place in zip(found, at, strict=True)
+            )
+            assert {flat[place] for place in at} <= set(own)
+        assert len(pairs) == len(first) + len(second) + len(since)
+        keys, values = pairs.since(0)
+        assert sorted(zip(keys.tolist(), values.tolist(), strict=True)) == sorted(first + second + since)
 
 
 # ── who is compared ───────────────────────────────────────────────────────────────────────────────────────────────
