@@ -10,7 +10,7 @@ admitted; every document obeys `app.roster.documents`. Leaves to others: fetchin
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -235,117 +235,32 @@ def verify(read: Read, pinned_root: bytes, *, at: int | None = None) -> Verified
         RosterRefused, UnacceptableKey, MalformedJson: it holds and says something that may not be said.
         RosterExpired: only with `at`.
     """
-    files: dict[str, bytes] = {}
-    signers: dict[str, tuple[str, ...]] = {}
-
-    def need(path: str, limit: int) -> bytes:
-        raw = read(path)
-        if raw is None:
-            raise RosterNotVerified(f"The roster is incomplete: {path} is missing.")
-        if len(raw) > limit:
-            raise RosterNotVerified(f"The roster does not verify at {path}: it is larger than {limit} bytes.")
-        files[path] = raw
-        return raw
-
-    # (1) The root chain, from the pinned version upwards, each signed by the one before and by itself.
-    with tuf_errors("the pinned root"):
-        trusted = TrustedMetadataSet(pinned_root, EnvelopeType.METADATA)
-        _reference(trusted, BEGINNING)
-    _spelling(pinned_root, "the pinned root")
-    root = trusted.root
-    cards = role_cards(root)
-    first = layout.metadata_path("root", root.version)
-    if (served := read(first)) is not None:
-        if served != pinned_root:
-            raise RosterNotVerified(f"The roster's {first} is not the root that was pinned.")
-        files[first] = served
-    for version in range(root.version + 1, root.version + 1 + layout.MAX_ROOTS):
-        path = layout.metadata_path("root", version)
-        if read(path) is None:
-            break
-        raw = need(path, layout.MAX_METADATA)
-        metadata = _spelling(raw, path)
-        with tuf_errors(path):
-            new_root = trusted.update_root(raw)
-        new_cards = role_cards(new_root)
-        signers["root"] = _all_signatures(
-            metadata, path, (root.roles["root"], cards["root"]), (new_root.roles["root"], new_cards["root"])
-        )
-        root, cards = new_root, new_cards
-
-    # (2) Timestamp and snapshot: which versions are current.
-    path = layout.metadata_path("timestamp", 0)
-    timestamp_raw = need(path, layout.MAX_TIMESTAMP)
-    spelled = _spelling(timestamp_raw, path)
-    with tuf_errors(path):
-        timestamp = trusted.update_timestamp(timestamp_raw)
-    signers["timestamp"] = _all_signatures(spelled, path, (root.roles["timestamp"], cards["timestamp"]))
-    path = layout.metadata_path("snapshot", timestamp.snapshot_meta.version)
-    raw = need(path, layout.MAX_METADATA)
-    spelled = _spelling(raw, path)
-    with tuf_errors(path):
-        snapshot = trusted.update_snapshot(raw)
-    signers["snapshot"] = _all_signatures(spelled, path, (root.roles["snapshot"], cards["snapshot"]))
-    if unpinned := [name for name, meta in snapshot.meta.items() if not meta.hashes or meta.length is None]:
-        raise RosterRefused(f"The snapshot names {', '.join(unpinned)} without length and hash.")
-
-    # (3) Top-level targets: exactly the federation document, and the delegations.
-    path = layout.metadata_path("targets", _version(snapshot, "targets"))
-    raw = need(path, layout.MAX_METADATA)
-    spelled = _spelling(raw, path)
-    with tuf_errors(path):
-        targets = trusted.update_targets(raw)
-    signers["targets"] = _all_signatures(spelled, path, (root.roles["targets"], cards["targets"]))
-    federation = FederationDocument.parse(_target(need, targets, layout.FEDERATION))
+    walk = _Walk(read, pinned_root)
+    root = walk.roots(pinned_root)
+    timestamp, snapshot = walk.versions(root)
+    targets, federation = walk.federation(root, snapshot)
     authorities = delegation_cards(targets.delegations)
     roles = targets.delegations.roles if targets.delegations and targets.delegations.roles else {}
-
-    # (4) Each State's own role: exactly its own document. Its expiry is reported, not enforced: one State that forgets its
-    # ceremony must not take the others' roster away, and the snapshot proves freshness already.
     states: dict[str, StateDocument] = {}
     expiries: dict[str, int] = {}
-    for name, keys in authorities.items():
-        code = layout.code_of_role(name)
-        assert code is not None  # noqa: S101 - delegation_cards has checked it
-        path = layout.metadata_path(name, _version(snapshot, name))
-        raw = need(path, layout.MAX_METADATA)
-        spelled = _spelling(raw, path)
-        with tuf_errors(path):
-            delegated = trusted.update_delegated_targets(raw, name, "targets")
-        signers[name] = _all_signatures(spelled, path, (roles[name], keys))
-        if delegated.delegations is not None:
-            raise RosterRefused(f"{name} delegates further, which a State cannot.")
-        states[code] = StateDocument.parse(_target(need, delegated, layout.state_target(code)), state=code)
-        expiries[name] = layout.seconds(delegated.expires)
+    for name, cards in authorities.items():
+        document, expiries[name] = walk.state(snapshot, name, roles[name], cards)
+        states[document.state] = document
     if idle := sorted(set(snapshot.meta) - {f"{name}.json" for name in ("targets", *authorities)}):
         raise RosterRefused(f"The snapshot names roles that nobody delegates to: {', '.join(idle)}.")
-
-    # (5) The rules across documents, and the time.
-    ring: dict[str, PublicKey] = {}
-    for card in (card for keys in (*cards.values(), *authorities.values()) for card in keys.values()):
-        if ring.setdefault(card.kid, card.key) != card.key:
-            raise RosterRefused(f"Two keys that sign the roster are both called {card.kid}.")
-    check_together(federation, states, ring)
-    for role, signed in (
-        ("root", root),
-        ("timestamp", timestamp),
-        ("snapshot", snapshot),
-        ("targets", targets),
-    ):
-        expiries[role] = layout.seconds(signed.expires)
-    expires = min(expiries[role] for role in ("root", "timestamp", "snapshot", "targets"))
+    check_together(federation, states, _ring((*walk.cards.values(), *authorities.values())))
+    top = {"root": root, "timestamp": timestamp, "snapshot": snapshot, "targets": targets}
+    expiries |= {role: layout.seconds(signed.expires) for role, signed in top.items()}
+    expires = min(expiries[role] for role in top)
     if at is not None and expires <= at:
         raise RosterExpired(expiry_sentence(expiries, at))
-
     # The snapshot's content names every other version by hash. Its signatures are left out: a mirror that drops a surplus
     # one would otherwise seem to show another roster.
     digest = hashlib.sha256(_snapshot_bytes(snapshot)).hexdigest()
     roster = build_roster(
         federation, states, version=snapshot.version, sha256=digest, expires=expires, expiries=expiries
     )
-    files["metadata/timestamp.json"] = files.pop(
-        "metadata/timestamp.json"
-    )  # last: whoever copies in order commits with it
+    keys = (*walk.cards.items(), *authorities.items())
     return VerifiedRoster(
         roster=roster,
         federation=federation,
@@ -354,13 +269,136 @@ def verify(read: Read, pinned_root: bytes, *, at: int | None = None) -> Verified
         targets=targets,
         snapshot=snapshot,
         timestamp=timestamp,
-        files=MappingProxyType(files),
+        files=MappingProxyType(walk.files_in_order()),
         expiries=MappingProxyType(expiries),
-        cards=MappingProxyType(
-            {role: tuple(keys.values()) for role, keys in (*cards.items(), *authorities.items())}
-        ),
-        signers=MappingProxyType(signers),
+        cards=MappingProxyType({role: tuple(cards.values()) for role, cards in keys}),
+        signers=MappingProxyType(walk.signers),
     )
+
+
+class _Walk:
+    """One verification, a method for each step, in this order. Every file is read once and kept.
+
+    Attributes:
+        cards: the keys of the top-level roles, as the newest root lists them.
+        files, signers: see `VerifiedRoster`.
+    """
+
+    def __init__(self, read: Read, pinned_root: bytes) -> None:
+        self._read = read
+        with tuf_errors("the pinned root"):
+            self._trusted = TrustedMetadataSet(pinned_root, EnvelopeType.METADATA)
+            _reference(self._trusted, BEGINNING)
+        self.files: dict[str, bytes] = {}
+        self.signers: dict[str, tuple[str, ...]] = {}
+        self.cards: dict[str, dict[str, KeyCard]] = {}
+
+    def roots(self, pinned_root: bytes) -> Root:
+        """The root chain, from the pinned version upwards, each signed by the one before and by itself."""
+        _spelling(pinned_root, "the pinned root")
+        root = self._trusted.root
+        self.cards = role_cards(root)
+        first = layout.metadata_path("root", root.version)
+        if (served := self._read(first)) is not None:
+            if served != pinned_root:
+                raise RosterNotVerified(f"The roster's {first} is not the root that was pinned.")
+            self.files[first] = served
+        for version in range(root.version + 1, root.version + 1 + layout.MAX_ROOTS):
+            path = layout.metadata_path("root", version)
+            if self._read(path) is None:
+                break
+            before = root.roles["root"], self.cards["root"]
+            raw = self.need(path, layout.MAX_METADATA)
+            spelled = _spelling(raw, path)
+            with tuf_errors(path):
+                root = self._trusted.update_root(raw)
+            self.cards = role_cards(root)
+            itself = root.roles["root"], self.cards["root"]
+            self.signers["root"] = _all_signatures(spelled, path, before, itself)
+        return root
+
+    def versions(self, root: Root) -> tuple[Timestamp, Snapshot]:
+        """Timestamp and snapshot: which versions are current."""
+        path = layout.metadata_path("timestamp", 0)
+        signed = root.roles["timestamp"], self.cards["timestamp"]
+        timestamp = self._take(
+            "timestamp", path, self._trusted.update_timestamp, signed, limit=layout.MAX_TIMESTAMP
+        )
+        path = layout.metadata_path("snapshot", timestamp.snapshot_meta.version)
+        signed = root.roles["snapshot"], self.cards["snapshot"]
+        snapshot = self._take("snapshot", path, self._trusted.update_snapshot, signed)
+        if unpinned := [n for n, meta in snapshot.meta.items() if not meta.hashes or meta.length is None]:
+            raise RosterRefused(f"The snapshot names {', '.join(unpinned)} without length and hash.")
+        return timestamp, snapshot
+
+    def federation(self, root: Root, snapshot: Snapshot) -> tuple[Targets, FederationDocument]:
+        """Top-level targets: exactly the federation document, and the delegations."""
+        path = layout.metadata_path("targets", _version(snapshot, "targets"))
+        signed = root.roles["targets"], self.cards["targets"]
+        targets = self._take("targets", path, self._trusted.update_targets, signed)
+        return targets, FederationDocument.parse(_target(self.need, targets, layout.FEDERATION))
+
+    def state(
+        self, snapshot: Snapshot, name: str, role: Role, cards: Mapping[str, KeyCard]
+    ) -> tuple[StateDocument, int]:
+        """A State's own role: exactly its own document, and when it expires (unix seconds).
+
+        That is reported, not enforced: one State that forgets its ceremony must not take the others' roster away, and the
+        snapshot proves freshness already.
+        """
+        code = layout.code_of_role(name)
+        assert code is not None  # noqa: S101 - delegation_cards has checked it
+        path = layout.metadata_path(name, _version(snapshot, name))
+        targets = self._take(
+            name,
+            path,
+            lambda raw: self._trusted.update_delegated_targets(raw, name, "targets"),
+            (role, cards),
+        )
+        if targets.delegations is not None:
+            raise RosterRefused(f"{name} delegates further, which a State cannot.")
+        raw = _target(self.need, targets, layout.state_target(code))
+        return StateDocument.parse(raw, state=code), layout.seconds(targets.expires)
+
+    def files_in_order(self) -> dict[str, bytes]:
+        """The files read, the timestamp last: whoever copies in order commits with it."""
+        path = layout.metadata_path("timestamp", 0)
+        return {name: raw for name, raw in self.files.items() if name != path} | {path: self.files[path]}
+
+    def need(self, path: str, limit: int) -> bytes:
+        """Read a file that must be there; `limit` in bytes."""
+        raw = self._read(path)
+        if raw is None:
+            raise RosterNotVerified(f"The roster is incomplete: {path} is missing.")
+        if len(raw) > limit:
+            raise RosterNotVerified(f"The roster does not verify at {path}: it is larger than {limit} bytes.")
+        self.files[path] = raw
+        return raw
+
+    def _take(
+        self,
+        role: str,
+        path: str,
+        update: Callable[[bytes], _T],
+        signed: tuple[Role, Mapping[str, KeyCard]],
+        *,
+        limit: int = layout.MAX_METADATA,
+    ) -> _T:
+        raw = self.need(path, limit)
+        spelled = _spelling(raw, path)
+        with tuf_errors(path):
+            taken = update(raw)
+        self.signers[role] = _all_signatures(spelled, path, signed)
+        return taken
+
+
+def _ring(roles: Iterable[Mapping[str, KeyCard]]) -> dict[str, PublicKey]:
+    """Every key that signs the roster, by key id."""
+    ring: dict[str, PublicKey] = {}
+    for card in (card for cards in roles for card in cards.values()):
+        if ring.setdefault(card.kid, card.key) != card.key:
+            raise RosterRefused(f"Two keys that sign the roster are both called {card.kid}.")
+    return ring
 
 
 def expiry_sentence(expiries: Mapping[str, int], at: int) -> str:
