@@ -70,8 +70,8 @@ GATHER_SECONDS: Final = 0.02
 """Between two looks at the database: a first event is seen at once, and whoever comes second waits for company."""
 
 WATCH_SECONDS: Final = 0.05
-"""Between two looks at the number of the newest event: a commit of this process is hinted, one of another is seen so. It is
-one small read; a notification by the database would cost every commit more than that costs a second."""
+"""Between two looks at the number of the newest event, where the database has no mark: a commit of this process is hinted, one of
+another is seen so. It is one small read; a notification by the database would cost every commit more than that costs a second."""
 
 GLANCE_SECONDS: Final = 0.01
 """Between two glances at SQLite's count of commits, which shows one of another process without a read: some microseconds each."""
@@ -412,8 +412,9 @@ class DeliveryLoop:
                     await self._hint.wait()
                 break
             except TimeoutError:
-                changed = self._mark != self._db.mark()
-            if thread is not None and (changed or time.monotonic() >= look):
+                mark = self._db.mark()
+            # A mark tells of every commit; where none can be had, the database is asked now and then.
+            if thread is not None and (mark != self._mark or (mark is None and time.monotonic() >= look)):
                 if await self._has_news(thread):
                     break
                 look = time.monotonic() + self._watch
