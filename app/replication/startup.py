@@ -435,19 +435,26 @@ class Gate:
         roster = self._roster()
         listed = roster.state_of_origin(origin)
         shown = self._ask(origin, roster)
-        for one in sorted(shown, key=lambda s: s.head.size if s.head else 0):
-            if one.head is None or one.note is None:
-                continue
-            self._fetch(log_id, origin, one.head, one.note, roster)
+        try:
+            for one in sorted(shown, key=lambda s: s.head.size if s.head else 0):
+                if one.head is not None and one.note is not None:
+                    self._fetch(log_id, origin, one.head, one.note, roster)
+        except (
+            CheckpointFork
+        ) as fork:  # the record is kept; the log is frozen, and as level as it will ever be
+            extra = {"action": "log_forked", "origin": origin, "why": str(fork)[:300]}
+            log.warning("a log forked while this node was away", extra=extra)
         self._judge(log_id)
         reached = max((one.head.size for one in shown if one.head is not None), default=0)
         needed = roster.quorum_for(listed.code if listed else self._state)
         # This node is one of that log's witnesses and does not ask itself.
         answered = {one.witness.state for one in shown} & needed.witnesses
         with self._db.read() as session:
-            size, judged = session.execute(
-                select(LogRow.size, LogRow.judged).where(LogRow.id == log_id)
+            size, judged, head_size, status = session.execute(
+                select(LogRow.size, LogRow.judged, LogRow.head_size, LogRow.status).where(LogRow.id == log_id)
             ).one()
+        if status == "frozen":
+            reached = head_size
         if size >= reached and judged >= reached and len(answered) >= needed.needed - 1:
             with self._db.write() as session:
                 watch_log(self._db, session, log_id, restored_at=None)

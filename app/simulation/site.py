@@ -290,11 +290,11 @@ class Site:
 
     def follow(self, origin: str) -> None:
         """One look at another log."""
-        self.run(f"follow {origin}", lambda node: node.mirrors.follow(_followed(node, origin)))
+        self.run(f"follow {origin}", lambda node: _with(node, origin, node.mirrors.follow))
 
     def judge(self, origin: str) -> None:
         """Judge what is new of another log, and ask for bodies that are missing."""
-        self.run(f"judge {origin}", lambda node: node.mirrors.judge(_followed(node, origin)))
+        self.run(f"judge {origin}", lambda node: _with(node, origin, node.mirrors.judge))
 
     def look(self, origin: str) -> None:
         """Follow, and judge whatever came of it, until nothing is new."""
@@ -349,11 +349,11 @@ class Site:
         self.run(f"offer {state}", lambda node: node.offer(witness_name(state)))
 
 
-def _followed(node: Node, origin: str) -> Followed:
+def _with(node: Node, origin: str, step: Callable[[Followed], object]) -> None:
+    """One step with a log; none while a process that has just started follows nothing yet."""
     followed = node.mirrors.followed(origin)
-    if followed is None:
-        raise KeyError(origin)
-    return followed
+    if followed is not None:
+        step(followed)
 
 
 def witness_name(state: str) -> str:

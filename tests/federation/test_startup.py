@@ -17,7 +17,7 @@ from app.replication.follow import follow_step
 from app.replication.forks import CheckpointFork, watch_log
 from app.replication.witness import WitnessAhead
 from app.tlog.note import parse as parse_note
-from tests.federation.test_evidence import offer, post
+from tests.federation.test_evidence import offer, post, two_histories
 from tests.federation.test_times import cosigned_by
 from tests.federation.world import NOW, Peer, World, answer, dump, origin_of, url_of
 
@@ -175,6 +175,28 @@ def test_mirrors_that_know_other_times_of_one_size_do_not_keep_a_restored_node_b
         mark_restored(again.db, session, world.clock())
     assert start_gate(again)
     assert [one for one in history(again) if one[0] == 2] == [first, last]
+
+
+def test_a_fork_of_another_log_does_not_keep_a_restored_node_closed(world: World) -> None:
+    nl, ee = world.make("NL"), world.make("EE")
+    _, other = two_histories(world, nl, first=3, second=1)
+    ee.sync(other)  # the history that NL was not shown; neither has heard of the other
+    post(ee, "mine")
+    for peer in (nl, other):
+        peer.sync(ee)
+        offer(ee, peer)
+    restore = world.back_up("EE")
+    ee.close()
+    ee = restore()
+    with ee.db.write() as session:
+        mark_restored(ee.db, session, world.clock())
+    assert ee.request("GET", "/v1/notices").status_code == 503
+    for of in (nl, other):
+        ee.followed(of)
+    assert start_gate(ee)
+    assert ee.log("US").status == "frozen"
+    assert ee.request("GET", "/v1/notices").status_code == 200
+    assert [title for title in ee.titles() if title == "mine"] == ["mine"]
 
 
 def history(peer: Peer, of: str = "US") -> list[tuple[int, int, bytes]]:
