@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from typing import IO, TYPE_CHECKING, Any, Final
 
 import orjson
@@ -137,14 +137,19 @@ class Batch:
     def _by_crew(
         self, crew: Crew, ahead: Sequence[list[Line]], pieces: Iterator[list[Line]]
     ) -> Iterator[Answered]:
-        """Pieces on every core, in order, and no more of them under way than keeps the cores busy."""
+        """Pieces on every core, in order, and no more of them under way than keeps the cores busy.
+
+        Until the workers have begun, which takes seconds, pieces are answered here: whoever asks sees answers at once.
+        """
         waiting: deque[tuple[list[Line], Callable[[], Answered]]] = deque()
         with crew.at_work(self.answering(), self.roster()):
-            for some in (ahead, pieces):
-                for piece in some:
-                    waiting.append((piece, crew.answer(self.asking, piece, now_ms=self.clock())))
-                    if len(waiting) >= 2 * crew.processes:
-                        yield self._outcome(*waiting.popleft())
+            for piece in chain(ahead, pieces):
+                if not waiting and not crew.has_begun:
+                    yield self._here(piece)
+                    continue
+                waiting.append((piece, crew.answer(self.asking, piece, now_ms=self.clock())))
+                if len(waiting) >= 2 * crew.processes:
+                    yield self._outcome(*waiting.popleft())
             while waiting:
                 yield self._outcome(*waiting.popleft())
 

@@ -16,7 +16,7 @@ import threading
 import time
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -52,6 +52,7 @@ class Crew:
         self.processes = (os.cpu_count() or 1) if processes is None else processes
         self._url, self._screener = url, screener
         self._pool: ProcessPoolExecutor | None = None
+        self._begun: Future[None] | None = None
         self._head = b""
         self._busy = 0
         self._idle_since = 0.0
@@ -62,6 +63,12 @@ class Crew:
         """Whether workers would help, and can open the database."""
         return self.processes > 1 and ":memory:" not in self._url and not self._url.endswith("://")
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether a worker takes lines by now, or none ever will."""
+        with self._lock:
+            return self._begun is None or self._begun.done()
+
     @contextmanager
     def at_work(self, answering: Answering, roster: Roster | None) -> Iterator[None]:
         """Keep the workers for a batch; they are started if there are none."""
@@ -70,6 +77,8 @@ class Crew:
             self._head = pickle.dumps((answering.state, answering.contact, roster))
             if self._pool is None:
                 self._pool = self._begin()
+                with suppress(BrokenProcessPool, RuntimeError):  # no worker can begin: `answer` finds out
+                    self._begun = self._pool.submit(_say_hello)
         try:
             yield
         finally:
@@ -168,6 +177,10 @@ def _begin_worker(parent: int, url: str, copy: str) -> None:
     _finder = ScreenerFinder(screener)
     gc.collect()
     gc.freeze()
+
+
+def _say_hello() -> None:
+    """Done when a worker has begun."""
 
 
 def _answer(head: bytes, asking: Asking, lines: Sequence[Line], now_ms: int) -> Answered:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import IO, Any
 
@@ -13,12 +14,12 @@ from sqlalchemy import event, text
 from app.gate import operator
 from app.problems import document
 from app.screening.answering import Answering, Options
-from app.screening.batch import LONG, Asking, Batch, numbered
+from app.screening.batch import LONG, Answered, Asking, Batch, Line, numbered
 from app.screening.crew import Crew
 from app.screening.find import Screener
 from app.screening.finder import ScreenerFinder
 from app.screening.party import Query
-from tests.federation.world import Peer, World
+from tests.federation.world import Peer, World, wait_until
 from tests.screening.asking import denial, screen, token
 
 NAMES = ["Borealis Signals Ltd", "Meridian Optics GmbH", "Qaanaaq Dynamics"]
@@ -52,7 +53,7 @@ def test_a_long_batch_is_answered_by_workers_as_by_one_process_also_what_came_si
     for name in NAMES[:2]:
         ee.must_post(ee.officer.sign(denial(name)))
     lines = lines_of(LONG + 20)
-    crew = Crew(ee.db.url.render_as_string(hide_password=False), ee.node.screener, processes=2)
+    crew = Eager(ee.db.url.render_as_string(hide_password=False), ee.node.screener, processes=2)
     try:
         first = answered(ee, lines, crew)
         assert first == answered(ee, lines, None)
@@ -62,6 +63,48 @@ def test_a_long_batch_is_answered_by_workers_as_by_one_process_also_what_came_si
         second = answered(ee, lines, crew)
         assert second == answered(ee, lines, None)
         assert second != first
+    finally:
+        crew.close()
+
+
+class Eager(Crew):
+    """Every line goes to a worker, however long the first takes to begin."""
+
+    @property
+    def has_begun(self) -> bool:
+        return True
+
+
+class Late(Crew):
+    """Its workers never begin."""
+
+    @property
+    def has_begun(self) -> bool:
+        return False
+
+    def answer(self, asking: Asking, lines: Sequence[Line], *, now_ms: int) -> Callable[[], Answered]:
+        raise AssertionError("no worker is there")
+
+
+@pytest.mark.timeout(300)
+def test_nobody_waits_for_workers_to_begin(world: World) -> None:
+    ee = world.make("EE")
+    ee.must_post(ee.officer.sign(denial(NAMES[0])))
+    lines = lines_of(LONG)
+    crew = Late(ee.db.url.render_as_string(hide_password=False), ee.node.screener, processes=2)
+    try:
+        assert answered(ee, lines, crew) == answered(ee, lines, None)
+    finally:
+        crew.close()
+
+
+@pytest.mark.timeout(300)
+def test_workers_that_have_begun_say_so(world: World) -> None:
+    ee = world.make("EE")
+    crew = Crew(ee.db.url.render_as_string(hide_password=False), ee.node.screener, processes=2)
+    try:
+        with crew.at_work(Answering(ee.node.finder, "EE", None), None):
+            wait_until(lambda: crew.has_begun, 120)
     finally:
         crew.close()
 
@@ -76,7 +119,7 @@ def test_lines_of_workers_that_are_lost_are_answered_all_the_same(world: World) 
     ee = world.make("EE")
     ee.must_post(ee.officer.sign(denial(NAMES[0])))
     lines = lines_of(LONG)
-    crew = Crew(ee.db.url.render_as_string(hide_password=False), Torn(ee.db), processes=2)
+    crew = Eager(ee.db.url.render_as_string(hide_password=False), Torn(ee.db), processes=2)
     try:
         assert answered(ee, lines, crew) == answered(ee, lines, None)
     finally:
