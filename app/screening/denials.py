@@ -168,7 +168,8 @@ def by_log(keys: Iterable[Key]) -> tuple[Shape, dict[str, int]]:
         of_log.setdefault(log_id, []).append(idx)
     shape: list[int] = []
     values: dict[str, int] = {}
-    for n, (log_id, indexes) in enumerate(of_log.items()):
+    # The largest first, whichever log it is: or a federation's logs would have as many shapes as orders.
+    for n, (log_id, indexes) in enumerate(sorted(of_log.items(), key=lambda one: -len(one[1]))):
         room = 1 << (len(indexes) - 1).bit_length()
         values[f"log_{n}"] = log_id
         for at in range(room):

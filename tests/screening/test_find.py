@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from sqlalchemy import event
 
 from app.domain.handling import Tlp
 from app.gate import ANONYMOUS, Principal, operator
+from app.screening.denials import by_log
 from app.screening.find import Screener, Screening
 from app.screening.party import NothingToCompare, Query, UnreadableParty
 from tests import examples
@@ -247,3 +251,21 @@ def test_a_name_that_says_nothing_is_refused_and_not_answered_with_no_match(name
 def test_what_is_no_party_is_refused_with_the_place(document: Any, why: str) -> None:
     with pytest.raises(UnreadableParty, match=why):
         Query.parse(document)
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 6), st.integers(0, 99)), min_size=1, max_size=40, unique=True),
+    st.randoms(),
+)
+def test_a_statement_by_keys_asks_for_those_keys_and_has_one_shape_for_them_in_any_order(
+    keys: list[tuple[int, int]], chance: random.Random
+) -> None:
+    shape, values = by_log(keys)
+    asked = {
+        (values[f"log_{n}"], values[f"idx_{n}_{at}"]) for n, room in enumerate(shape) for at in range(room)
+    }
+    assert asked == set(keys)
+    # The same when other logs have them, and in another order.
+    other = [(7 - log_id, idx) for log_id, idx in keys]
+    chance.shuffle(other)
+    assert by_log(other)[0] == shape
