@@ -173,9 +173,7 @@ def begin_anew(
     At its next start it fetches the history that they chose, from whoever has it. The evidence stays, and so does what this
     history alone said, as a branch.
     """
-    import time  # noqa: PLC0415 - see `app.cli`
-
-    from app.cli.common import open_database  # noqa: PLC0415
+    from app.cli.common import open_database  # noqa: PLC0415 - see `app.cli`
     from app.cli.store import ServerRuns, answers, newest_roster  # noqa: PLC0415
     from app.replication import anew  # noqa: PLC0415
 
@@ -184,7 +182,7 @@ def begin_anew(
         raise ServerRuns(f"A server answers on port {settings.listen_port}. Stop the node first.")
     roster = newest_roster(settings)
     with open_database(settings) as database:
-        forgotten = anew.begin_anew(database, origin, roster, now=time.time_ns() // 1_000_000)
+        forgotten = anew.begin_anew(database, origin, roster)
     if as_json:
         print_json({"origin": origin, "forgotten": forgotten})
     else:

@@ -18,7 +18,7 @@ from app.domain.errors import NodeFault
 from app.models import Base, BranchLeafRow, LeafRow, LogRow, WatchRow
 from app.projections import lineage
 from app.projections.fold import SCREENED_EPOCH
-from app.replication.forks import MAX_BRANCH, EndDiffers, settle_ended, watch_log
+from app.replication.forks import MAX_BRANCH, EndDiffers, root_here, watch_log
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -40,31 +40,31 @@ class NotToBeginAnew(NodeFault):
     code = "not-to-begin-anew"
 
 
-def begin_anew(db: Database, origin: str, roster: Roster, *, now: int) -> int:
+def begin_anew(db: Database, origin: str, roster: Roster) -> int:
     """Forget this node's mirror of an ended log that holds another history than the States chose.
 
     One transaction: a crash leaves the mirror as it was, or gone.
-
-    Args:
-        now: unix ms.
 
     Returns:
         How many leaves were forgotten.
 
     Raises:
-        NotToBeginAnew: it is the own log, or not kept here, or the States have not ended it, or what is here is the history
+        NotToBeginAnew: it is a log of the own State, or not kept here, or the States have not ended it, or what is here is the history
             they chose. Nothing was changed.
     """
     with db.read() as session:
         row = session.execute(
-            select(LogRow.id, LogRow.is_own, LogRow.size, LogRow.error_code).where(LogRow.origin == origin)
+            select(LogRow.id, LogRow.state, LogRow.size, LogRow.error_code).where(LogRow.origin == origin)
         ).one_or_none()
-    listed = roster.log(origin)
+        own = session.execute(select(LogRow.state).where(LogRow.is_own)).scalar_one()
+        listed = roster.log(origin)
+        end = None if listed is None else listed.end
+        ours = None if row is None or end is None else root_here(session, row.id, end)
     if row is None:
         raise NotToBeginAnew(f"This node keeps no log {origin}.")
-    if row.is_own:
+    if row.state == own:
         raise NotToBeginAnew(
-            f"{origin} is this node's own log. If it holds the wrong history, copy `keys/` into a new folder and begin the next "
+            f"{origin} is a log of this node's own State. If it holds the wrong history, copy `keys/` into a new folder and begin the next "
             "epoch there: see “Recovery after a fork” in docs/operations.md."
         )
     if listed is None or listed.end is None:
@@ -72,8 +72,9 @@ def begin_anew(db: Database, origin: str, roster: Roster, *, now: int) -> int:
             f"The States have not ended {origin}. A damaged mirror of a log that lives is mended by a copy of the database: this "
             "node's witness must not forget what it has cosigned."
         )
-    fault = settle_ended(db, row.id, listed, now=now)
-    if not isinstance(fault, EndDiffers) and (fault is None or row.error_code != EndDiffers.code):
+    # A shorter one is known to differ when somebody has proven it: see `Vigil`.
+    differs = row.error_code == EndDiffers.code if ours is None else ours != listed.end_root
+    if not differs:
         raise NotToBeginAnew(f"What this node holds of {origin} is the history that the States chose.")
     with db.write() as session:
         lineage.lock(session, row.id)

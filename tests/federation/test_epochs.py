@@ -269,7 +269,7 @@ def test_a_mirror_that_holds_another_history_is_begun_anew_with_the_chosen_one(
     for peer in (nl, ee):
         take(peer)
     told_to_nl = said[-1]
-    assert begin_anew(nl.db, OLD, world.roster, now=world.clock()) == 5
+    assert begin_anew(nl.db, OLD, world.roster) == 5
     agree(world, nl)
     assert (nl.log("US").error_code, nl.log("US").size, nl.log("US").confirmed_size) == (None, 6, 6)
     take(nl, OLD)
@@ -303,8 +303,8 @@ def test_no_other_mirror_is_begun_anew(world: World, which: str) -> None:
     origin = {"own": nl.node.origin, "unknown": "jp.verbale.example/log/9"}.get(which, OLD)
     before = dump(nl.db, log_id=row(nl, OLD).id)
     with pytest.raises(NotToBeginAnew) as refused:
-        begin_anew(nl.db, origin, world.roster, now=world.clock())
-    assert {"own": "own log", "unknown": "keeps no", "alive": "not ended", "chosen": "chose"}[which] in str(
+        begin_anew(nl.db, origin, world.roster)
+    assert {"own": "own State", "unknown": "keeps no", "alive": "not ended", "chosen": "chose"}[which] in str(
         refused.value
     )
     assert dump(nl.db, log_id=row(nl, OLD).id) == before
