@@ -37,6 +37,10 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "token": ("app.cli.token:app", "API tokens of this State's own systems."),
     "webhook": ("app.cli.webhook:app", "Webhooks: endpoints, their health, and the key that signs."),
     "subscription": ("app.cli.subscription:app", "Webhooks of a token of yours, at a node that you name."),
+    "watchlist": (
+        "app.cli.watchlist:app",
+        "Portfolios of a token of yours, screened against every new notice.",
+    ),
     "notice": ("app.cli.notice:app", "Write, sign, post and find notices."),
     "screen": ("app.cli.screen:app", "Screen a party against denials, and measure the matcher."),
     "verify": ("app.cli.verify:verify", "Check a proof file offline, against a pinned roster root."),

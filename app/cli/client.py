@@ -101,6 +101,14 @@ class NodeClient:
         """
         return _json(self.send("GET", path, params=list(params)))
 
+    def sent(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:  # noqa: ANN401 - any JSON value
+        """The JSON answer of any other request, with a JSON body or none.
+
+        Raises:
+            Unreachable, NotANode, AnsweredRefusal
+        """
+        return _json(self.send(method, path, **({} if body is None else {"json": body})))
+
     def pages(
         self, path: str, params: Sequence[tuple[str, str]], limit: int, *, largest: int = 200
     ) -> tuple[list[Any], Any]:

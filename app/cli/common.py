@@ -20,6 +20,7 @@ from app.domain.errors import Malformed
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from app.cli.client import NodeClient
     from app.db import Database
     from app.settings import Settings
 
@@ -118,6 +119,22 @@ def read_token(token: str | None, file: Path | None) -> str | None:
     if token is not None:
         raise typer.BadParameter("give --token or --token-file, not both")
     return read_file(file, limit=MAX_TOKEN_BYTES).decode("utf-8", "replace").strip()
+
+
+@contextmanager
+def asking(
+    url: str | None, token: str | None, token_file: Path | None, settings_file: Path | None
+) -> Iterator[NodeClient]:
+    """A client of the node that is named, or of the one the settings are of; closed at the end.
+
+    Raises:
+        typer.BadParameter, Malformed: see `read_token`, `NodeClient`.
+    """
+    from app.cli.client import node_client  # noqa: PLC0415 - see `app.cli`
+
+    given = read_token(token, token_file)
+    with node_client(url or load_settings(settings_file).public_url, given) as client:
+        yield client
 
 
 def print_json(value: Any) -> None:  # noqa: ANN401 - any JSON value

@@ -5,8 +5,6 @@ The operator's view of all subscriptions, at the node itself, is `verbale webhoo
 
 from __future__ import annotations
 
-from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 from urllib.parse import quote
 
@@ -19,16 +17,13 @@ from app.cli.common import (
     NodeUrl,
     SettingsFile,
     TokenFile,
-    load_settings,
+    asking,
     print_json,
     print_table,
-    read_token,
 )
 from app.domain.errors import Malformed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from app.cli.client import NodeClient
 
 app = typer.Typer(
@@ -41,24 +36,8 @@ SubscriptionId = Annotated[
 ]
 
 
-@contextmanager
-def _asking(
-    url: str | None, token: str | None, token_file: Path | None, settings_file: Path | None
-) -> Iterator[NodeClient]:
-    from app.cli.client import node_client  # noqa: PLC0415 - see `app.cli`
-
-    given = read_token(token, token_file)
-    with node_client(url or load_settings(settings_file).public_url, given) as client:
-        yield client
-
-
 def _path(subscription_id: str, *rest: str) -> str:
     return "/v1/subscriptions/" + "/".join(quote(part, safe="") for part in (subscription_id, *rest))
-
-
-def _sent(client: NodeClient, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-    answer: dict[str, Any] = client.send(method, path, **({} if body is None else {"json": body})).json()
-    return answer
 
 
 @app.command()
@@ -90,8 +69,8 @@ def create(
     wanted |= {"filter": _filter(filters or []), "event_types": event_types or [], "tags": tags or []}
     if description is not None:
         wanted["description"] = description
-    with _asking(url, token, token_file, settings_file) as client:
-        _print_made(_sent(client, "POST", "/v1/subscriptions", wanted), as_json=as_json)
+    with asking(url, token, token_file, settings_file) as client:
+        _print_made(client.sent("POST", "/v1/subscriptions", wanted), as_json=as_json)
 
 
 def _filter(pairs: list[str]) -> dict[str, str | list[str]]:
@@ -126,7 +105,7 @@ def list_subscriptions(
     as_json: AsJson = False,
 ) -> None:
     """Your token's subscriptions, oldest first."""
-    with _asking(url, token, token_file, settings_file) as client:
+    with asking(url, token, token_file, settings_file) as client:
         items = client.get("/v1/subscriptions", [] if tag is None else [("tag", tag)])["items"]
     if as_json:
         print_json(items)
@@ -147,7 +126,7 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """One subscription, its health, and what waits for it."""
-    with _asking(url, token, token_file, settings_file) as client:
+    with asking(url, token, token_file, settings_file) as client:
         found = client.get(_path(subscription_id)) | {"counts": client.get(_path(subscription_id, "counts"))}
     if as_json:
         print_json(found)
@@ -168,7 +147,7 @@ def pause(
     as_json: AsJson = False,
 ) -> None:
     """Send nothing until it is resumed; what happens meanwhile is kept."""
-    with _asking(url, token, token_file, settings_file) as client:
+    with asking(url, token, token_file, settings_file) as client:
         _set_status(client, subscription_id, "paused", as_json=as_json)
 
 
@@ -182,12 +161,12 @@ def resume(
     as_json: AsJson = False,
 ) -> None:
     """Send again, and send what was kept."""
-    with _asking(url, token, token_file, settings_file) as client:
+    with asking(url, token, token_file, settings_file) as client:
         _set_status(client, subscription_id, "active", as_json=as_json)
 
 
 def _set_status(client: NodeClient, subscription_id: str, status: str, *, as_json: bool) -> None:
-    found = _sent(client, "PATCH", _path(subscription_id), {"status": status})
+    found = client.sent("PATCH", _path(subscription_id), {"status": status})
     if as_json:
         print_json(found)
     else:
@@ -204,8 +183,8 @@ def try_out(
     as_json: AsJson = False,
 ) -> None:
     """Let the node send a test event now. Code 1 if it does not arrive."""
-    with _asking(url, token, token_file, settings_file) as client:
-        attempt = _sent(client, "POST", _path(subscription_id, "test"))
+    with asking(url, token, token_file, settings_file) as client:
+        attempt = client.sent("POST", _path(subscription_id, "test"))
     _end_with(attempt, as_json=as_json)
 
 
@@ -246,15 +225,15 @@ def replay(
     )
     if (delivery is not None) == bool(wanted):
         raise Malformed("Say which: --delivery for one, or --failed, --since, --until, --after for many.")
-    with _asking(url, token, token_file, settings_file) as client:
+    with asking(url, token, token_file, settings_file) as client:
         if delivery is not None:
             _end_with(
-                _sent(client, "POST", _path(subscription_id, "deliveries", delivery, "replay")),
+                client.sent("POST", _path(subscription_id, "deliveries", delivery, "replay")),
                 as_json=as_json,
             )
         count, more = 0, True
         while more:
-            queued = _sent(client, "POST", _path(subscription_id, "replay"), wanted)
+            queued = client.sent("POST", _path(subscription_id, "replay"), wanted)
             count += queued["count"]
             more = queued["more"] and queued["count"] > 0
     if as_json:
@@ -280,7 +259,7 @@ def deliveries(
     as_json: AsJson = False,
 ) -> None:
     """The delivery log, newest event first."""
-    with _asking(url, token, token_file, settings_file) as client:
+    with asking(url, token, token_file, settings_file) as client:
         if delivery is not None:
             _print_delivery(client.get(_path(subscription_id, "deliveries", delivery)), as_json=as_json)
             return
@@ -330,8 +309,8 @@ def rotate_secret(
     wanted: dict[str, Any] = {"overlap_hours": overlap_hours} | (
         {} if signing is None else {"signing": signing}
     )
-    with _asking(url, token, token_file, settings_file) as client:
-        _print_made(_sent(client, "POST", _path(subscription_id, "rotate"), wanted), as_json=as_json)
+    with asking(url, token, token_file, settings_file) as client:
+        _print_made(client.sent("POST", _path(subscription_id, "rotate"), wanted), as_json=as_json)
 
 
 @app.command()
@@ -347,7 +326,7 @@ def delete(
     """End a subscription and forget its deliveries."""
     if not yes:
         typer.confirm(f"End {subscription_id} and forget its deliveries?", abort=True, err=True)
-    with _asking(url, token, token_file, settings_file) as client:
+    with asking(url, token, token_file, settings_file) as client:
         client.send("DELETE", _path(subscription_id))
     if as_json:
         print_json({"id": subscription_id, "deleted": True})
