@@ -63,7 +63,8 @@ def create(
     if as_json:
         print_json(made)
     else:
-        print(f"{made['id']}: hits from a score of {made['threshold']}")
+        least = "the node's own threshold" if made["threshold"] is None else f"a score of {made['threshold']}"
+        print(f"{made['id']}: hits from {least} on")
 
 
 @app.command("list")

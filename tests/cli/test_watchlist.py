@@ -36,6 +36,11 @@ def test_an_officer_loads_a_portfolio_and_clears_what_is_somebody_else(
     listed = posted(
         verbale, estonia, written(tmp_path / "denial.json", denial("Borealis Signals Ltd", tlp="TLP:CLEAR"))
     )["id"]
+    assert watchlist("create", "first").out.endswith(": hits from the node's own threshold on\n")
+    first = watchlist("create", "second", "--threshold", 0.75).out
+    assert first.endswith(": hits from a score of 0.75 on\n")
+    for one in watchlist("list", "--json").json:
+        watchlist("delete", one["id"], "--yes")
     id_ = watchlist("create", "exporters", "--threshold", 0.8, "--json").json["id"]
     file = tmp_path / "portfolio.ndjson"
     file.write_text("\n".join([party("c-1", "Borealis Signals"), "", party("c-2", "Meridian Optics GmbH")]))
