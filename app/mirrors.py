@@ -127,7 +127,7 @@ class Followed:
     early: Early | None = None
     wanted_after: int = -1
     absent_after: int | None = (
-        None  # from here on also what was not given is asked for again; None: it is not
+        None  # as `wanted_after`, for bodies that were not given; None: not asked again
     )
     compared: int = 0  # histories of this log that were compared with another mirror's
     compare_at: int = 0  # unix ms

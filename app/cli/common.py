@@ -5,20 +5,23 @@ Left to `app.cli`: errors and exit codes.
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import sys
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Protocol
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Annotated, Any, Protocol, get_type_hints
 
 import typer
 
 from app.domain.errors import Malformed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from app.cli.client import NodeClient
     from app.db import Database
@@ -135,6 +138,41 @@ def asking(
     given = read_token(token, token_file)
     with node_client(url or load_settings(settings_file).public_url, given) as client:
         yield client
+
+
+def asks(scope: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command the options that name a node and a token; it is called with a `NodeClient` as its first argument.
+
+    Args:
+        scope: that the token needs.
+    """
+    token = Annotated[str | None, typer.Option("--token", help=f"API token with the scope {scope}.")]
+    options = {"url": NodeUrl, "token": token, "token_file": TokenFile, "settings_file": SettingsFile}
+
+    def wrap(command: Callable[..., None]) -> Callable[..., None]:
+        @wraps(command)
+        def ask(
+            *,
+            url: str | None,
+            token: str | None,
+            token_file: Path | None,
+            settings_file: Path | None,
+            **given: Any,  # noqa: ANN401 - the command's own
+        ) -> None:
+            with asking(url, token, token_file, settings_file) as client:
+                command(client, **given)
+
+        # What typer reads is the command's own, but for the client, and these.
+        _, *own = inspect.signature(command).parameters.values()
+        named = SimpleNamespace(__annotations__={one.name: one.annotation for one in own})
+        hints = get_type_hints(named, command.__globals__, include_extras=True) | options
+        added = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None) for name in options]
+        read = [one.replace(annotation=hints[one.name]) for one in (*own, *added)]
+        ask.__signature__ = inspect.Signature(read)  # type: ignore[attr-defined]  # where `inspect` looks first
+        ask.__annotations__ = hints
+        return ask
+
+    return wrap
 
 
 def print_json(value: Any) -> None:  # noqa: ANN401 - any JSON value

@@ -11,10 +11,9 @@ from app.cli.common import (
     NodeUrl,
     SettingsFile,
     TokenFile,
-    load_settings,
+    asking,
     print_json,
     print_table,
-    read_token,
 )
 
 
@@ -28,10 +27,7 @@ def federation(
     as_json: AsJson = False,
 ) -> None:
     """Show per State: leaves proven here, lag, receipts, faults; and the roster in force."""
-    from app.cli.client import node_client  # noqa: PLC0415 - see `app.cli`
-
-    given = read_token(token, token_file)
-    with node_client(url or load_settings(settings_file).public_url, given) as client:
+    with asking(url, token, token_file, settings_file) as client:
         found = client.get("/v1/federation")
     if as_json:
         print_json(found)

@@ -11,10 +11,9 @@ from app.cli.common import (
     NodeUrl,
     SettingsFile,
     TokenFile,
-    load_settings,
+    asking,
     print_json,
     print_table,
-    read_token,
 )
 
 
@@ -33,11 +32,8 @@ def recall_board(
     as_json: AsJson = False,
 ) -> None:
     """Show notices that were amended, withdrawn, erased or recalled: which States provably know, since when, and which not."""
-    from app.cli.client import node_client  # noqa: PLC0415 - see `app.cli`
-
-    given = read_token(token, token_file)
     asked = [("missing", str(missing).lower())] + ([("issuer", issuer)] if issuer else [])
-    with node_client(url or load_settings(settings_file).public_url, given) as client:
+    with asking(url, token, token_file, settings_file) as client:
         items, page = client.pages("/v1/recall-board", asked, limit)
     if as_json:
         print_json({"items": items, "total": page["total"]})

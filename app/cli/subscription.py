@@ -14,10 +14,7 @@ from app.cli.common import (
     DONE,
     REFUSED,
     AsJson,
-    NodeUrl,
-    SettingsFile,
-    TokenFile,
-    asking,
+    asks,
     print_json,
     print_table,
 )
@@ -30,7 +27,6 @@ app = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="Webhooks of your token, at a node that you name."
 )
 
-Token = Annotated[str | None, typer.Option("--token", help="API token with the scope subscribe.")]
 SubscriptionId = Annotated[
     str, typer.Argument(help="The subscription's id; `verbale subscription list` shows yours.")
 ]
@@ -41,7 +37,9 @@ def _path(subscription_id: str, *rest: str) -> str:
 
 
 @app.command()
+@asks("subscribe")
 def create(
+    client: NodeClient,
     endpoint: Annotated[str, typer.Argument(help="Where to: an https URL of yours.")],
     filters: Annotated[
         list[str] | None,
@@ -58,10 +56,6 @@ def create(
     ] = False,
     description: Annotated[str | None, typer.Option("--description", help="For you.")] = None,
     tags: Annotated[list[str] | None, typer.Option("--tag", help="Words to find it by; repeat it.")] = None,
-    url: NodeUrl = None,
-    token: Token = None,
-    token_file: TokenFile = None,
-    settings_file: SettingsFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Subscribe an endpoint. The secret of a v1 subscription is printed this once."""
@@ -69,8 +63,7 @@ def create(
     wanted |= {"filter": _filter(filters or []), "event_types": event_types or [], "tags": tags or []}
     if description is not None:
         wanted["description"] = description
-    with asking(url, token, token_file, settings_file) as client:
-        _print_made(client.sent("POST", "/v1/subscriptions", wanted), as_json=as_json)
+    _print_made(client.sent("POST", "/v1/subscriptions", wanted), as_json=as_json)
 
 
 def _filter(pairs: list[str]) -> dict[str, str | list[str]]:
@@ -96,17 +89,14 @@ def _print_made(made: dict[str, Any], *, as_json: bool) -> None:
 
 
 @app.command("list")
+@asks("subscribe")
 def list_subscriptions(
+    client: NodeClient,
     tag: Annotated[str | None, typer.Option("--tag", help="Only those that carry it.")] = None,
-    url: NodeUrl = None,
-    token: Token = None,
-    token_file: TokenFile = None,
-    settings_file: SettingsFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Your token's subscriptions, oldest first."""
-    with asking(url, token, token_file, settings_file) as client:
-        items = client.get("/v1/subscriptions", [] if tag is None else [("tag", tag)])["items"]
+    items = client.get("/v1/subscriptions", [] if tag is None else [("tag", tag)])["items"]
     if as_json:
         print_json(items)
         return
@@ -117,17 +107,14 @@ def list_subscriptions(
 
 
 @app.command()
+@asks("subscribe")
 def show(
+    client: NodeClient,
     subscription_id: SubscriptionId,
-    url: NodeUrl = None,
-    token: Token = None,
-    token_file: TokenFile = None,
-    settings_file: SettingsFile = None,
     as_json: AsJson = False,
 ) -> None:
     """One subscription, its health, and what waits for it."""
-    with asking(url, token, token_file, settings_file) as client:
-        found = client.get(_path(subscription_id)) | {"counts": client.get(_path(subscription_id, "counts"))}
+    found = client.get(_path(subscription_id)) | {"counts": client.get(_path(subscription_id, "counts"))}
     if as_json:
         print_json(found)
         return
@@ -138,31 +125,25 @@ def show(
 
 
 @app.command()
+@asks("subscribe")
 def pause(
+    client: NodeClient,
     subscription_id: SubscriptionId,
-    url: NodeUrl = None,
-    token: Token = None,
-    token_file: TokenFile = None,
-    settings_file: SettingsFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Send nothing until it is resumed; what happens meanwhile is kept."""
-    with asking(url, token, token_file, settings_file) as client:
-        _set_status(client, subscription_id, "paused", as_json=as_json)
+    _set_status(client, subscription_id, "paused", as_json=as_json)
 
 
 @app.command()
+@asks("subscribe")
 def resume(
+    client: NodeClient,
     subscription_id: SubscriptionId,
-    url: NodeUrl = None,
-    token: Token = None,
-    token_file: TokenFile = None,
-    settings_file: SettingsFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Send again, and send what was kept."""
-    with asking(url, token, token_file, settings_file) as client:
-        _set_status(client, subscription_id, "active", as_json=as_json)
+    _set_status(client, subscription_id, "active", as_json=as_json)
 
 
 def _set_status(client: NodeClient, subscription_id: str, status: str, *, as_json: bool) -> None:
@@ -174,17 +155,14 @@ def _set_status(client: NodeClient, subscription_id: str, status: str, *, as_jso
 
 
 @app.command("test")
+@asks("subscribe")
 def try_out(
+    client: NodeClient,
     subscription_id: SubscriptionId,
-    url: NodeUrl = None,
-    token: Token = None,
-    token_file: TokenFile = None,
-    settings_file: SettingsFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Let the node send a test event now. Code 1 if it does not arrive."""
-    with asking(url, token, token_file, settings_file) as client:
-        attempt = client.sent("POST", _path(subscription_id, "test"))
+    attempt = client.sent("POST", _path(subscription_id, "test"))
     _end_with(attempt, as_json=as_json)
 
 
@@ -198,7 +176,9 @@ def _end_with(attempt: dict[str, Any], *, as_json: bool) -> NoReturn:
 
 
 @app.command()
+@asks("subscribe")
 def replay(
+    client: NodeClient,
     subscription_id: SubscriptionId,
     delivery: Annotated[
         str | None, typer.Option("--delivery", help="This one, now. Code 1 if it does not arrive.")
@@ -212,10 +192,6 @@ def replay(
         str | None,
         typer.Option("--after", help="Of events after this cursor of the feed, told before or not."),
     ] = None,
-    url: NodeUrl = None,
-    token: Token = None,
-    token_file: TokenFile = None,
-    settings_file: SettingsFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Send again: one delivery now, or many in the queue, each under its own id. All that is given must hold."""
@@ -225,17 +201,16 @@ def replay(
     )
     if (delivery is not None) == bool(wanted):
         raise Malformed("Say which: --delivery for one, or --failed, --since, --until, --after for many.")
-    with asking(url, token, token_file, settings_file) as client:
-        if delivery is not None:
-            _end_with(
-                client.sent("POST", _path(subscription_id, "deliveries", delivery, "replay")),
-                as_json=as_json,
-            )
-        count, more = 0, True
-        while more:
-            queued = client.sent("POST", _path(subscription_id, "replay"), wanted)
-            count += queued["count"]
-            more = queued["more"] and queued["count"] > 0
+    if delivery is not None:
+        _end_with(
+            client.sent("POST", _path(subscription_id, "deliveries", delivery, "replay")),
+            as_json=as_json,
+        )
+    count, more = 0, True
+    while more:
+        queued = client.sent("POST", _path(subscription_id, "replay"), wanted)
+        count += queued["count"]
+        more = queued["more"] and queued["count"] > 0
     if as_json:
         print_json({"count": count})
     else:
@@ -243,7 +218,9 @@ def replay(
 
 
 @app.command()
+@asks("subscribe")
 def deliveries(
+    client: NodeClient,
     subscription_id: SubscriptionId,
     delivery: Annotated[
         str | None, typer.Option("--delivery", help="This one, with every attempt at it.")
@@ -252,19 +229,14 @@ def deliveries(
         str | None, typer.Option("--state", help="Only pending, delivered, failed or dropped ones.")
     ] = None,
     limit: Annotated[int, typer.Option("--limit", min=0, help="How many to show; 0 is all.")] = 50,
-    url: NodeUrl = None,
-    token: Token = None,
-    token_file: TokenFile = None,
-    settings_file: SettingsFile = None,
     as_json: AsJson = False,
 ) -> None:
     """The delivery log, newest event first."""
-    with asking(url, token, token_file, settings_file) as client:
-        if delivery is not None:
-            _print_delivery(client.get(_path(subscription_id, "deliveries", delivery)), as_json=as_json)
-            return
-        asked = [("state", state)] if state is not None else []
-        items, _ = client.pages(_path(subscription_id, "deliveries"), asked, limit)
+    if delivery is not None:
+        _print_delivery(client.get(_path(subscription_id, "deliveries", delivery)), as_json=as_json)
+        return
+    asked = [("state", state)] if state is not None else []
+    items, _ = client.pages(_path(subscription_id, "deliveries"), asked, limit)
     if as_json:
         print_json(items)
         return
@@ -290,7 +262,9 @@ def _print_delivery(found: dict[str, Any], *, as_json: bool) -> None:
 
 
 @app.command("rotate-secret")
+@asks("subscribe")
 def rotate_secret(
+    client: NodeClient,
     subscription_id: SubscriptionId,
     overlap_hours: Annotated[
         int,
@@ -299,35 +273,27 @@ def rotate_secret(
     signing: Annotated[
         str | None, typer.Option("--signing", help="The signing from now on: v1, v1a or both.")
     ] = None,
-    url: NodeUrl = None,
-    token: Token = None,
-    token_file: TokenFile = None,
-    settings_file: SettingsFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Make a new secret, printed this once."""
     wanted: dict[str, Any] = {"overlap_hours": overlap_hours} | (
         {} if signing is None else {"signing": signing}
     )
-    with asking(url, token, token_file, settings_file) as client:
-        _print_made(client.sent("POST", _path(subscription_id, "rotate"), wanted), as_json=as_json)
+    _print_made(client.sent("POST", _path(subscription_id, "rotate"), wanted), as_json=as_json)
 
 
 @app.command()
+@asks("subscribe")
 def delete(
+    client: NodeClient,
     subscription_id: SubscriptionId,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
-    url: NodeUrl = None,
-    token: Token = None,
-    token_file: TokenFile = None,
-    settings_file: SettingsFile = None,
     as_json: AsJson = False,
 ) -> None:
     """End a subscription and forget its deliveries."""
     if not yes:
         typer.confirm(f"End {subscription_id} and forget its deliveries?", abort=True, err=True)
-    with asking(url, token, token_file, settings_file) as client:
-        client.send("DELETE", _path(subscription_id))
+    client.send("DELETE", _path(subscription_id))
     if as_json:
         print_json({"id": subscription_id, "deleted": True})
     else:

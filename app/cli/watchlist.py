@@ -17,10 +17,7 @@ from app.cli.common import (
     DONE,
     REFUSED,
     AsJson,
-    NodeUrl,
-    SettingsFile,
-    TokenFile,
-    asking,
+    asks,
     print_json,
     print_table,
     progress,
@@ -30,11 +27,12 @@ from app.domain.errors import Malformed
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from app.cli.client import NodeClient
+
 app = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="Portfolios of your token, at a node that you name."
 )
 
-Token = Annotated[str | None, typer.Option("--token", help="API token with the scope screen.")]
 WatchlistId = Annotated[str, typer.Argument(help="The list's id; `verbale watchlist list` shows yours.")]
 AT_ONCE: Final = 500
 """Parties in one request; a node takes a thousand."""
@@ -45,21 +43,18 @@ def _path(*parts: str) -> str:
 
 
 @app.command()
+@asks("screen")
 def create(
+    client: NodeClient,
     name: Annotated[str, typer.Argument(help="For you.")],
     threshold: Annotated[
         float | None, typer.Option("--threshold", help="Least score of a hit; by default the node's.")
     ] = None,
-    url: NodeUrl = None,
-    token: Token = None,
-    token_file: TokenFile = None,
-    settings_file: SettingsFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Make an empty watch-list. `load` puts parties in."""
     wanted = {"name": name} | ({} if threshold is None else {"threshold": threshold})
-    with asking(url, token, token_file, settings_file) as client:
-        made = client.sent("POST", _path(), wanted)
+    made = client.sent("POST", _path(), wanted)
     if as_json:
         print_json(made)
     else:
@@ -68,16 +63,13 @@ def create(
 
 
 @app.command("list")
+@asks("screen")
 def list_watchlists(
-    url: NodeUrl = None,
-    token: Token = None,
-    token_file: TokenFile = None,
-    settings_file: SettingsFile = None,
+    client: NodeClient,
     as_json: AsJson = False,
 ) -> None:
     """Your token's watch-lists, oldest first."""
-    with asking(url, token, token_file, settings_file) as client:
-        items = client.get(_path())["items"]
+    items = client.get(_path())["items"]
     if as_json:
         print_json(items)
         return
@@ -88,7 +80,9 @@ def list_watchlists(
 
 
 @app.command()
+@asks("screen")
 def load(
+    client: NodeClient,
     watchlist_id: WatchlistId,
     file: Annotated[
         Path,
@@ -97,10 +91,6 @@ def load(
             "if you have them, schema, country, birthDate, … (several values with | between)."
         ),
     ],
-    url: NodeUrl = None,
-    token: Token = None,
-    token_file: TokenFile = None,
-    settings_file: SettingsFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Put parties in, or others in their place, by your ids. It may be run again: what is there like that stays as it is.
@@ -110,10 +100,7 @@ def load(
     parties = list(_read(file))
     counts = {"created": 0, "changed": 0, "unchanged": 0}
     refused: list[dict[str, Any]] = []
-    with (
-        asking(url, token, token_file, settings_file) as client,
-        progress("Parties", len(parties)) as show,
-    ):
+    with progress("Parties", len(parties)) as show:
         for at in range(0, len(parties), AT_ONCE):
             some = parties[at : at + AT_ONCE]
             items = client.sent("POST", _path(watchlist_id, "entries"), {"parties": [p for _, p in some]})[
@@ -186,18 +173,15 @@ def _csv(lines: Iterable[str]) -> Iterator[tuple[int, Any]]:
 
 
 @app.command()
+@asks("screen")
 def parties(
+    client: NodeClient,
     watchlist_id: WatchlistId,
     limit: Annotated[int, typer.Option("--limit", min=0, help="How many to show; 0 is all.")] = 50,
-    url: NodeUrl = None,
-    token: Token = None,
-    token_file: TokenFile = None,
-    settings_file: SettingsFile = None,
     as_json: AsJson = False,
 ) -> None:
     """The stored parties, by your ids."""
-    with asking(url, token, token_file, settings_file) as client:
-        items, _ = client.pages(_path(watchlist_id, "entries"), [], limit)
+    items, _ = client.pages(_path(watchlist_id, "entries"), [], limit)
     if as_json:
         print_json(items)
         return
@@ -216,18 +200,15 @@ def parties(
 
 
 @app.command()
+@asks("screen")
 def forget(
+    client: NodeClient,
     watchlist_id: WatchlistId,
     party: Annotated[str, typer.Argument(help="Your id of the party.")],
-    url: NodeUrl = None,
-    token: Token = None,
-    token_file: TokenFile = None,
-    settings_file: SettingsFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Delete a stored party with its hits and decisions, for good."""
-    with asking(url, token, token_file, settings_file) as client:
-        client.send("DELETE", _path(watchlist_id, "entries", party))
+    client.send("DELETE", _path(watchlist_id, "entries", party))
     if as_json:
         print_json({"id": party, "deleted": True})
     else:
@@ -235,19 +216,16 @@ def forget(
 
 
 @app.command()
+@asks("screen")
 def hits(
+    client: NodeClient,
     watchlist_id: WatchlistId,
     state: Annotated[str, typer.Option("--state", help="open, cleared or all.")] = "open",
     limit: Annotated[int, typer.Option("--limit", min=0, help="How many to show; 0 is all.")] = 50,
-    url: NodeUrl = None,
-    token: Token = None,
-    token_file: TokenFile = None,
-    settings_file: SettingsFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Notices, valid now, that may be about a stored party; the newest match first."""
-    with asking(url, token, token_file, settings_file) as client:
-        items, _ = client.pages(_path(watchlist_id, "hits"), [("state", state)], limit)
+    items, _ = client.pages(_path(watchlist_id, "hits"), [("state", state)], limit)
     if as_json:
         print_json(items)
         return
@@ -270,7 +248,9 @@ def hits(
 
 
 @app.command()
+@asks("screen")
 def clear(
+    client: NodeClient,
     watchlist_id: WatchlistId,
     hit: Annotated[str, typer.Argument(help="The hit's id; `verbale watchlist hits` shows it.")],
     by: Annotated[str, typer.Option("--by", help="Who has looked.")],
@@ -278,32 +258,24 @@ def clear(
     until: Annotated[
         str, typer.Option("--until", help="Quiet until then (RFC 3339), at most three years ahead.")
     ],
-    url: NodeUrl = None,
-    token: Token = None,
-    token_file: TokenFile = None,
-    settings_file: SettingsFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Keep a hit quiet after a person has looked. It is heard again when the time is over, or the notice or the party changes."""
     wanted = {"by": by, "reason": reason, "until": until}
-    with asking(url, token, token_file, settings_file) as client:
-        found = client.sent("PUT", _path(watchlist_id, "hits", hit, "clearance"), wanted)
+    found = client.sent("PUT", _path(watchlist_id, "hits", hit, "clearance"), wanted)
     _print_hit(found, as_json=as_json)
 
 
 @app.command()
+@asks("screen")
 def reopen(
+    client: NodeClient,
     watchlist_id: WatchlistId,
     hit: Annotated[str, typer.Argument(help="The hit's id.")],
-    url: NodeUrl = None,
-    token: Token = None,
-    token_file: TokenFile = None,
-    settings_file: SettingsFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Take a clearance back."""
-    with asking(url, token, token_file, settings_file) as client:
-        found = client.sent("DELETE", _path(watchlist_id, "hits", hit, "clearance"))
+    found = client.sent("DELETE", _path(watchlist_id, "hits", hit, "clearance"))
     _print_hit(found, as_json=as_json)
 
 
@@ -317,20 +289,17 @@ def _print_hit(found: dict[str, Any], *, as_json: bool) -> None:
 
 
 @app.command()
+@asks("screen")
 def delete(
+    client: NodeClient,
     watchlist_id: WatchlistId,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
-    url: NodeUrl = None,
-    token: Token = None,
-    token_file: TokenFile = None,
-    settings_file: SettingsFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Delete a watch-list with its parties, hits and decisions, for good."""
     if not yes:
         typer.confirm(f"Delete {watchlist_id} with all its parties and decisions?", abort=True, err=True)
-    with asking(url, token, token_file, settings_file) as client:
-        client.send("DELETE", _path(watchlist_id))
+    client.send("DELETE", _path(watchlist_id))
     if as_json:
         print_json({"id": watchlist_id, "deleted": True})
     else:
