@@ -165,3 +165,8 @@ def test_the_best_are_the_same_however_many_are_asked_for_and_all_matches_are_co
         some = ee.node.screener.screen(operator("EE"), query, now=world.clock(), limit=limit)
         assert some.hits == whole.hits[:limit]
         assert some.matches == whole.matches > 0
+    # As many when none reaches the threshold, and more are asked for than are read at once.
+    for limit in (1, 17, 29):
+        none = ee.node.screener.screen(operator("EE"), query, now=world.clock(), limit=limit, threshold=1.0)
+        assert (len(none.hits), none.matches) == (limit, 0)
+        assert [hit.caption for hit in none.hits] == [hit.caption for hit in whole.hits[:limit]]
