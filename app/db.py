@@ -13,8 +13,9 @@ import json
 import sqlite3
 import threading
 from contextlib import contextmanager, nullcontext
+from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from urllib.parse import quote
 
 from sqlalchemy import (
@@ -38,7 +39,7 @@ from app.models import CounterRow
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    from sqlalchemy import ColumnElement, CursorResult, Engine, FromClause
+    from sqlalchemy import ColumnElement, CursorResult, Dialect, Engine, FromClause, Select
     from sqlalchemy.engine import URL
     from sqlalchemy.engine.interfaces import DBAPIConnection
     from sqlalchemy.orm.attributes import InstrumentedAttribute
@@ -324,6 +325,70 @@ def execute(session: Session, statement: Executable, **values: Any) -> CursorRes
     several times what SQLite takes to execute it. Such statements are over `__table__`, and their values are bound by name.
     """
     return session.connection().execute(statement, values)
+
+
+def fetch(session: Session, statement: Select[*tuple[Any, ...]], **values: Any) -> list[Any]:  # noqa: ANN401 - bound values
+    """All rows of a SELECT that was built once, as named tuples, straight from the driver.
+
+    For what a caller waits for and what is asked a thousand times over: SQLAlchemy's own way from statement to rows costs ten
+    times what SQLite takes to find a few of them. The text, the types of values and of columns are SQLAlchemy's. The
+    statement must be kept by whoever built it, and its lists be spelled out: one that is expanded when executed is refused.
+    """
+    connection = session.connection()
+    ready = _ready(statement, connection.dialect)
+    cursor = connection.connection.cursor()
+    try:
+        cursor.execute(ready.text, ready.bound(values))
+        rows = cursor.fetchall()
+    finally:
+        cursor.close()
+    if ready.processors:
+        return [ready.row(*_processed(row, ready.processors)) for row in rows]
+    return [ready.row(*row) for row in rows]
+
+
+class _Ready(NamedTuple):
+    """A statement as the driver takes it.
+
+    Attributes:
+        names: of its values, in the order of their places; None: the driver takes them by name.
+        given: those that are in the statement itself.
+        processors: (place, function) of the columns whose type is not the driver's.
+    """
+
+    text: str
+    names: tuple[str, ...] | None
+    given: dict[str, Any]
+    row: Callable[..., Any]
+    processors: tuple[tuple[int, Callable[[Any], Any]], ...]
+
+    def bound(self, values: Mapping[str, Any]) -> Any:  # noqa: ANN401 - what a driver takes
+        every = {**self.given, **values}
+        return every if self.names is None else [every[name] for name in self.names]
+
+
+@lru_cache(maxsize=1024)
+def _ready(statement: Select[*tuple[Any, ...]], dialect: Dialect) -> _Ready:
+    compiled: Any = statement.compile(dialect=dialect)
+    if compiled.post_compile_params or compiled.literal_execute_params:
+        raise TypeError("a statement for `fetch` has a list that is expanded only when it is executed")
+    columns = list(statement.selected_columns)
+    made = ((n, c.type.dialect_impl(dialect).result_processor(dialect, None)) for n, c in enumerate(columns))
+    row = NamedTuple("Row", [(column.key, Any) for column in columns])  # type: ignore[misc]  # its members are the columns
+    given = {
+        name: value
+        for name, value in compiled.construct_params(_check=False).items()
+        if not compiled.binds[name].required
+    }
+    names = tuple(compiled.positiontup) if compiled.positional else None
+    return _Ready(compiled.string, names, given, row, tuple((n, how) for n, how in made if how is not None))
+
+
+def _processed(row: Sequence[Any], processors: Iterable[tuple[int, Callable[[Any], Any]]]) -> list[Any]:
+    values = list(row)
+    for place, process in processors:
+        values[place] = process(values[place])
+    return values
 
 
 _COUNTERS = CounterRow.__table__.c

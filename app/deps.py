@@ -129,12 +129,17 @@ async def principal_of(request: Request) -> Principal:
         return await node.authenticate_peer(request)
     if authorization is None:
         return ANONYMOUS
+    return await run_in_threadpool(
+        tokens.authenticate, node.db, token_in(authorization), state=node.state, now_ms=node.clock()
+    )
+
+
+def token_in(authorization: str) -> str:
+    """The text of the token that a header holds; raises NotAuthenticated if it holds something else."""
     scheme, _, text = authorization.partition(" ")
     if scheme.lower() not in _SCHEMES:
         raise NotAuthenticated("Only bearer tokens are taken here. Send: Authorization: Bearer <token>.")
-    return await run_in_threadpool(
-        tokens.authenticate, node.db, text.strip(), state=node.state, now_ms=node.clock()
-    )
+    return text.strip()
 
 
 async def reader_of(request: Request) -> Principal:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 from sqlalchemy import bindparam, select, update
 from sqlalchemy.exc import OperationalError
 
-from app.db import execute
+from app.db import fetch
 from app.domain.encoding import b64u_encode
 from app.domain.errors import MalformedRequest, NotAuthenticated, NotFound
 from app.domain.handling import Tlp
@@ -140,7 +140,7 @@ _BY_ID: Final = select(ApiTokenRow.__table__).where(ApiTokenRow.__table__.c.id =
 
 
 def authenticate(db: Database, text: str, *, state: str, now_ms: int) -> Principal:
-    """The caller that a token's text stands for.
+    """The caller that a token's text stands for; that it was used is noted.
 
     Args:
         db: of this node.
@@ -151,25 +151,43 @@ def authenticate(db: Database, text: str, *, state: str, now_ms: int) -> Princip
     Raises:
         NotAuthenticated: malformed, unknown, altered, expired or revoked; the sentence does not say which.
     """
+    with db.read() as session:
+        token = held(session, text, now_ms=now_ms)
+    note_use(db, token, now_ms=now_ms)
+    return principal(token, state)
+
+
+def held(session: Session, text: str, *, now_ms: int) -> Token:
+    """The token that a text is, as a snapshot has it.
+
+    Raises:
+        NotAuthenticated: see `authenticate`.
+    """
     match = _TOKEN.fullmatch(text)
     if match is None:
         raise NotAuthenticated(_ALTERED)
-    with db.read() as session:
-        row = execute(session, _BY_ID, id=match[1]).one_or_none()
-        stored = row.secret_hash if row is not None else b"\0" * 32
-        # The text is hashed, not what it decodes to: spare bits of base64url would give one token two texts.
-        genuine = hmac.compare_digest(stored, _hash(match[2]))
-        if row is None or not genuine or row.revoked_at is not None or row.expires_at <= now_ms:
-            raise NotAuthenticated(_ALTERED)
-        token = Token.of(row)
-    if token.last_used_at is None or token.last_used_at <= now_ms - USED_EVERY_MS:
-        try:
-            with db.write() as session:
-                session.execute(
-                    update(ApiTokenRow).where(ApiTokenRow.id == token.id).values(last_used_at=now_ms)
-                )
-        except OperationalError:  # a full disk must not stop reading; the time of use is only a convenience
-            log.warning("use of a token not noted", extra={"action": "token_use_not_noted"})
+    row = next(iter(fetch(session, _BY_ID, id=match[1])), None)
+    stored = row.secret_hash if row is not None else b"\0" * 32
+    # The text is hashed, not what it decodes to: spare bits of base64url would give one token two texts.
+    genuine = hmac.compare_digest(stored, _hash(match[2]))
+    if row is None or not genuine or row.revoked_at is not None or row.expires_at <= now_ms:
+        raise NotAuthenticated(_ALTERED)
+    return Token.of(row)
+
+
+def note_use(db: Database, token: Token, *, now_ms: int) -> None:
+    """Write down when a token was used, once in USED_EVERY_MS."""
+    if token.last_used_at is not None and token.last_used_at > now_ms - USED_EVERY_MS:
+        return
+    try:
+        with db.write() as session:
+            session.execute(update(ApiTokenRow).where(ApiTokenRow.id == token.id).values(last_used_at=now_ms))
+    except OperationalError:  # a full disk must not stop reading; the time of use is only a convenience
+        log.warning("use of a token not noted", extra={"action": "token_use_not_noted"})
+
+
+def principal(token: Token, state: str) -> Principal:
+    """What a token of this State may do."""
     return Principal("token", state, int(token.ceiling), token.scopes, token.id)
 
 

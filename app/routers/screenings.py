@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import orjson
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import StreamingResponse
+from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
 
-from app.deps import CurrentNode, CurrentScreener, node_of
+from app import tokens
+from app.deps import CurrentNode, CurrentScreener, node_of, token_in
 from app.domain.errors import NodeFault, TooLarge
 from app.domain.json import parse_strict
 from app.limits import body_pieces, read_body
@@ -29,11 +31,14 @@ from app.screening.features import calibration
 from app.screening.freshness import read_freshness
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Generator, Sequence
+    from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Sequence
     from typing import IO
+
+    from sqlalchemy.orm import Session
 
     from app.deps import Node
     from app.gate import Principal
+    from app.screening.answering import Answer
     from app.screening.batch import Kept, Window
 
 router = APIRouter(prefix="/v1/screenings", tags=["screening"])
@@ -81,12 +86,54 @@ def _json(value: Any, status: int = 200) -> Response:  # noqa: ANN401 - a JSON v
 # ── one ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@router.post(
-    "",
-    response_class=Response,
-    responses={200: {"content": {JSON: {"example": EXAMPLE_ANSWER}}}},
-    openapi_extra={"requestBody": {"required": True, "content": {JSON: {"schema": APPLICATION_SCHEMA}}}},
-)
+SMALL: Final = 64 * 1024
+"""Bytes of a body that is taken before it is known whose it is."""
+
+
+class _Straight(APIRoute):
+    """A route whose common request, a token and a small body and nothing else, goes straight to the answer.
+
+    Guarantees what the long way guarantees. The long way (FastAPI's dependencies, two turns in the pool of threads, two
+    snapshots) took a third of the time of a screening.
+    """
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """The long way for all but the common request."""
+        long_way = super().get_route_handler()
+
+        async def handle(request: Request) -> Response:
+            headers = request.headers
+            authorization, length = headers.get("authorization"), headers.get("content-length", "")
+            if (
+                authorization is None
+                or "signature-input" in headers
+                or request.scope["query_string"]
+                or not (length.isdecimal() and int(length) <= SMALL)
+            ):
+                return await long_way(request)
+            token, node = token_in(authorization), node_of(request)
+            raw = await read_body(request.scope, request.receive, node.settings.max_body_bytes)
+            return await run_in_threadpool(_screen_for, node, token, raw)
+
+        return handle
+
+
+def _screen_for(node: Node, text: str, raw: bytes) -> Response:
+    """Who asks and what is answered, from one snapshot."""
+    now, token = node.clock(), None
+    try:
+        with node.db.read() as session:
+            token = tokens.held(session, text, now_ms=now)
+            principal = tokens.principal(token, node.state)
+            principal.require("screen")
+            asked = parse_strict(raw)
+            answer = _answered(node, principal, asked, Options(), session, now)
+    finally:
+        if token is not None:
+            tokens.note_use(node.db, token, now_ms=now)
+    return _shown(node, principal, asked, answer, now)
+
+
 async def post_screening(request: Request, principal: CurrentScreener, options: CallersOptions) -> Response:
     """Screen one party, many, or a whole licence application. Scope `screen`.
 
@@ -98,14 +145,38 @@ async def post_screening(request: Request, principal: CurrentScreener, options: 
     return await run_in_threadpool(_screen_one, node, principal, raw, options)
 
 
+router.add_api_route(
+    "",
+    post_screening,
+    methods=["POST"],
+    response_class=Response,
+    responses={200: {"content": {JSON: {"example": EXAMPLE_ANSWER}}}},
+    openapi_extra={"requestBody": {"required": True, "content": {JSON: {"schema": APPLICATION_SCHEMA}}}},
+    route_class_override=_Straight,
+)
+
+
 def _screen_one(node: Node, principal: Principal, raw: bytes, options: Options) -> Response:
-    asked = parse_strict(raw)
-    application = read_application(asked)
-    now = node.clock()
-    answering = answering_of(node)
+    asked, now = parse_strict(raw), node.clock()
     with node.db.read() as session:
-        freshness = read_freshness(session, _roster(node), now_ms=now)
-        answer = answering.answer(session, principal, application, options, freshness, now_ms=now)
+        answer = _answered(node, principal, asked, options, session, now)
+    return _shown(node, principal, asked, answer, now)
+
+
+def _answered(
+    node: Node,
+    principal: Principal,
+    asked: Any,  # noqa: ANN401 - any JSON
+    options: Options,
+    session: Session,
+    now: int,
+) -> Answer:
+    application = read_application(asked)
+    freshness = read_freshness(session, _roster(node), now_ms=now)
+    return answering_of(node).answer(session, principal, application, options, freshness, now_ms=now)
+
+
+def _shown(node: Node, principal: Principal, asked: Any, answer: Answer, now: int) -> Response:  # noqa: ANN401 - any JSON
     wire = answer.wire()
     kept = _keep(node, principal, [(asked, len(answer.parties), answer.refs())], now)
     if kept:

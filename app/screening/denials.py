@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import orjson
 from sqlalchemy import and_, bindparam, false, literal, or_, select, tuple_
 
-from app.db import execute
+from app.db import fetch
 from app.domain.control_codes import ControlCode, ancestors
 from app.domain.encoding import b64u_encode
 from app.domain.handling import Tlp
@@ -148,7 +148,7 @@ def load(
     found: dict[Key, DenialView] = {}
     for at in range(0, len(wanted), 500):
         shape, values = by_log(wanted[at : at + 500])
-        rows = execute(session, _by_keys(principal, shape), **values).all()
+        rows = fetch(session, _by_keys(principal, shape), **values)
         found |= {view.key: view for view in (_view(row, now_ms) for row in rows)}
     return found
 

@@ -18,7 +18,7 @@ from typing import IO, TYPE_CHECKING, Any, Final
 import orjson
 from sqlalchemy import and_, bindparam, or_, select
 
-from app.db import execute
+from app.db import fetch
 from app.domain.errors import InvalidFilter
 from app.gate import may_read, visible
 from app.models import CounterRow, LogRow, NoticeRow, ScreenedRow
@@ -222,13 +222,13 @@ class Screener:
     # ── following the database ────────────────────────────────────────────────────────────────────────────────────
 
     def _follow(self, session: Session) -> None:
-        counters = {row.name: row.value for row in execute(session, _COUNTED)}
+        counters = {row.name: row.value for row in fetch(session, _COUNTED)}
         seq, epoch = counters.get("screened", 0), counters.get("screened-epoch", 0)
         if epoch != self._epoch or seq < self._seq:
             self._index, self._seq, self._epoch = empty_index(), 0, epoch
         loading = self._seq == 0
         while self._seq < seq:
-            rows = execute(session, _CHANGED, seen=self._seq).all()
+            rows = fetch(session, _CHANGED, seen=self._seq)
             for row in rows:
                 if not loading:
                     self._index.remove(row.log_id, row.idx)
@@ -335,7 +335,7 @@ class _Reading:
         for log_id, idx, pos in keys:
             wanted.setdefault((log_id, idx), set()).add(pos)
         shape, values = by_log(wanted)
-        rows = execute(self.session, _parties(self.caller, shape), **values).all()
+        rows = fetch(self.session, _parties(self.caller, shape), **values)
         hits = []
         for row in rows:
             status = _status(row, self.now)

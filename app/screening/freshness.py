@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import func, select
 
-from app.db import execute
+from app.db import fetch
 from app.models import EntryRow, LogRow
 from app.queries.notices import rfc3339
 
@@ -91,8 +91,8 @@ def read_freshness(session: Session, roster: Roster | None, *, now_ms: int) -> F
         roster: None if there is none in force.
         now_ms: unix ms.
     """
-    wanted = {row[0]: row[1] for row in execute(session, _WANTED)}
-    logs = execute(session, _LOGS).all()
+    wanted = {row.log_id: row.wanted for row in fetch(session, _WANTED)}
+    logs = fetch(session, _LOGS)
     sources = [_source(log, wanted.get(log.id, 0), now_ms) for log in logs]
     sources += _not_followed(logs, roster)
     return Freshness(tuple(sources))
@@ -100,7 +100,9 @@ def read_freshness(session: Session, roster: Roster | None, *, now_ms: int) -> F
 
 _ENTRIES: Final = EntryRow.__table__.c
 _WANTED: Final = (
-    select(_ENTRIES.log_id, func.count()).where(_ENTRIES.body_state == "wanted").group_by(_ENTRIES.log_id)
+    select(_ENTRIES.log_id, func.count().label("wanted"))
+    .where(_ENTRIES.body_state == "wanted")
+    .group_by(_ENTRIES.log_id)
 )
 _KEPT: Final = LogRow.__table__.c
 _LOGS: Final = select(

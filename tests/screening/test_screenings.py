@@ -12,7 +12,7 @@ from sqlalchemy import select
 
 from app.domain.handling import Tlp
 from app.domain.notices import validate_main
-from app.models import ScreeningRow
+from app.models import ApiTokenRow, ScreeningRow
 from app.schemas.screenings import EXAMPLE_ANSWER, EXAMPLE_APPLICATION
 from app.screening.application import read_application
 from tests import examples
@@ -347,6 +347,43 @@ def test_screening_needs_its_scope(ee: Peer) -> None:
         assert ee.request("GET", path).status_code == 401
         assert ee.request("GET", path, headers=token(ee, Tlp.RED, "read")).status_code == 403
     assert screen(ee, {"party": ACME}, {}).status_code == 401
+
+
+def test_the_short_way_and_the_long_way_answer_the_same(ee: Peer) -> None:
+    ee.must_post(ee.officer.sign(denial("Borealis Signals Ltd")))
+    good = token(ee)
+    callers: tuple[dict[str, str], ...] = (
+        good,
+        {},
+        {"authorization": "Basic x"},
+        {"authorization": good["authorization"] + "x"},
+        token(ee, Tlp.RED, "read"),
+    )
+    asked = (
+        b'{"party": "Borealis Signals"}',
+        b'{"party": "Zzyzx Qwv"}',
+        json.dumps(application()).encode(),
+        *RUBBISH,
+    )
+    for headers in callers:
+        for raw in asked:
+            short, long = screen(ee, raw, headers), screen(ee, raw, headers, limit=5)
+            assert short.status_code == long.status_code
+            assert short.headers["content-type"] == long.headers["content-type"]
+            assert _without_ids(short.json()) == _without_ids(long.json())
+    with ee.db.read() as session:
+        (used,) = session.scalars(
+            select(ApiTokenRow.last_used_at).where(ApiTokenRow.id == good["authorization"].split("_")[1])
+        )
+    assert used == ee.world.clock(), "a use is noted on either way"
+
+
+def _without_ids(answer: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in answer.items() if name not in ("request_id", "instance")}
+
+
+def test_a_token_is_checked_before_a_large_body_is_taken(ee: Peer) -> None:
+    assert screen(ee, b"x" * (10 * 2**20), {"authorization": "Bearer nobody"}).status_code == 401
 
 
 # ── bad input ─────────────────────────────────────────────────────────────────────────────────────────────────────
