@@ -10,12 +10,13 @@ in SQLite's busy handler, which sleeps; processes that share a file meet in the 
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 import threading
 from contextlib import contextmanager, nullcontext
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 from urllib.parse import quote
 
 from sqlalchemy import (
@@ -45,15 +46,22 @@ if TYPE_CHECKING:
     from sqlalchemy.orm.attributes import InstrumentedAttribute
     from sqlalchemy.pool import ConnectionPoolEntry
     from sqlalchemy.sql.dml import Insert
+    from sqlalchemy.types import TypeEngine
 
 T = TypeVar("T")
 S = TypeVar("S", bound=Executable)
+P = ParamSpec("P")
 
 BUSY_TIMEOUT_MS = 30_000
 """How long a process waits for another process's write transaction on one SQLite file."""
 
 MIGRATION_LOCK = 7_236_110
 """PostgreSQL advisory lock: two processes that start at once migrate one after the other."""
+
+MOST_STATEMENTS = 1_000
+"""Statements that are kept built; with more than that all are built anew."""
+
+_NEW = re.compile(r"\bnew\.(\w+)")
 
 SQLITE_VARIABLES = 30_000
 """Below SQLite's default limit of 32,766 bound variables; `IN` lists are cut to it."""
@@ -179,21 +187,20 @@ class Database:
         """
         if not rows:
             return
-        types = {c.name: c.type.compile(self.engine.dialect) for c in table.columns}
-        wanted = [types[name.removeprefix("_")] for name in columns]
-        setting = ", ".join(f'"{c}" = new."{c}"' for c in columns if not c.startswith("_"))
-        named = ", ".join(f'"{c}"' for c in columns)
         name = table.name  # type: ignore[attr-defined]  # every table of ours has one
         cursor = session.connection().connection.cursor()
         try:
             if self.is_sqlite:
-                picked = ", ".join(f"json_extract(value, '$[{n}]') AS \"{c}\"" for n, c in enumerate(columns))
-                cursor.execute(
-                    f'UPDATE "{name}" AS old SET {setting} FROM (SELECT {picked} FROM json_each(?)) AS new WHERE {where}',  # noqa: S608 - our own names
-                    (json.dumps(rows),),
-                )
+                # One statement run for each row: through `json_each` a row costs twice as much.
+                place = {c: f"?{n}" for n, c in enumerate(columns, 1)}
+                setting = ", ".join(f'"{c}" = {place[c]}' for c in columns if not c.startswith("_"))
+                where = _NEW.sub(lambda found: place[found[1]], where)
+                cursor.executemany(f'UPDATE "{name}" AS old SET {setting} WHERE {where}', rows)  # noqa: S608 - our own names
             else:
-                arrays = ", ".join(f"%s::{t}[]" for t in wanted)
+                types = {c.name: c.type.compile(self.engine.dialect) for c in table.columns}
+                arrays = ", ".join(f"%s::{types[c.removeprefix('_')]}[]" for c in columns)
+                setting = ", ".join(f'"{c}" = new."{c}"' for c in columns if not c.startswith("_"))
+                named = ", ".join(f'"{c}"' for c in columns)
                 cursor.execute(
                     f'UPDATE "{name}" AS old SET {setting} FROM unnest({arrays}) AS new({named}) WHERE {where}',  # noqa: S608 - our own names
                     [list(column) for column in zip(*rows, strict=True)],
@@ -201,31 +208,44 @@ class Database:
         finally:
             cursor.close()
 
-    def once(self, make: Callable[[Database], S]) -> S:
-        """The statement that `make` builds for this database, built once: see `execute`."""
-        statement: S | None = self._statements.get(make)
+    def once(self, make: Callable[Concatenate[Database, P], S], *arguments: P.args, **named: P.kwargs) -> S:
+        """The statement that `make` builds for this database and these arguments, built once: see `execute`."""
+        wanted = (make, arguments, *named.items())
+        statement: S | None = self._statements.get(wanted)
         if statement is None:
-            statement = self._statements[make] = make(self)
+            if len(self._statements) >= MOST_STATEMENTS:  # arguments may be callers, and those come and go
+                self._statements.clear()
+            statement = self._statements[wanted] = make(self, *arguments, **named)
         return statement
 
     def any_of(self, column: InstrumentedAttribute[Any], values: Sequence[str]) -> ColumnElement[bool]:
         """Whether a text column has one of many values: one bound value however many there are, and one cached statement."""
         return self._any(column, None, value=self.bound(values))
 
-    def any_bound(self, column: ColumnElement[Any], name: str) -> ColumnElement[bool]:
-        """The same of the values bound to `name` when the statement is executed: see `bound`."""
-        return self._any(column, name)
+    def any_bound(self, column: Any, name: str, type_: type[TypeEngine[Any]] = String) -> ColumnElement[bool]:  # noqa: ANN401 - a column
+        """The same of the values bound to `name` when the statement is executed: see `bound`.
 
-    def bound(self, values: Sequence[str]) -> str | list[str]:
+        Args:
+            type_: of the values: text, or whole numbers.
+        """
+        return self._any(column, name, type_)
+
+    def bound(self, values: Sequence[T]) -> str | list[T]:
         """Values for `any_bound`."""
         return json.dumps(values) if self.is_sqlite else list(values)
 
-    def _any(self, column: Any, name: str | None, **value: Any) -> ColumnElement[bool]:  # noqa: ANN401 - a column, a bound value
+    def _any(
+        self,
+        column: Any,  # noqa: ANN401 - a column
+        name: str | None,
+        type_: type[TypeEngine[Any]] = String,
+        **value: Any,  # noqa: ANN401 - a bound value
+    ) -> ColumnElement[bool]:
         if self.is_sqlite:
             each = func.json_each(bindparam(name, type_=String, **value)).table_valued("value")
             found: ColumnElement[bool] = column.in_(select(each.c.value))
         else:
-            found = column == any_(bindparam(name, type_=postgresql.ARRAY(String), **value))
+            found = column == any_(bindparam(name, type_=postgresql.ARRAY(type_), **value))
         return found
 
     def skip_locked(self) -> dict[str, Any]:

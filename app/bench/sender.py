@@ -1,10 +1,11 @@
 """The sending side of `verbale bench webhooks`, a process of its own: the node's delivery loop, or a bare HTTP client.
 
     python -m app.bench.sender deliver DATABASE_URL KEYS_DIR     the loop, as a node runs it
-    python -m app.bench.sender bare URLS IN_FLIGHT COUNT BODY    the same POSTs on the same event loop, with nothing behind them
+    python -m app.bench.sender bare URLS IN_FLIGHT COUNT BODY    the same POSTs on the same event loop, by aiohttp's session
+    python -m app.bench.sender wire URLS IN_FLIGHT COUNT BODY    and by the node's own `wire.post`, with nothing behind them
 
 `deliver` prints `ready`, waits for a line `go`, and takes `pace RATE SECONDS` lines meanwhile: it then commits events itself
-and wakes the loop, as the node's sequencer does. It ends when standard input ends, with its CPU seconds and memory.
+and wakes the loop, as the node's sequencer does. `mark` starts its count of CPU seconds anew. It ends when standard input ends, with its CPU seconds and memory.
 """
 
 from __future__ import annotations
@@ -23,14 +24,14 @@ import uvloop
 from app.bench import outbox_rows
 from app.clock import system_clock
 from app.db import Database
-from app.notify import signing
-from app.notify.deliver import DeliveryLoop
+from app.notify import signing, wire
+from app.notify.deliver import TOTAL_SECONDS, DeliveryLoop
 from app.notify.guard import UrlPolicy
 from app.notify.keys import WebhookKeys
 from app.notify.setup import WebhookSetup
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
 TICK_S: Final = 0.01
 LOOPBACK: Final = ("127.0.0.0/8",)
@@ -53,6 +54,9 @@ def deliver(database_url: str, keys: str) -> None:
         command, *arguments = line.split()
         if command == "go":
             loop.start()
+            print("done", flush=True)
+        elif command == "mark":
+            before = time.process_time()
             print("done", flush=True)
         elif command == "pace":
             print(json.dumps(pace(database, float(arguments[0]), float(arguments[1]), loop.wake)), flush=True)
@@ -95,25 +99,52 @@ def pace(database: Database, rate: float, seconds: float, wake: Callable[[], Non
     return committed
 
 
-async def bare(urls: list[str], in_flight: int, count: int, body: bytes) -> float:
-    """POST `count` times, `in_flight` at once; returns the seconds it took."""
+async def bare(urls: list[str], in_flight: int, count: int, body: bytes) -> tuple[float, float]:
+    """POST `count` times, `in_flight` at once; returns the seconds that it took, and those of CPU."""
     headers = signing.headers("0190-0000", 0, ["v1," + "A" * 43 + "="])
-    connector = aiohttp.TCPConnector(limit=0)
-    left = count
+    async with aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        headers={"Content-Type": "application/json"},
+    ) as session:
 
-    async def one(session: aiohttp.ClientSession, url: str) -> None:
-        nonlocal left
-        while left > 0:
-            left -= 1
+        async def post(url: str) -> None:
             async with session.post(url, data=body, headers=headers, allow_redirects=False) as answer:
                 await answer.read()
 
-    async with aiohttp.ClientSession(
-        connector=connector, cookie_jar=aiohttp.DummyCookieJar(), headers={"Content-Type": "application/json"}
-    ) as session:
-        began = time.monotonic()
-        await asyncio.gather(*(one(session, urls[n % len(urls)]) for n in range(in_flight)))
-        return time.monotonic() - began
+        return await _timed(post, urls, in_flight, count)
+
+
+async def own(urls: list[str], in_flight: int, count: int, body: bytes) -> tuple[float, float]:
+    """The same through the node's own way to POST."""
+    headers = signing.headers("0190-0000", 0, ["v1," + "A" * 43 + "="])
+    prepared = {url: wire.prepare(url, {"Content-Type": "application/json"}, None) for url in urls}
+    limits = aiohttp.ClientTimeout(total=TOTAL_SECONDS)
+    async with aiohttp.TCPConnector(limit=0) as connector:
+
+        async def post(url: str) -> None:
+            await wire.post(connector, limits, prepared[url], headers, body)
+
+        return await _timed(post, urls, in_flight, count)
+
+
+async def _timed(
+    post: Callable[[str], Awaitable[None]], urls: list[str], in_flight: int, count: int
+) -> tuple[float, float]:
+    """Connections are open and everything has run once before it counts, as it is for the fan-out."""
+    left = count
+
+    async def one(url: str) -> None:
+        nonlocal left
+        while left > 0:
+            left -= 1
+            await post(url)
+
+    places = [urls[n % len(urls)] for n in range(in_flight)]
+    await asyncio.gather(*(post(url) for url in places))
+    began, cpu = time.monotonic(), time.process_time()
+    await asyncio.gather(*(one(url) for url in places))
+    return time.monotonic() - began, time.process_time() - cpu
 
 
 def main() -> None:
@@ -123,9 +154,9 @@ def main() -> None:
         deliver(*arguments)
         return
     urls, in_flight, count, body = arguments
-    before = time.process_time()  # imports are not what is measured
-    took = uvloop.run(bare(urls.split(","), int(in_flight), int(count), body.encode()))
-    print(json.dumps({"seconds": took, "cpu_s": time.process_time() - before}), flush=True)
+    client = bare if kind == "bare" else own
+    took, cpu_s = uvloop.run(client(urls.split(","), int(in_flight), int(count), body.encode()))
+    print(json.dumps({"seconds": took, "cpu_s": cpu_s}), flush=True)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from sqlalchemy import and_, bindparam, func, or_, select, true, update
+from sqlalchemy import BigInteger, and_, bindparam, func, or_, select, true, update
 from sqlalchemy.orm import aliased
 
 from app.db import execute
@@ -27,6 +27,7 @@ from app.models.service import PENDING
 from app.notify import matching, payload
 from app.notify.endpoint import Endpoint
 from app.notify.matching import Cause
+from app.queries.filters import then
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -338,7 +339,7 @@ def _due(db: Database, session: Session, one: _Waiting, now: int, share: int) ->
     for lane in one.lanes:
         if share > len(found):
             left = share - len(found)
-            found += execute(session, due, now=now, subscription=one.id, lane=lane, share=left)
+            found += execute(session, due, now=now, subscription=one.id, lane=lane, share=left).all()
     return found
 
 
@@ -351,7 +352,7 @@ def _in_order(db: Database, session: Session, one: _Waiting, now: int, share: in
     )
     if locked is None or locked > now:
         return []
-    rows = execute(session, _HEAD, now=now, subscription=one.id, lane=1, share=share)
+    rows = execute(session, _HEAD, now=now, subscription=one.id, lane=1, share=share).all()
     found = []
     for *row, leased_until in rows:
         if leased_until > now:
@@ -377,11 +378,11 @@ def prepare(
     Deliveries whose subscription was deleted meanwhile are in neither list: they are gone.
     """
     with db.read() as session:
-        return pass_gate(session, now, setup, list(claimed))
+        return pass_gate(db, session, now, setup, list(claimed))
 
 
 def pass_gate(
-    session: Session, now: int, setup: WebhookSetup, claimed: Sequence[Claimed]
+    db: Database, session: Session, now: int, setup: WebhookSetup, claimed: Sequence[Claimed]
 ) -> tuple[list[Ready], list[Withheld]]:
     """`prepare`, in the caller's snapshot."""
     ready: list[Ready] = []
@@ -403,11 +404,12 @@ def pass_gate(
         endpoint, those_alike = of_endpoint[row.subscription_id]
         those_alike.append((row, endpoint))
     for (principal, full), rows in alike.items():
-        _prepare(session, principal, setup, rows, now, full, ready, withheld)
+        _prepare(db, session, principal, setup, rows, now, full, ready, withheld)
     return ready, withheld
 
 
 def _prepare(
+    db: Database,
     session: Session,
     principal: Principal,
     setup: WebhookSetup,
@@ -420,7 +422,7 @@ def _prepare(
     """One event has one body for all who see alike, but for the number in their subscription."""
     if not rows:
         return
-    bodies = told_bodies(session, principal, setup, {row.event_seq for row, _ in rows}, now, full=full)
+    bodies = told_bodies(db, session, principal, setup, {row.event_seq for row, _ in rows}, now, full=full)
     unclear = [row for row, _ in rows if row.event_seq not in bodies]
     before = _told_before(session, unclear) if unclear else {}
     recalls = _recalls(session, principal, setup, {row.event_seq for row in unclear}, now) if unclear else {}
@@ -437,12 +439,15 @@ def _prepare(
             withheld.append(Withheld(row, "The notice is no longer visible to this subscription's token."))
 
 
+_OWNERS: Final = (
+    select(SubscriptionRow, ApiTokenRow)
+    .join(ApiTokenRow, ApiTokenRow.id == SubscriptionRow.token_id)
+    .where(SubscriptionRow.id.in_(bindparam("ids", expanding=True)))
+)
+
+
 def _owners(session: Session, ids: Iterable[str]) -> dict[str, tuple[SubscriptionRow, ApiTokenRow]]:
-    rows = session.execute(
-        select(SubscriptionRow, ApiTokenRow)
-        .join(ApiTokenRow, ApiTokenRow.id == SubscriptionRow.token_id)
-        .where(SubscriptionRow.id.in_(ids))
-    )
+    rows = session.execute(_OWNERS, {"ids": sorted(ids)}).all()
     return {subscription.id: (subscription, token) for subscription, token in rows}
 
 
@@ -508,7 +513,16 @@ _JUDGED: Final = (
 )
 
 
+def _told(db: Database, principal: Principal, *, full: bool) -> Select[Any]:
+    document = NoticeRow.document if full else true()
+    columns = (*payload.columns(None), *_JUDGED, visible(principal).label("seen"), document.label("document"))
+    return matching.with_notice(select(*columns).select_from(EventRow)).where(
+        db.any_bound(EventRow.seq, "seqs", BigInteger), event_visible(principal)
+    )
+
+
 def told_bodies(
+    db: Database,
     session: Session,
     principal: Principal,
     setup: WebhookSetup,
@@ -522,16 +536,10 @@ def told_bodies(
     Args:
         full: with the notice's document, unless that would be too long.
     """
-    columns = (*payload.columns(now), *_JUDGED, visible(principal).label("seen"))
-    document = NoticeRow.document if full else true()
-    rows = session.execute(
-        matching.with_notice(select(*columns, document.label("document")).select_from(EventRow)).where(
-            EventRow.seq.in_(seqs), event_visible(principal)
-        )
-    )
+    rows = execute(session, db.once(_told, principal, full=full), seqs=db.bound(sorted(seqs)), **then(now))
     return {
         row.seq: payload.told(row, row.document if full else None).body(setup.public_url)
-        for row in rows
+        for row in rows.all()
         if (row.notice_id is not None or row.type in WITHOUT_NOTICE)
         and matching.may_be_told(
             principal,

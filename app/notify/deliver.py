@@ -26,7 +26,7 @@ import aiohttp
 import uvloop
 
 from app.domain.errors import UnsafeKeyFile
-from app.notify import claims, outbox, results, retry, signing
+from app.notify import claims, outbox, results, retry, signing, wire
 from app.notify.claims import Busy
 from app.notify.endpoint import Opener
 from app.notify.guard import REFUSED_ADDRESS
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from app.clock import Clock
     from app.db import Database
     from app.notify.claims import Claimed, Ready, Withheld
+    from app.notify.endpoint import Endpoint
     from app.notify.setup import WebhookSetup
 
 T = TypeVar("T")
@@ -48,12 +49,6 @@ log: Final = logging.getLogger("verbale.notify")
 
 CONNECT_SECONDS: Final = 5.0
 TOTAL_SECONDS: Final = 15.0
-MAX_ANSWER_BYTES: Final = 20_000
-"""How much of an answer's body is read, so that the connection can be used again."""
-
-DRAIN_SECONDS: Final = 1.0
-"""How long an answer's body is waited for. Its status has been read by then, and counts whatever the body does."""
-
 MAX_HEAD: Final = 1_000
 MAX_EXCERPT: Final = 2_000
 """Characters of an answer that the delivery log keeps: of its header, and of the body of a refusal."""
@@ -91,6 +86,8 @@ LEAVE_SECONDS: Final = 5.0
 """How long a stopping loop waits for attempts in flight; what is cut off is sent again after its lease."""
 
 USER_AGENT: Final = "Verbale-Webhook/1"
+MOST_PREPARED: Final = 1_024
+"""Endpoints whose requests are kept half made; with more than that all are made anew."""
 
 
 class Sender:
@@ -112,24 +109,17 @@ class Sender:
             total=total_seconds, sock_connect=connect_seconds, connect=total_seconds
         )
         self.total_seconds = total_seconds
-        self._session: aiohttp.ClientSession | None = None
+        self._connector: aiohttp.TCPConnector | None = None
+        self._prepared: dict[Endpoint, wire.Prepared] = {}
 
     async def __aenter__(self) -> Self:
         """Open the connection pool."""
-        connector = aiohttp.TCPConnector(
+        self._connector = aiohttp.TCPConnector(
             socket_factory=self._setup.policy.socket,  # the guard: sees every address that is really connected to
             ssl=self._setup.tls or True,
             limit=0,  # claims set the concurrency, per endpoint and in all
             ttl_dns_cache=10,
             resolver=self._resolver,
-        )
-        self._session = aiohttp.ClientSession(
-            connector=connector,
-            timeout=self._timeout,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            trust_env=False,  # a proxy would connect for us, past the guard
-            auto_decompress=False,  # nobody reads the answer: no bomb goes off
-            headers={"User-Agent": USER_AGENT, "Content-Type": "application/json", "Accept": "*/*"},
         )
         return self
 
@@ -140,8 +130,8 @@ class Sender:
         _traceback: TracebackType | None,
     ) -> None:
         """Close the connection pool."""
-        if self._session is not None:
-            await self._session.close()
+        if self._connector is not None:
+            await self._connector.close()
 
     async def send(self, ready: Ready, *, forged: bool = False) -> Attempt:
         """Make one attempt. Whatever the receiver does becomes an `Attempt`.
@@ -149,7 +139,7 @@ class Sender:
         Args:
             forged: with signatures of nobody, to see that the endpoint refuses them.
         """
-        assert self._session is not None  # noqa: S101 - entered
+        assert self._connector is not None  # noqa: S101 - entered
         began = time.monotonic()
         endpoint, body = ready.endpoint, ready.body
         status: int | None = None
@@ -162,23 +152,14 @@ class Sender:
             signatures = self._opener.signatures(endpoint, ready.claimed.id, timestamp, body)
             if forged:
                 signatures = [signing.forged(one) for one in signatures]
-            headers = self._opener.headers(endpoint)
-            headers |= signing.headers(ready.claimed.id, timestamp, signatures)
-            tls = self._opener.tls(endpoint)
-            async with self._session.post(
-                endpoint.url,
-                data=body,
-                headers=headers,
-                allow_redirects=False,
-                ssl=True if tls is None else tls,
-            ) as answer:
-                status = answer.status
-                head = _head(answer)
-                if (asked := answer.headers.get("Retry-After")) is not None:
-                    retry_after = retry.parse_retry_after(asked, self._clock())
-                beginning = await _drain(answer)
-                if retry.verdict(status) != "delivered" and beginning:
-                    excerpt = beginning[:MAX_EXCERPT].decode("utf-8", "replace").replace("\0", "\ufffd")
+            headers = signing.headers(ready.claimed.id, timestamp, signatures)
+            answer = await wire.post(self._connector, self._timeout, self._prepare(endpoint), headers, body)
+            status = answer.status
+            head = _head(answer)
+            if (asked := answer.headers.get("Retry-After")) is not None:
+                retry_after = retry.parse_retry_after(asked, self._clock())
+            if answer.beginning and retry.verdict(status) != "delivered":
+                excerpt = answer.beginning[:MAX_EXCERPT].decode("utf-8", "replace").replace("\0", "\ufffd")
         except UnsafeKeyFile:
             error = "unsealable-secret"
             log.exception(
@@ -195,34 +176,28 @@ class Sender:
             ready.claimed, self._clock(), status, error, elapsed, retry_after, ready.recalled, exchange
         )
 
+    def _prepare(self, endpoint: Endpoint) -> wire.Prepared:
+        """What all deliveries to an endpoint share. A subscription that is changed is another endpoint here.
 
-def _head(answer: aiohttp.ClientResponse) -> str:
+        Raises:
+            UnsafeKeyFile: its headers or its certificate do not open.
+            ValueError: its address cannot be called.
+        """
+        prepared = self._prepared.get(endpoint)
+        if prepared is None:
+            if len(self._prepared) >= MOST_PREPARED:
+                self._prepared.clear()
+            headers = {"User-Agent": USER_AGENT, "Content-Type": "application/json", "Accept": "*/*"}
+            headers |= self._opener.headers(endpoint)
+            prepared = wire.prepare(endpoint.url, headers, self._opener.tls(endpoint))
+            self._prepared[endpoint] = prepared
+        return prepared
+
+
+def _head(answer: wire.Answer) -> str:
     """The answer's header as it came, cut, without what may be a secret of the receiver."""
     lines = [name + b": " + value for name, value in answer.raw_headers if name.lower() not in _SILENT]
     return b"\n".join(lines)[:MAX_HEAD].decode("latin-1").replace("\0", "\ufffd")
-
-
-async def _drain(answer: aiohttp.ClientResponse) -> bytes:
-    """Read a short body, so that the connection can be used again; leave a long, slow or broken one.
-
-    Returns:
-        What was read of it.
-    """
-    if answer.content.at_eof():
-        return b""
-    read = bytearray()
-    try:
-        async with asyncio.timeout(DRAIN_SECONDS):
-            while len(read) < MAX_ANSWER_BYTES and (
-                piece := await answer.content.read(MAX_ANSWER_BYTES - len(read))
-            ):
-                read += piece
-        if len(read) < MAX_ANSWER_BYTES:
-            return bytes(read)
-    except (aiohttp.ClientError, OSError, TimeoutError):
-        pass  # the status was read, and says all that counts
-    answer.close()
-    return bytes(read)
 
 
 def _class_of(failure: Exception) -> ErrorClass:

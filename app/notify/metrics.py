@@ -5,6 +5,7 @@ They are written in the transaction that records the attempts, last in it: worke
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter
 from itertools import accumulate
 from typing import TYPE_CHECKING, Final
@@ -27,20 +28,21 @@ _OUTCOME: Final = "attempts."
 _MS: Final = "attempt-ms."
 _SUM: Final = f"{_MS}sum"
 _BUCKETS_MS: Final = (10, 50, 100, 500, 1_000, 5_000, 15_000)
+_NAMES: Final = tuple(f"{_MS}{most}" for most in (*_BUCKETS_MS, "more"))
 
 
 def count(db: Database, session: Session, attempts: Sequence[Attempt]) -> None:
     """Add attempts, in the caller's write transaction."""
-    added: Counter[str] = Counter()
-    for attempt in attempts:
-        added[_OUTCOME + (attempt.error or "delivered")] += 1
-        added[_bucket(attempt.ms)] += 1
-        added[_SUM] += attempt.ms
+    took = [attempt.ms for attempt in attempts]
+    added = Counter(_OUTCOME + (attempt.error or "delivered") for attempt in attempts)
+    for bucket, count in Counter(map(_bucket, took)).items():
+        added[bucket] += count
+    added[_SUM] += sum(took)
     db.count(session, added)
 
 
 def _bucket(ms: int) -> str:
-    return _MS + next((str(most) for most in _BUCKETS_MS if ms <= most), "more")
+    return _NAMES[bisect_left(_BUCKETS_MS, ms)]
 
 
 def read(session: Session) -> Iterator[Metric]:
@@ -56,7 +58,7 @@ def read(session: Session) -> Iterator[Metric]:
         if name.startswith(_OUTCOME):
             attempts.add_metric((name.removeprefix(_OUTCOME),), value)
     yield attempts
-    each = [found.get(f"{_MS}{most}", 0) for most in (*_BUCKETS_MS, "more")]
+    each = [found.get(name, 0) for name in _NAMES]
     ends = [*(str(most / 1000) for most in _BUCKETS_MS), "+Inf"]
     yield HistogramMetricFamily(
         "verbale_webhook_attempt_seconds",

@@ -36,6 +36,7 @@ from app.notify.matching import Cause, Wanted
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from sqlalchemy import Select
     from sqlalchemy.orm import Session
 
     from app.clock import Clock
@@ -308,7 +309,7 @@ def _make(
     claimed: list[Claimed] = []
     for (principal, wanted), subscribed in alike.items():
         if principal not in seen:
-            seen[principal] = _events(session, principal, after, last)
+            seen[principal] = _events(db, session, principal, after, last)
         events = [e for e in seen[principal] if wanted.takes(e.type)]
         if not events:
             continue
@@ -332,8 +333,7 @@ def _make(
     return claimed
 
 
-def _events(session: Session, principal: Principal, after: int, last: int) -> list[_Event]:
-    """The live events of a run, with what the gate says of each for `principal`."""
+def _live(_db: Database, principal: Principal) -> Select[*tuple[Any, ...]]:
     statement = matching.with_notice(
         select(
             EventRow.seq,
@@ -350,9 +350,19 @@ def _events(session: Session, principal: Principal, after: int, last: int) -> li
             EventRow.audience.label("erased_audience"),
             NoticeRow.received_at,
         ).select_from(EventRow)
-    ).where(EventRow.seq > after, EventRow.seq <= last, EventRow.live, event_visible(principal))
+    ).where(
+        EventRow.seq > bindparam("after"),
+        EventRow.seq <= bindparam("last"),
+        EventRow.live,
+        event_visible(principal),
+    )
+    return statement.order_by(EventRow.seq)
+
+
+def _events(db: Database, session: Session, principal: Principal, after: int, last: int) -> list[_Event]:
+    """The live events of a run, with what the gate says of each for `principal`."""
     found = []
-    for row in session.execute(statement.order_by(EventRow.seq)):
+    for row in execute(session, db.once(_live, principal), after=after, last=last).all():
         may = matching.may_be_told(
             principal,
             event_type=row.type,

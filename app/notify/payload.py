@@ -20,7 +20,7 @@ from app.domain.handling import Tlp
 from app.models import EventRow, LogRow, NoticeRow
 from app.notify import matching
 from app.notify.matching import Acked, Cause
-from app.queries.filters import is_active
+from app.queries.filters import is_active, is_active_then
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -103,8 +103,12 @@ class Told:
         return detail | data
 
 
-def columns(now: int) -> Sequence[Any]:
-    """What `told` and `recall` need of an event's row, to be selected. `now` in unix ms, for what is expired."""
+def columns(now: int | None) -> Sequence[Any]:
+    """What `told` and `recall` need of an event's row, to be selected.
+
+    Args:
+        now: unix ms, for what is expired; None: it is bound when the statement is executed (`app.queries.filters.then`).
+    """
     return (
         EventRow.seq,
         EventRow.type,
@@ -123,7 +127,7 @@ def columns(now: int) -> Sequence[Any]:
         NoticeRow.tlp_rank,
         NoticeRow.status,
         NoticeRow.version.label("notice_version"),
-        is_active(now).label("is_active"),
+        (is_active_then() if now is None else is_active(now)).label("is_active"),
     )
 
 

@@ -112,23 +112,24 @@ def record(
     schedule = retry.SCHEDULE_MS if setup is None else setup.schedule_ms
     with db.write() as session:
         # Subscriptions before deliveries, in every transaction: otherwise two could wait for each other.
+        missed = [a for a in attempts if a.verdict != "delivered"]
+        arrived = attempts if not missed else [a for a in attempts if a.verdict == "delivered"]
         delays = {
             a.claimed.id: retry.next_delay(
                 a.claimed.attempts, fraction(), a.retry_after_ms, schedule_ms=schedule
             )
-            for a in attempts
+            for a in missed
             if a.verdict == "retry"
         }
-        ordered = _health(db, session, attempts, delays, fraction)
+        ordered = _health(db, session, attempts, missed, delays, fraction)
         health.end(db, session, {w.claimed.subscription_id: w.reason for w in withheld if w.ended}, now)
-        _write(db, session, [_final(a, "delivered") for a in attempts if a.verdict == "delivered"])
+        _write(db, session, [_final(a, "delivered") for a in arrived])
         _write(
             db,
             session,
             [
                 _failed(a, delays.get(a.claimed.id), ordered=a.claimed.subscription_id in ordered)
-                for a in attempts
-                if a.verdict != "delivered"
+                for a in missed
             ],
         )
         _drop(db, session, [w for w in withheld if not w.ended], now)
@@ -216,24 +217,28 @@ def _health(
     db: Database,
     session: Session,
     attempts: Sequence[Attempt],
+    missed: Sequence[Attempt],
     delays: Mapping[str, int | None],
     fraction: Callable[[], float],
 ) -> set[str]:
     """Move each endpoint's health by its attempts, in the order in which they ended.
 
+    Args:
+        missed: those that did not arrive.
+
     Returns:
         The ordered subscriptions among those with a failure.
     """
-    by_endpoint: dict[str, list[Attempt]] = defaultdict(list)
-    for attempt in sorted(attempts, key=lambda a: a.at):
-        by_endpoint[attempt.claimed.subscription_id].append(attempt)
-    ill = {id_ for id_, some in by_endpoint.items() if any(a.verdict != "delivered" for a in some)}
-    well = by_endpoint.keys() - ill
+    ill = {a.claimed.subscription_id for a in missed}
+    well = {a.claimed.subscription_id for a in attempts} - ill
     if well:
         # Most have nothing to forget; the few that have are read and told.
         ill |= set(execute(session, db.once(_not_well), ids=db.bound(sorted(well))).scalars())
     if not ill:
         return set()
+    by_endpoint: dict[str, list[Attempt]] = defaultdict(list)
+    for attempt in sorted(attempts, key=lambda a: a.at):
+        by_endpoint[attempt.claimed.subscription_id].append(attempt)
     rows = session.scalars(
         # In the order of ids: two workers that write about the same endpoints must not wait for each other in a ring.
         select(SubscriptionRow)

@@ -517,7 +517,12 @@ def after_proof(
 
 
 def replay(
-    session: Session, setup: WebhookSetup, subscription: SubscriptionRow, delivery_id: str, now: int
+    db: Database,
+    session: Session,
+    setup: WebhookSetup,
+    subscription: SubscriptionRow,
+    delivery_id: str,
+    now: int,
 ) -> Ready:
     """A delivery once more, under its own id and today's secret, through today's gate.
 
@@ -527,7 +532,7 @@ def replay(
     """
     row = _delivery(session, subscription.id, delivery_id)
     claimed = Claimed(row.id, subscription.id, row.attempts + 1, row.leased_until, row.event_seq, row.number)
-    ready, _ = claims.pass_gate(session, now, setup, [claimed])
+    ready, _ = claims.pass_gate(db, session, now, setup, [claimed])
     if not ready:
         raise NotDeliverable("The notice is no longer visible to this token. Nothing was sent.")
     return ready[0]

@@ -14,7 +14,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
-from sqlalchemy import and_, exists, false, not_, or_, select, true, tuple_
+from sqlalchemy import and_, bindparam, exists, false, not_, or_, select, true, tuple_
 
 from app.domain import control_codes
 from app.domain.encoding import b64u_decode, b64u_encode
@@ -74,11 +74,25 @@ def years_before(day: date, years: int) -> date:
 
 def is_active(now_ms: int) -> ColumnElement[bool]:
     """Valid now, as the reader's clock has it: not withdrawn, not past `exp`, not past `valid_until`."""
+    return _active(now_ms // 1000, day_of(now_ms).isoformat())
+
+
+def _active(second: Any, day: Any) -> ColumnElement[bool]:  # noqa: ANN401 - values, or where they are bound
     return and_(
         NoticeRow.status == "active",
-        or_(NoticeRow.exp.is_(None), NoticeRow.exp > now_ms // 1000),
-        or_(NoticeRow.valid_until.is_(None), NoticeRow.valid_until >= day_of(now_ms).isoformat()),
+        or_(NoticeRow.exp.is_(None), NoticeRow.exp > second),
+        or_(NoticeRow.valid_until.is_(None), NoticeRow.valid_until >= day),
     )
+
+
+def is_active_then() -> ColumnElement[bool]:
+    """The same at the time that is bound when the statement is executed: see `then`."""
+    return _active(bindparam("then_second"), bindparam("then_day"))
+
+
+def then(now_ms: int) -> dict[str, int | str]:
+    """Values for `is_active_then`."""
+    return {"then_second": now_ms // 1000, "then_day": day_of(now_ms).isoformat()}
 
 
 def _is_expired(now_ms: int) -> ColumnElement[bool]:

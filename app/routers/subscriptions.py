@@ -259,7 +259,7 @@ async def replay_delivery(
 def _replay(node: Node, setup: WebhookSetup, token: str, subscription_id: str, delivery_id: str) -> Ready:
     with node.db.read() as session:
         subscription = subscriptions.owned(session, token, subscription_id)
-        return subscriptions.replay(session, setup, subscription, delivery_id, node.clock())
+        return subscriptions.replay(node.db, session, setup, subscription, delivery_id, node.clock())
 
 
 @router.get("/v1/webhook-keys")

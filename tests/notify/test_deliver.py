@@ -22,7 +22,7 @@ from standardwebhooks import Webhook
 from app.clock import system_clock
 from app.db import Database
 from app.models import ApiTokenRow, DeliveryRow, SubscriptionRow
-from app.notify import claims, deliver, health, metrics, outbox, results, retry, signing, subscriptions
+from app.notify import claims, deliver, health, metrics, outbox, results, retry, signing, subscriptions, wire
 from app.notify.claims import Busy, Claimed, Ready
 from app.notify.deliver import DeliveryLoop, Sender
 from app.notify.endpoint import Endpoint
@@ -209,7 +209,7 @@ def test_of_an_answer_so_much_is_read_and_no_more(setup: WebhookSetup) -> None:
         async with Sender(setup, system_clock) as sender:
             return [await sender.send(ready) for _ in range(2)]
 
-    for length in (deliver.MAX_ANSWER_BYTES - 1, 2**22):  # more than the sockets hold by themselves
+    for length in (wire.MAX_ANSWER_BYTES - 1, 2**22):  # more than the sockets hold by themselves
         with Receiver(refuses(length)) as receiver:
             for attempt in asyncio.run(twice(receiver.url)):
                 assert attempt.status == 404
