@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from sqlalchemy import BigInteger, and_, bindparam, func, or_, select, true, update
 from sqlalchemy.orm import aliased
 
-from app.db import execute
+from app.db import execute, fetch
 from app.domain.events import WITHOUT_NOTICE
 from app.gate import event_visible, visible
 from app.models import ApiTokenRow, DeliveryRow, EventRow, NoticeRow, SubscriptionRow
@@ -106,7 +106,7 @@ class Busy:
     quick: int = 0
 
 
-AHEAD: Final = 96
+AHEAD: Final = 160
 """Rows of one endpoint that may wait in a worker's memory, leased, for a place. They are sent within a second or so."""
 
 
@@ -270,7 +270,7 @@ def claim(
 def _look(
     session: Session, now: int, limit: int, busy: Mapping[str, Busy], require_proof: bool
 ) -> dict[_Waiting, int]:
-    rows = execute(session, _WAITING[require_proof], now=now)
+    rows = fetch(session, _WAITING[require_proof], now=now)
     waiting = [
         _Waiting(
             row.id,
@@ -319,7 +319,7 @@ def renew(db: Database, now: int, held: Iterable[Claimed], *, lease_ms: int = LE
                     update(DeliveryRow)
                     .where(
                         db.any_of(DeliveryRow.id, [one.id for one in some]),
-                        DeliveryRow.state == PENDING,
+                        func.coalesce(DeliveryRow.state, "") == PENDING,  # as in `results`: by the ids alone
                         DeliveryRow.leased_until == leased_until,
                     )
                     .values(leased_until=now + lease_ms)
@@ -339,7 +339,7 @@ def _due(db: Database, session: Session, one: _Waiting, now: int, share: int) ->
     for lane in one.lanes:
         if share > len(found):
             left = share - len(found)
-            found += execute(session, due, now=now, subscription=one.id, lane=lane, share=left).all()
+            found += fetch(session, due, now=now, subscription=one.id, lane=lane, share=left)
     return found
 
 
@@ -352,7 +352,7 @@ def _in_order(db: Database, session: Session, one: _Waiting, now: int, share: in
     )
     if locked is None or locked > now:
         return []
-    rows = execute(session, _HEAD, now=now, subscription=one.id, lane=1, share=share).all()
+    rows = fetch(session, _HEAD, now=now, subscription=one.id, lane=1, share=share)
     found = []
     for *row, leased_until in rows:
         if leased_until > now:
@@ -536,10 +536,10 @@ def told_bodies(
     Args:
         full: with the notice's document, unless that would be too long.
     """
-    rows = execute(session, db.once(_told, principal, full=full), seqs=db.bound(sorted(seqs)), **then(now))
+    rows = fetch(session, db.once(_told, principal, full=full), seqs=db.bound(sorted(seqs)), **then(now))
     return {
         row.seq: payload.told(row, row.document if full else None).body(setup.public_url)
-        for row in rows.all()
+        for row in rows
         if (row.notice_id is not None or row.type in WITHOUT_NOTICE)
         and matching.may_be_told(
             principal,

@@ -5,7 +5,8 @@ whoever wants to wait for it. `DeliveryLoop` is the running form: each endpoint 
 places, so one that hangs for its fifteen seconds holds these and nobody else's; a place that falls free is taken by the
 endpoint's next delivery at once, and the database is asked in batches meanwhile.
 
-The database is spoken to from one thread, the network from one asyncio loop. Killed at any line, the loop has lost
+The database is spoken to from one thread, and from a second that writes results while the first looks for more; the network
+from one asyncio loop. Killed at any line, the loop has lost
 nothing: a row it had claimed becomes due again when its lease ends, and goes out under the same `webhook-id`. Leases are
 short; a running loop renews those of its attempts.
 """
@@ -20,7 +21,7 @@ import threading
 import time
 from collections import defaultdict, deque
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self, TypeVar
 
 import aiohttp
 import uvloop
@@ -57,7 +58,7 @@ _SILENT: Final = frozenset({b"set-cookie", b"www-authenticate", b"authorization"
 """Headers of an answer that are not kept: they may hold a secret of the receiver."""
 
 CONCURRENCY: Final = 128
-AHEAD_IN_ALL: Final = 1_024
+AHEAD_IN_ALL: Final = 1_600
 """Deliveries that a worker holds in memory, however many wait."""
 
 POLL_SECONDS: Final = 1.0
@@ -262,6 +263,14 @@ class _Lane:
         self.stopped = False  # an attempt failed: nothing more until the database was asked again
 
 
+class _Over(NamedTuple):
+    """What became of deliveries, to be recorded."""
+
+    attempts: list[Attempt]
+    withheld: list[Withheld]
+    unsent: list[Unsent]
+
+
 class DeliveryLoop:
     """Delivers until it is stopped: inside the server (`start`, `stop`) or as a process of its own (`run`).
 
@@ -290,6 +299,7 @@ class DeliveryLoop:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._hint: asyncio.Event | None = None
         self._sender: Sender | None = None
+        self._beside: ThreadPoolExecutor | None = None  # writes results while others look
         self._lanes: dict[str, _Lane] = defaultdict(_Lane)
         self._places: set[asyncio.Task[None]] = set()
         self._under_way: dict[str, Claimed] = {}  # by delivery id: whose leases are renewed
@@ -354,7 +364,10 @@ class DeliveryLoop:
         names = ThreadPoolExecutor(max_workers=RESOLVER_THREADS, thread_name_prefix="webhooks-dns")
         self._loop.set_default_executor(names)
         crashes = 0
-        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="webhooks-db") as thread:
+        with (
+            ThreadPoolExecutor(max_workers=1, thread_name_prefix="webhooks-db") as thread,
+            ThreadPoolExecutor(max_workers=1, thread_name_prefix="webhooks-results") as self._beside,
+        ):
             async with Sender(self._setup, self._clock) as self._sender:
                 while not self._stop.is_set():
                     try:
@@ -412,15 +425,35 @@ class DeliveryLoop:
 
     async def _turn(self, thread: ThreadPoolExecutor) -> float:
         """Record what is over, fan out, claim and start what there is room for; the seconds until the next look."""
-        await self._record(thread)
-        await self._renew(thread)
-        looked_at = await self._take(thread, max(0, self._room()))
-        for id_, lane in self._lanes.items():  # places that others held are free now
-            self._fill(id_, lane)
+        recording = None
+        if self._may_record_beside():
+            assert self._beside is not None  # noqa: S101 - set before the first turn
+            recording = asyncio.ensure_future(self._write(self._over(), self._beside))
+        else:
+            await self._write(self._over(), thread)
+        try:
+            await self._renew(thread)
+            looked_at = await self._take(thread, max(0, self._room()))
+            for id_, lane in self._lanes.items():  # places that others held are free now
+                self._fill(id_, lane)
+        finally:
+            if recording is not None:
+                await recording
         if looked_at:  # so that what is urgent in a long backlog is found
             return 0.0
         pending = self._places or self._finished or self._withheld or self._unsent
         return min(self._poll, RECORD_SECONDS) if pending else self._poll
+
+    def _may_record_beside(self) -> bool:
+        """Whether results may be written while more is claimed: nothing failed, which a claim has to know of, and no endpoint
+        waits for this one result before its next delivery may be claimed.
+        """
+        if not self._finished or self._withheld or self._unsent:
+            return False
+        lanes = (self._lanes.get(id_) for id_ in {a.claimed.subscription_id for a in self._finished})
+        return all(lane is not None and lane.most > 1 for lane in lanes) and all(
+            attempt.verdict == "delivered" for attempt in self._finished
+        )
 
     async def _renew(self, thread: ThreadPoolExecutor) -> None:
         """Keep what is being sent. What only waits is not kept: see `_fill`."""
@@ -535,27 +568,25 @@ class DeliveryLoop:
         if lane.stopped or len(lane.waiting) <= lane.low:
             self._hinted()
 
-    async def _record(self, thread: ThreadPoolExecutor) -> None:
-        attempts, withheld, unsent = self._finished, self._withheld, self._unsent
-        if not attempts and not withheld and not unsent:
-            return
+    def _over(self) -> _Over:
+        """What is to be recorded, taken out."""
+        over = _Over(self._finished, self._withheld, self._unsent)
         self._finished, self._withheld, self._unsent = [], [], []
+        return over
+
+    async def _write(self, over: _Over, thread: ThreadPoolExecutor) -> None:
+        if not any(over):
+            return
         try:
             await self._in(
                 thread,
                 lambda: results.record(
-                    self._db,
-                    self._clock(),
-                    attempts,
-                    withheld,
-                    unsent,
-                    setup=self._setup,
-                    fraction=self._fraction,
+                    self._db, self._clock(), *over, setup=self._setup, fraction=self._fraction
                 ),
             )
         except Exception:
             # Kept for the next turn. Were they lost, their leases would end and the deliveries be made again.
-            self._finished[:0], self._withheld[:0], self._unsent[:0] = attempts, withheld, unsent
+            self._finished[:0], self._withheld[:0], self._unsent[:0] = over
             raise
 
     async def _leave(self, thread: ThreadPoolExecutor) -> None:
@@ -567,7 +598,7 @@ class DeliveryLoop:
             self._unsent.extend(Unsent(one.claimed) for one in lane.waiting)
             lane.waiting.clear()
         try:
-            await self._record(thread)
+            await self._write(self._over(), thread)
         except Exception:
             log.exception(
                 "results of the last webhooks were not recorded", extra={"action": "webhook.loop_failed"}

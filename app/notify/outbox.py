@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Final
 from sqlalchemy import and_, bindparam, exists, func, select, true
 from sqlalchemy.orm import aliased
 
-from app.db import execute
+from app.db import execute, fetch
 from app.domain.errors import InvalidFilter
 from app.domain.events import WITHOUT_NOTICE
 from app.gate import event_visible, visible
@@ -362,7 +362,7 @@ def _live(_db: Database, principal: Principal) -> Select[*tuple[Any, ...]]:
 def _events(db: Database, session: Session, principal: Principal, after: int, last: int) -> list[_Event]:
     """The live events of a run, with what the gate says of each for `principal`."""
     found = []
-    for row in execute(session, db.once(_live, principal), after=after, last=last).all():
+    for row in fetch(session, db.once(_live, principal), after=after, last=last):
         may = matching.may_be_told(
             principal,
             event_type=row.type,

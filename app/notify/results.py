@@ -140,22 +140,28 @@ def record(
             DeliveryRow.__table__,
             ("_id", "_leased_until", "attempts", "leased_until"),
             [(c.id, c.leased_until, c.attempts - 1, 0) for c in back],
-            _HELD,
+            HELD,
         )
         log_attempts(db, session, attempts)
         metrics.count(db, session, attempts)
 
 
-_HELD: Final = "old.id = new._id AND old.state = 'pending' AND old.leased_until = new._leased_until"
+# PostgreSQL must not go by the state: its statistics are of a quiet hour, when nothing waits, and then it would go through all
+# that waits now for each of these rows. It has no statistics of `coalesce`.
+_PENDING: Final = "coalesce(old.state, '') = 'pending'"
+HELD: Final = f"old.id = new._id AND {_PENDING} AND old.leased_until = new._leased_until"
+"""For `Database.bulk_update`: the row is this worker's still."""
+
 _OUTCOME: Final = (
     "_id", "_leased_until", "state", "leased_until", "due_at", "finished_at", "recalled", "last_status", "last_error", "last_ms",
 )  # fmt: skip
-_ARRIVED: Final = "old.id = new._id AND old.state = 'pending' AND new.state = 'delivered'"
+ARRIVED: Final = f"old.id = new._id AND {_PENDING} AND new.state = 'delivered'"
+"""The same for a success, which counts whoever reports it."""
 
 
 def _write(db: Database, session: Session, rows: list[tuple[Any, ...]]) -> None:
     if rows:
-        where = _ARRIVED if rows[0][2] == "delivered" else _HELD
+        where = ARRIVED if rows[0][2] == "delivered" else HELD
         db.bulk_update(session, DeliveryRow.__table__, _OUTCOME, rows, where)
 
 
@@ -183,7 +189,7 @@ def _drop(db: Database, session: Session, withheld: Sequence[Withheld], now: int
         DeliveryRow.__table__,
         ("_id", "_leased_until", "state", "leased_until", "finished_at", "last_error"),
         [(w.claimed.id, w.claimed.leased_until, "dropped", 0, now, w.reason) for w in withheld],
-        _HELD,
+        HELD,
     )
 
 

@@ -564,3 +564,46 @@ def test_a_dead_endpoint_in_the_loop_holds_only_its_own_places(
         finally:
             stuck.closing.set()
             loop.stop()
+
+
+# ── what a result costs ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("where", [results.ARRIVED, results.HELD])
+def test_a_result_is_written_by_its_id_however_much_waits(
+    db: Database, setup: WebhookSetup, where: str
+) -> None:
+    """PostgreSQL knows of a quiet hour, in which nothing waited, and would go through all that waits now for each result."""
+    id_, _ = subscribe(db, setup, add_token(db), URL)
+    add_rows(db, id_, 0, 2_000, "delivered")
+    if not db.is_sqlite:
+        with db.engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
+            connection.exec_driver_sql("ANALYZE")
+    add_rows(db, id_, 2_000, 2_000, "pending")
+    with db.write() as session:
+        connection = session.connection()
+        if db.is_sqlite:
+            place = {"_id": "'d2000'", "_leased_until": "0", "state": "'delivered'"}
+            for name, value in place.items():
+                where = where.replace(f"new.{name}", value)
+            text = f"EXPLAIN QUERY PLAN UPDATE deliveries AS old SET state = 'delivered' WHERE {where}"  # noqa: S608 - our own text
+            plan = "\n".join(row[3] for row in connection.exec_driver_sql(text))
+        else:
+            text = (
+                "EXPLAIN UPDATE deliveries AS old SET state = new.state"  # noqa: S608 - our own text
+                " FROM unnest(%s::varchar[], %s::bigint[], %s::varchar[])"
+                f' AS new("_id", "_leased_until", "state") WHERE {where}'
+            )
+            values = ([f"d{2_000 + n}" for n in range(300)], [0] * 300, ["delivered"] * 300)
+            plan = "\n".join(row[0] for row in connection.exec_driver_sql(text, values))
+    assert "deliveries" in plan
+    assert "ix_deliveries_due" not in plan, plan
+
+
+def add_rows(db: Database, subscription_id: str, first: int, count: int, state: str) -> None:
+    columns = (
+        "id", "subscription_id", "event_seq", "state", "due_at", "leased_until", "attempts", "created_at",
+    )  # fmt: skip
+    rows = [(f"d{first + n}", subscription_id, first + n, state, 0, 0, 0, 0) for n in range(count)]
+    with db.write() as session:
+        db.bulk_insert(session, DeliveryRow.__table__, columns, rows)
