@@ -357,8 +357,11 @@ def fetch(session: Session, statement: Select[*tuple[Any, ...]], **values: Any) 
     connection = session.connection()
     ready = _ready(statement, connection.dialect)
     cursor = connection.connection.cursor()
+    bound = ready.bound(values)
     try:
-        cursor.execute(ready.text, ready.bound(values))
+        for hears in connection.dispatch.before_cursor_execute:  # as of every other statement
+            hears(connection, cursor, ready.text, bound, None, False)
+        cursor.execute(ready.text, bound)
         rows = cursor.fetchall()
     finally:
         cursor.close()
@@ -384,7 +387,7 @@ class _Ready(NamedTuple):
 
     def bound(self, values: Mapping[str, Any]) -> Any:  # noqa: ANN401 - what a driver takes
         every = {**self.given, **values}
-        return every if self.names is None else [every[name] for name in self.names]
+        return every if self.names is None else tuple([every[name] for name in self.names])
 
 
 @lru_cache(maxsize=1024)

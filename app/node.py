@@ -170,7 +170,7 @@ class Node:
             parts = self.from_settings()
         self.keys, self.db = parts.keys, parts.db
         self.roster_client, self.webhooks = parts.roster_client, parts.webhooks
-        self.screener = Screener(self.db)
+        self.screener = Screener(self.db, settings.data_dir if settings.screening_index == "disk" else None)
         self.finder = ScreenerFinder(self.screener)
         self.crew = Crew(settings.database, self.screener)
         self.watcher = Watcher(self.db)

@@ -61,6 +61,31 @@ class Known(NamedTuple):
     shared: NDArray[np.uint8]
 
 
+def worthwhile(
+    asked: Sequence[Token],
+    of: NDArray[np.intp],
+    lengths: NDArray[np.uint8],
+    begins: NDArray[np.uint8],
+    shared: NDArray[np.uint8],
+    *,
+    person: bool,
+) -> NDArray[np.bool_]:
+    """Which pairs may be alike at all, by what is known without their letters: of all others `similarities` says 0.
+
+    Two words that share no key but of spelling are alike by spelling, in no more letters than their lengths may differ in; by
+    the letter they begin with, where one is an initial of a person; or where one may be short for the other.
+    """
+    size = np.array([min(len(own.latin), LONGEST) for own in asked], np.uint8)[of]
+    first = np.array([ord(own.latin[0]) if own.latin else 0 for own in asked], np.uint8)[of]
+    longer, shorter = np.maximum(lengths, size), np.minimum(lengths, size)
+    may = (longer - shorter <= _ALLOWED[longer]) | (shared > 0)
+    if person:
+        may |= (begins == first) & (shorter == 1)
+    else:
+        may |= begins == first
+    return may
+
+
 def similarities(asked: Sequence[Token], known: Known, *, person: bool) -> NDArray[np.float64]:
     """How alike the pairs of words are, 0 to 1.
 

@@ -7,7 +7,6 @@ query, the caller's rights, the visible notices and `now`. Nothing of a query is
 
 from __future__ import annotations
 
-import pickle
 import threading
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -32,6 +31,7 @@ from app.screening.score import Comparer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from pathlib import Path
 
     from sqlalchemy import Select
     from sqlalchemy.orm import Session
@@ -138,23 +138,31 @@ class Screening:
         }
 
 
-def empty_index() -> Index:
-    """An index of nothing. Its module brings numpy: a node that nobody asks to screen does without those megabytes."""
+def empty_index(directory: Path | None = None) -> Index:
+    """An index of nothing, in memory, or mapped from files in a folder.
+
+    Its module brings numpy: a node that nobody asks to screen does without those megabytes.
+    """
+    from app.screening.arrays import Mapped, Store  # noqa: PLC0415
     from app.screening.index import Index  # noqa: PLC0415
 
-    return Index()
+    return Index(Store() if directory is None else Mapped(directory))
 
 
 class Screener:
-    """Answers queries from an index in memory that follows the database. Thread-safe."""
+    """Answers queries from an index that follows the database. Thread-safe.
+
+    Args:
+        directory: where the index lies, in files without a name; None: in memory.
+    """
 
     @cached_property
     def _index(self) -> Index:
-        return empty_index()
+        return empty_index(self._directory)
 
-    def __init__(self, db: Database) -> None:
+    def __init__(self, db: Database, directory: Path | None = None) -> None:
         """Read nothing yet: the first query, or `refresh`, loads the index."""
-        self._db = db
+        self._db, self._directory = db, directory
         self._lock = threading.RLock()
         self._seq = 0
         self._epoch = -1
@@ -187,12 +195,17 @@ class Screener:
         if not 0 <= threshold <= 1:
             raise InvalidFilter("threshold is a number from 0 to 1.")
         with nullcontext(session) if session is not None else self._db.read() as snapshot:
+            comparers = [Comparer(name) for name in query.read]
             with self._lock:
                 if snapshot.info.get(self) is None:
                     self._follow(snapshot)
                     snapshot.info[self] = self._seq
-                found, seq = self._search(caller, query, now, include_inactive=include_inactive), self._seq
-            reading = _Reading(snapshot, caller, query, now, threshold, include_inactive=include_inactive)
+                found = self._search(caller, query, comparers, now, include_inactive=include_inactive)
+                seq = self._seq
+                self._index.rest()
+            reading = _Reading(
+                snapshot, caller, query, comparers, now, threshold, include_inactive=include_inactive
+            )
             read = reading.best(found, 1 if matches_only else limit, matches_only=matches_only)
         matches = sum(one.score >= threshold for one in read)
         return Screening(tuple(one.hit(threshold) for one in read[:limit]), matches, threshold, seq)
@@ -210,14 +223,18 @@ class Screener:
 
     def dump(self, file: IO[bytes]) -> None:
         """Write a copy of the index, brought up to date, for `restore` in another process of this node. It holds names."""
+        from app.screening import arrays  # noqa: PLC0415 - see `empty_index`
+
         with self._db.read() as session, self._lock:
             self._follow(session)
-            pickle.dump((self._epoch, self._seq, self._index), file, protocol=pickle.HIGHEST_PROTOCOL)
+            arrays.dump((self._epoch, self._seq, self._index), file)
 
     def restore(self, file: IO[bytes]) -> None:
         """Go on from a copy that `dump` wrote; what has changed since is read from the database."""
+        from app.screening import arrays  # noqa: PLC0415 - see `empty_index`
+
         with self._lock:
-            self._epoch, self._seq, self._index = pickle.load(file)  # noqa: S301 - from our own process
+            self._epoch, self._seq, self._index = arrays.restore(file)
 
     # ── following the database ────────────────────────────────────────────────────────────────────────────────────
 
@@ -225,7 +242,7 @@ class Screener:
         counters = {row.name: row.value for row in fetch(session, _COUNTED)}
         seq, epoch = counters.get("screened", 0), counters.get("screened-epoch", 0)
         if epoch != self._epoch or seq < self._seq:
-            self._index, self._seq, self._epoch = empty_index(), 0, epoch
+            self._index, self._seq, self._epoch = empty_index(self._directory), 0, epoch
         loading = self._seq == 0
         while self._seq < seq:
             rows = fetch(session, _CHANGED, seen=self._seq)
@@ -241,7 +258,13 @@ class Screener:
             self._index.sort()
 
     def _search(
-        self, caller: Principal, query: Query, now: int, *, include_inactive: bool
+        self,
+        caller: Principal,
+        query: Query,
+        comparers: Sequence[Comparer],
+        now: int,
+        *,
+        include_inactive: bool,
     ) -> list[tuple[float, Key]]:
         """What is worth reading: the most that its score may be, and its key; best first."""
         index = self._index
@@ -252,7 +275,7 @@ class Screener:
         who = index.visible(gates, statuses=statuses, now=-NEVER if include_inactive else now // 1000)
         identifiers = [value for _, value in query.identifiers]
         of_schema = schema_odds(query.schema)
-        found = index.search(query.read, identifiers, who, gates, schema_odds=of_schema)
+        found = index.search(query.read, identifiers, who, gates, schema_odds=of_schema, comparers=comparers)
         decided = [(1.0, index.key_of(f.party)) for f in found if f.by_identifier]
         beside = most_odds(query)
         named = sorted(
@@ -297,6 +320,7 @@ class _Reading:
     session: Session
     caller: Principal
     query: Query
+    comparers: Sequence[Comparer]
     now: int
     threshold: float
     include_inactive: bool
@@ -306,9 +330,7 @@ class _Reading:
 
         With `matches_only` those below the threshold are for where none reaches it.
         """
-        comparers = [
-            (text, Comparer(name)) for text, name in zip(self.query.names, self.query.read, strict=True)
-        ]
+        comparers = list(zip(self.query.names, self.comparers, strict=True))
         hits: list[_Read] = []
         at, piece = 0, min(limit, READ_AT_ONCE)
         while at < len(found):

@@ -10,15 +10,16 @@ arrays; what was added since, in dictionaries beside them, until it is worth sor
 
 from __future__ import annotations
 
-from array import array
+import zlib
 from dataclasses import dataclass
-from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from itertools import chain, pairwise
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
 from app.domain.party import SCHEMATA, Schema
-from app.screening.alike import LONGEST, Known, flags_of, similarities
+from app.screening.alike import LONGEST, Known, flags_of, similarities, worthwhile
+from app.screening.arrays import Column, Numbered, Pairs, Store, Texts, spread
 from app.screening.features import (
     CONFLICT,
     NAME_FEATURES,
@@ -40,6 +41,7 @@ from app.screening.keys import (
 )
 from app.screening.normalise import Name, blends
 from app.screening.score import ACRONYM, BLEND, INITIAL, RUN, Comparer, similarity
+from app.screening.spelling import latin
 from app.screening.words import joined, token
 
 if TYPE_CHECKING:
@@ -72,135 +74,6 @@ MASKS: Final = 16
 """Kinds of callers whose view of the parties is kept."""
 MAX_WORDS: Final = 400
 """Words of the vocabulary that one word of a query may meet, the most alike."""
-
-
-class _Column:
-    """A numpy array that grows at its end."""
-
-    def __init__(self, dtype: Any, size: int = 1024) -> None:  # noqa: ANN401 - what numpy takes
-        self._data = np.zeros(size, dtype)
-        self.size = 0
-
-    def append(self, value: Any) -> None:  # noqa: ANN401 - a number
-        if self.size == len(self._data):
-            self._grow(self.size + 1)
-        self._data[self.size] = value
-        self.size += 1
-
-    def extend(self, values: Any) -> None:  # noqa: ANN401 - numbers
-        end = self.size + len(values)
-        if end > len(self._data):
-            self._grow(end)
-        self._data[self.size : end] = values
-        self.size = end
-
-    def _grow(self, least: int) -> None:
-        grown = np.zeros(max(least, len(self._data) * 3 // 2), self._data.dtype)
-        grown[: self.size] = self._data[: self.size]
-        self._data = grown
-
-    @property
-    def array(self) -> NDArray[Any]:
-        return self._data[: self.size]
-
-
-class _Pairs:
-    """A map of many numbers to many numbers: sorted arrays, and a dictionary of what came after."""
-
-    def __init__(self) -> None:
-        self._keys: NDArray[np.uint32] = np.zeros(0, np.uint32)
-        self._values: NDArray[np.uint32] = np.zeros(0, np.uint32)
-        self._new_keys, self._new_values = array("I"), array("I")
-        self._fresh: dict[int, list[int]] = {}
-
-    def add(self, keys: NDArray[np.uint32], values: NDArray[np.uint32], *, live: bool) -> None:
-        self._new_keys.frombytes(keys.tobytes())
-        self._new_values.frombytes(values.tobytes())
-        if live:
-            for key, value in zip(keys.tolist(), values.tolist(), strict=True):
-                self._fresh.setdefault(key, []).append(value)
-
-    def sort(self) -> None:
-        """Sort what came since in with the rest."""
-        keys, values = np.frombuffer(self._new_keys, np.uint32), np.frombuffer(self._new_values, np.uint32)
-        order = np.argsort(keys, kind="stable")
-        keys, values = keys[order], values[order]
-        if len(self._keys):
-            at = self._keys.searchsorted(keys, "right")
-            keys, values = np.insert(self._keys, at, keys), np.insert(self._values, at, values)
-        self._keys, self._values = keys, values
-        self._new_keys, self._new_values = array("I"), array("I")
-        self._fresh = {}
-
-    def find(self, keys: NDArray[np.uint32]) -> NDArray[np.uint32]:
-        """All values of any of the keys, in no order, possibly twice."""
-        return self.find_each(keys)[0]
-
-    def find_each(self, keys: NDArray[np.uint32]) -> tuple[NDArray[np.uint32], NDArray[np.intp]]:
-        """All values, and for each the place of its key in `keys`. Those of one value are in the order of `keys`."""
-        known, left, right = self._spans(keys)
-        counts = right - left
-        places = np.repeat(known, counts)
-        within = np.repeat(left - (np.cumsum(counts) - counts), counts)
-        found = self._values[within + np.arange(len(within))]
-        if self._fresh:
-            extra = [(i, v) for i, key in enumerate(keys.tolist()) for v in self._fresh.get(key, ())]
-            if extra:
-                found = np.concatenate((found, np.array([v for _, v in extra], np.uint32)))
-                places = np.concatenate((places, np.array([i for i, _ in extra], np.intp)))
-        return found, places
-
-    def _spans(self, keys: NDArray[np.uint32]) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
-        """Of the keys that were sorted in: their places in `keys`, and where the values of each begin and end."""
-        if not len(self._keys):
-            nothing = np.zeros(0, np.intp)
-            return nothing, nothing, nothing
-        left = self._keys.searchsorted(keys)
-        # Most keys of a query are nobody's: where they end need not be looked for.
-        known = np.flatnonzero(self._keys[np.minimum(left, len(self._keys) - 1)] == keys)
-        return known, left[known], self._keys.searchsorted(keys[known], "right")
-
-    def since(self, start: int) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
-        """Keys and values from the `start`-th on, in the order they were added; after a `sort` only `start` 0 is meant."""
-        keys = np.concatenate((self._sorted_keys(), np.array(self._new_keys, np.uint32)))
-        values = np.concatenate((self._values, np.array(self._new_values, np.uint32)))
-        return keys[start:], values[start:]
-
-    def _sorted_keys(self) -> NDArray[np.uint32]:
-        return self._keys
-
-    def __len__(self) -> int:
-        return len(self._values) + len(self._new_values)
-
-    @property
-    def nbytes(self) -> int:
-        return self._keys.nbytes + self._values.nbytes + 8 * len(self._new_keys)
-
-
-class _Numbered(_Pairs):
-    """The same of keys that are consecutive numbers: where the values of each begin is looked up, not searched for."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._keys = np.zeros(
-            1, np.uint32
-        )  # where the values of each number begin, and where the last ones end
-
-    def sort(self) -> None:
-        keys = np.concatenate((self._sorted_keys(), np.frombuffer(self._new_keys, np.uint32)))
-        values = np.concatenate((self._values, np.frombuffer(self._new_values, np.uint32)))
-        self._values = values[np.argsort(keys, kind="stable")]
-        self._keys = np.concatenate(([0], np.cumsum(np.bincount(keys)))).astype(np.uint32)
-        self._new_keys, self._new_values = array("I"), array("I")
-        self._fresh = {}
-
-    def _spans(self, keys: NDArray[np.uint32]) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
-        known = np.flatnonzero(keys < len(self._keys) - 1)
-        at = keys[known]
-        return known, self._keys[at].astype(np.intp), self._keys[at + 1].astype(np.intp)
-
-    def _sorted_keys(self) -> NDArray[np.uint32]:
-        return np.repeat(np.arange(len(self._keys) - 1, dtype=np.uint32), np.diff(self._keys))
 
 
 class Indexed(NamedTuple):
@@ -269,7 +142,7 @@ def _letter(word: str) -> np.uint32:
 
 
 def _parted(
-    map_: _Pairs, keys: Sequence[NDArray[np.uint32]]
+    map_: Pairs, keys: Sequence[NDArray[np.uint32]]
 ) -> list[tuple[NDArray[np.uint32], NDArray[np.intp]]]:
     """For each of some lists of keys all values, and for each the place of its key in all of them put together."""
     found, at = map_.find_each(np.concatenate(keys))
@@ -307,39 +180,43 @@ class _Visible:
 class Index:
     """See the module."""
 
-    def __init__(self) -> None:
-        self._words: list[str] = []
-        self._latin: list[str] = []  # the same in Latin letters
-        self._word_length = _Column(np.uint8)  # of that
-        self._word_begins = _Column(np.uint8)  # and its first letter, 0 if there is none
-        self._word_flags = _Column(np.uint8)  # see `alike.flags_of`
-        self._word_ids: dict[str, int] = {}
-        self._word_keys = _Pairs()  # key -> word
-        self._postings = _Numbered()  # word -> name
-        self._joined = _Pairs()  # key of joined neighbours -> name
-        self._identifiers = _Pairs()  # key -> party
-        self._name_starts = array("I")
-        self._name_words = array("I")
-        self._name_party = _Column(np.uint32)
-        self._name_weight = _Column(np.float32)
-        self._name_letters = _Column(np.uint32)  # with which letters its words begin
-        self._name_initials = _Column(np.uint32)  # and those that are one letter
-        self._name_forms = _Column(np.uint16)
+    def __init__(self, store: Store | None = None) -> None:
+        """Hold nothing yet. `store`: where its arrays lie; None: in memory."""
+        self._store = store = Store() if store is None else store
+        self._words = Texts(store)
+        self._word_length = Column(store, np.uint8)  # in Latin letters
+        self._word_begins = Column(store, np.uint8)  # and the first of them, 0 if there is none
+        self._word_flags = Column(store, np.uint8)  # see `alike.flags_of`
+        self._word_keys = Pairs(store)  # key -> word
+        self._by_text = Pairs(store)  # checksum of a text -> word
+        self._new_ids: dict[str, int] = {}  # words since the last sorting
+        self._postings = Numbered(store)  # word -> name
+        self._joined = Pairs(store)  # key of joined neighbours -> name
+        self._identifiers = Pairs(store)  # key -> party
+        self._name_ends = Column(
+            store, np.uint32
+        )  # where the words of each name end, behind those of the one before
+        self._name_ends.append(0)
+        self._name_words = Column(store, np.uint32)
+        self._name_party = Column(store, np.uint32)
+        self._name_weight = Column(store, np.float32)
+        self._name_letters = Column(store, np.uint32)  # with which letters its words begin
+        self._name_initials = Column(store, np.uint32)  # and those that are one letter
+        self._name_forms = Column(store, np.uint16)
         self._forms: list[tuple[frozenset[str], str]] = [(frozenset(), "")]
         self._form_ids: dict[tuple[frozenset[str], str], int] = {self._forms[0]: 0}
-        self._party_person = _Column(np.bool_)
-        self._party_schema = _Column(np.uint8)
-        self._party_alive = _Column(np.bool_)
-        self._party_status = _Column(np.uint8)
-        self._party_until = _Column(np.int64)
-        self._party_gate = _Column(np.uint16)
-        self._party_log = _Column(np.uint32)
-        self._party_idx = _Column(np.int64)
-        self._party_pos = _Column(np.uint16)
+        self._party_person = Column(store, np.bool_)
+        self._party_schema = Column(store, np.uint8)
+        self._party_alive = Column(store, np.bool_)
+        self._party_status = Column(store, np.uint8)
+        self._party_until = Column(store, np.int64)
+        self._party_gate = Column(store, np.uint16)
+        self._party_log = Column(store, np.uint32)
+        self._party_idx = Column(store, np.int64)
+        self._party_pos = Column(store, np.uint16)
         self.gates: list[tuple[str, int, str | None]] = []
         self._gate_ids: dict[tuple[str, int, str | None], int] = {}
-        self._new_words: list[Token] = []  # not keyed yet
-        self._new_names: list[Name] = []
+        self._new_names: list[Name] = []  # not keyed yet
         self.work = Work()
         self._opened: frozenset[int] | None = None  # gates of the search under way; None: all
         self._alikes: dict[_Word, tuple[NDArray[np.uint32], NDArray[np.float32]]] = {}
@@ -386,60 +263,74 @@ class Index:
         if not name.tokens:
             return
         number = self._name_party.size
-        words = [self._word(t) for t in name.tokens]
         forms = self._form_ids.get((name.forms, name.suffix))
         if forms is None:
             forms = self._form_ids[name.forms, name.suffix] = len(self._forms)
             self._forms.append((name.forms, name.suffix))
-        self._name_starts.append(len(self._name_words))
-        self._name_words.extend(words)
         self._name_party.append(party)
         self._name_weight.append(name.weight)
         self._name_forms.append(forms)
         self._new_names.append(name)
+        self._fresh_names += 1
         if live:
             self._key()
-            self._fresh_names += 1
-            if self._fresh_names > max(FRESH, number // 32):
+            if self._fresh_names > max(FRESH, number // self._store.fresh_share):
                 self.sort()
+        elif self._fresh_names >= self._store.segment:
+            self._sort()
         elif len(self._new_names) >= KEYED_AT_ONCE:
             self._key()
 
-    def _word(self, own: Token) -> int:
-        number = self._word_ids.get(own.text)
-        if number is None:
-            number = self._word_ids[own.text] = len(self._words)
-            self._words.append(own.text)
-            self._latin.append(own.latin)
-            self._word_length.append(min(len(own.latin), LONGEST))
-            self._word_begins.append(ord(own.latin[0]) if own.latin else 0)
-            self._word_flags.append(flags_of(own))
-            self._new_words.append(own)
-        return number
+    def _numbered(self, tokens: Sequence[Token]) -> list[int]:
+        """The numbers of some words; those that are new get one, and their keys."""
+        known = {t.text: self._new_ids.get(t.text, -1) for t in tokens}
+        asked = [text for text, number in known.items() if number < 0]
+        hashes = np.fromiter((zlib.crc32(text.encode()) for text in asked), np.uint32, len(asked))
+        numbers, at = self._by_text.find_each(hashes)
+        found = zip(self._words.at(numbers), at.tolist(), numbers.tolist(), strict=True)
+        known.update({text: number for text, place, number in found if text == asked[place]})
+        new: list[Token] = []
+        for own in tokens:
+            if known[own.text] < 0:
+                known[own.text] = self._new_ids[own.text] = len(self._words)
+                self._words.append(own.text)
+                new.append(own)
+        if new:
+            self._describe(new)
+        return [known[t.text] for t in tokens]
+
+    def _describe(self, new: Sequence[Token]) -> None:
+        live, first = not self._loading, np.uint32(len(self._words) - len(new))
+        self._word_length.extend([min(len(own.latin), LONGEST) for own in new])
+        self._word_begins.extend([ord(own.latin[0]) if own.latin else 0 for own in new])
+        self._word_flags.extend([flags_of(own) for own in new])
+        keys, places = token_keys(new)
+        self._word_keys.add(keys, places + first, live=live)
+        # Until they are sorted in they are found in `_new_ids`.
+        hashes = np.fromiter((zlib.crc32(own.text.encode()) for own in new), np.uint32, len(new))
+        self._by_text.add(hashes, np.arange(first, len(self._words), dtype=np.uint32), live=False)
 
     def _key(self) -> None:
-        """Make the keys of what was put in since the last time, all at once."""
-        live = not self._loading
-        keys, places = token_keys(self._new_words)
-        first_word = np.uint32(len(self._words) - len(self._new_words))
-        self._word_keys.add(keys, places + first_word, live=live)
-        first = self._name_party.size - len(self._new_names)
-        start = self._name_starts[first] if first < len(self._name_starts) else len(self._name_words)
-        words = np.array(self._name_words[start:], np.uint32)
-        names = np.repeat(
-            np.arange(first, first + len(self._new_names), dtype=np.uint32),
-            [len(name.tokens) for name in self._new_names],
+        """Number the words and make the keys of what was put in since the last time, all at once."""
+        if not self._new_names:
+            return
+        live, first = not self._loading, self._name_party.size - len(self._new_names)
+        words = np.array(
+            self._numbered(list(chain.from_iterable(name.tokens for name in self._new_names))), np.uint32
         )
+        counts = np.array([len(name.tokens) for name in self._new_names])
+        ends = counts.cumsum()
+        self._name_ends.extend(ends + self._name_words.size)
+        self._name_words.extend(words)
+        names = np.repeat(np.arange(first, self._name_party.size, dtype=np.uint32), counts)
         self._postings.add(words, names, live=live)
-        if len(words):
-            begins = np.array(self._name_starts[first:], np.intp) - start
-            letters = _LETTERS[self._word_begins.array[words]]
-            alone = np.where(self._word_length.array[words] == 1, letters, np.uint32(0))
-            self._name_letters.extend(np.bitwise_or.reduceat(letters, begins))
-            self._name_initials.extend(np.bitwise_or.reduceat(alone, begins))
+        letters = _LETTERS[self._word_begins.array[words]]
+        alone = np.where(self._word_length.array[words] == 1, letters, np.uint32(0))
+        self._name_letters.extend(np.bitwise_or.reduceat(letters, ends - counts))
+        self._name_initials.extend(np.bitwise_or.reduceat(alone, ends - counts))
         keys, places = joined_keys(self._new_names)
         self._joined.add(keys, places + np.uint32(first), live=live)
-        self._new_words, self._new_names = [], []
+        self._new_names = []
 
     def remove(self, log_id: int, idx: int) -> None:
         """Take the parties of a notice out."""
@@ -449,12 +340,21 @@ class Index:
 
     def sort(self) -> None:
         """End of loading, or of many additions: sort all of it."""
-        self._key()
-        for pairs in (self._word_keys, self._postings, self._joined, self._identifiers):
-            pairs.sort()
-        self._fresh_names = 0
+        self._sort()
         self._loading = False
+        self._store.release()
+
+    def _sort(self) -> None:
+        self._key()
+        for pairs in (self._word_keys, self._by_text, self._postings, self._joined, self._identifiers):
+            pairs.sort()
+        self._new_ids.clear()
+        self._fresh_names = 0
         self._visible_words.clear()
+
+    def rest(self) -> None:
+        """Between two searches: give back what memory can be had again."""
+        self._store.release()
 
     # ── searching ─────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -489,24 +389,26 @@ class Index:
         *,
         schema_odds: NDArray[np.float64] | None = None,
         most: int = CANDIDATES,
+        comparers: Sequence[Comparer] = (),
     ) -> list[Found]:
         """The parties that share words with one of the names, or an identifier; each with its best name, in no order.
 
         Args:
             schema_odds: what being of each of SCHEMATA does to the odds; None: nothing.
             most: names that are compared for each of `names`.
+            comparers: of the names, where the caller goes on to compare with them.
         """
         best: dict[int, tuple[float, Agreement]] = {}
         owners = self._name_party.array
+        comparers = comparers or [Comparer(name) for name in names]
         words = self._words_behind(gates)
         self._opened = None if words is None else frozenset(i for i, is_open in enumerate(gates) if is_open)
-        for name in names:
-            comparer = Comparer(name)
+        for place, name in enumerate(names):
+            compare = comparers[place].compare
             candidates = self._candidates(name, visible, words, schema_odds, most)
             self.work.names += len(candidates)
-            for number in candidates:
-                party = int(owners[number])
-                agreement = comparer.compare(self._name(number, party))
+            for party, other in zip(owners[candidates].tolist(), self._names(candidates), strict=True):
+                agreement = compare(other)
                 value = name_score(agreement)
                 if party not in best or value > best[party][0]:
                     best[party] = (value, agreement)
@@ -533,23 +435,30 @@ class Index:
         if len(known) < len(self._words):
             known = np.concatenate((known, np.zeros(len(self._words) - len(known), np.bool_)))
         if done < len(self._postings):
-            tokens, names = self._postings.since(done)
-            behind = np.array([*gates, False], np.bool_)[
-                self._party_gate.array[self._name_party.array[names]]
-            ]
-            known[tokens[behind]] = True
+            is_open = np.array([*gates, False], np.bool_)
+            for tokens, names in self._postings.blocks(done):
+                known[tokens[is_open[self._party_gate.array[self._name_party.array[names]]]]] = True
         if len(self._visible_words) > 64:
             self._visible_words.clear()
         self._visible_words[opened] = (len(self._postings), known)
         return known
 
-    def _name(self, number: int, party: int) -> Name:
-        starts, known = self._name_starts, self._words
-        end = starts[number + 1] if number + 1 < len(starts) else len(self._name_words)
-        words = self._name_words[starts[number] : end]
-        person = bool(self._party_person.array[party])
-        forms, suffix = self._forms[self._name_forms.array[number]]
-        return Name("", tuple([token(known[w]) for w in words]), forms, person, suffix=suffix)
+    def _names(self, numbers: Sequence[int]) -> list[Name]:
+        """Names by number."""
+        which = np.array(numbers, np.uint32)
+        ends = self._name_ends.array
+        begun, ended = ends[which], ends[which + np.uint32(1)]
+        _, within = spread(begun, ended)
+        tokens = [token(text) for text in self._words.at(self._name_words.array[within])]
+        persons = self._party_person.array[self._name_party.array[which]].tolist()
+        found, at = [], 0
+        for length, person, form in zip(
+            (ended - begun).tolist(), persons, self._name_forms.array[which].tolist(), strict=True
+        ):
+            forms, suffix = self._forms[form]
+            found.append(Name("", tuple(tokens[at : at + length]), forms, person, suffix=suffix))
+            at += length
+        return found
 
     def _candidates(
         self,
@@ -733,7 +642,7 @@ class Index:
         }
 
     def _blends(self, name: Name, number: int) -> bool:
-        other = self._name(number, int(self._name_party.array[number]))
+        (other,) = self._names([number])
         one, many = (name, other) if len(name.tokens) == 1 else (other, name)
         return not other.is_person and len(one.tokens) == 1 and blends(one.tokens[0].latin, many)
 
@@ -795,24 +704,26 @@ class Index:
         values = np.zeros(len(numbers))
         spelled = np.array([own.latin != "" for own in asked], np.bool_)[of]
         for i in np.flatnonzero(~spelled).tolist():  # of a script that nothing here reads
-            values[i] = similarity(asked[of[i]], token(self._words[numbers[i]]), person=person)[0]
+            (text,) = self._words.at(numbers[i : i + 1])
+            values[i] = similarity(asked[of[i]], token(text), person=person)[0]
         if not spelled.all():
             of, numbers, shared = of[spelled], numbers[spelled], shared[spelled]
-        listed = numbers.tolist()
-        texts, latin = self._words, self._latin
+        lengths, begins = self._word_length.array[numbers], self._word_begins.array[numbers]
+        worth = worthwhile(asked, of, lengths, begins, shared, person=person)
+        at = np.flatnonzero(spelled)[worth]
+        numbers = numbers[worth]
+        texts = self._words.at(numbers)
         known = Known(
-            of,
-            [texts[n] for n in listed],
-            [latin[n] for n in listed],
-            self._word_length.array[numbers],
-            self._word_begins.array[numbers],
+            of[worth],
+            texts,
+            [latin(text) for text in texts],
+            lengths[worth],
+            begins[worth],
             self._word_flags.array[numbers],
-            shared,
+            shared[worth],
         )
-        if listed:
-            values[spelled] = similarities(
-                [own if own.latin else _NONE for own in asked], known, person=person
-            )
+        if texts:
+            values[at] = similarities([own if own.latin else _NONE for own in asked], known, person=person)
         return values
 
     # ── figures ───────────────────────────────────────────────────────────────────────────────────────────────────
@@ -847,4 +758,7 @@ class Index:
     @property
     def nbytes(self) -> int:
         """Bytes of its arrays."""
-        return sum(p.nbytes for p in (self._word_keys, self._postings, self._joined, self._identifiers))
+        return sum(
+            p.nbytes
+            for p in (self._word_keys, self._by_text, self._postings, self._joined, self._identifiers)
+        )

@@ -91,9 +91,12 @@ def similarity(a: Token, b: Token, *, person: bool) -> tuple[float, Kind, int]:
         best = (0.93, "same name", 0)
     if not person and a.classes and b.classes and not set(a.classes).isdisjoint(b.classes):
         best = (0.85, "same word", 0)
-    spelled = _spelling(x, y)
-    if spelled[0] > best[0]:
-        best = spelled
+    # A letter more or less changes one bit of `letters` at most, and another letter two: most pairs differ in too many.
+    most = allowed(max(len(x), len(y)))
+    if (a.letters ^ b.letters).bit_count() <= 2 * most and -most <= len(x) - len(y) <= most:
+        spelled = _spelling(x, y)
+        if spelled[0] > best[0]:
+            best = spelled
     if (a.semitic or b.semitic) and crossing and best[0] < 0.9 and len(a.bones) > 1 and len(b.bones) > 1:
         bones = _bones(a.bones, b.bones)
         if a.bare_bones or b.bare_bones:
@@ -102,7 +105,7 @@ def similarity(a: Token, b: Token, *, person: bool) -> tuple[float, Kind, int]:
             best = (bones, "consonants", 0)
     elif best[0] < 0.8 and len(a.bones) > 2 and a.bones == b.bones and x[0] == y[0]:
         best = (0.8, "consonants", 0)
-    if not person and best[0] < 0.8:
+    if not person and x[0] == y[0] and best[0] < 0.8:
         shortened = abbreviation(x, y)
         if shortened > best[0]:
             best = (shortened, "abbreviation", 0)
@@ -166,16 +169,20 @@ class Comparer:
 
     def __init__(self, query: Name) -> None:
         self.query = query
-        self._known: dict[str, list[tuple[float, Kind, int]]] = {}
+        self._known: dict[str, list[tuple[int, float, float, Kind, int]]] = {}
         self._person = query.is_person
         tokens = query.tokens
         self._joined = [joined(a, b) for a, b in pairwise(tokens)]
 
-    def _row(self, other: Token) -> list[tuple[float, Kind, int]]:
+    def _row(self, other: Token) -> list[tuple[int, float, float, Kind, int]]:
+        """The words of the query that meet one: place, what meeting gains wherever they stand, similarity, kind, edits."""
         row = self._known.get(other.text)
         if row is None:
-            row = [similarity(t, other, person=self._person) for t in self.query.tokens]
-            self._known[other.text] = row
+            row = self._known[other.text] = []
+            for place, own in enumerate(self.query.tokens):
+                value, kind, edits = similarity(own, other, person=self._person)
+                if value:
+                    row.append((place, value * value * min(other.weight, own.weight), value, kind, edits))
         return row
 
     def compare(self, notice: Name) -> Agreement:
@@ -185,15 +192,11 @@ class Comparer:
         pairs: list[_Pair] = []
         strong_q, strong_n = set(), set()
         for j, other in enumerate(theirs):
-            weight = other.weight
-            for i, (value, kind, edits) in enumerate(self._row(other)):
-                if value:
-                    own = ours[i].weight
-                    gain = value * value * (min(weight, own)) - 0.001 * abs(i - j)
-                    pairs.append((-gain, (i,), (j,), value, kind, edits))
-                    if value > 0.9:
-                        strong_q.add(i)
-                        strong_n.add(j)
+            for i, gain, value, kind, edits in self._row(other):
+                pairs.append((-(gain - 0.001 * abs(i - j)), (i,), (j,), value, kind, edits))
+                if value > 0.9:
+                    strong_q.add(i)
+                    strong_n.add(j)
         if len(strong_q) < len(ours) and len(strong_n) < len(theirs):
             pairs += self._joins(notice, strong_q, strong_n)
         pairs.sort(key=_gain)

@@ -60,6 +60,7 @@ class Token:
         classes: words of organisations it is one of, such as TRADING.
         weight: what agreeing on it says, 0 to 1: rare words say more.
         semitic: its script writes no vowels.
+        letters: a bit for each letter of `latin`, whatever its number and place.
     """
 
     text: str
@@ -71,12 +72,21 @@ class Token:
     semitic: bool
     unspaced: bool
     is_number: bool
+    letters: int
     bare_bones: str = ""
 
     @property
     def native(self) -> bool:
         """Whether it is in another script than Latin."""
         return self.text != self.latin
+
+
+def letters_of(word: str) -> int:
+    """A bit for each of a word's letters, 64 kinds: one edit changes two at most."""
+    bits = 0
+    for letter in word:
+        bits |= 1 << (ord(letter) & 63)
+    return bits
 
 
 @lru_cache(maxsize=32_768)
@@ -97,6 +107,7 @@ def token(text: str) -> Token:
         semitic=semitic,
         unspaced=is_unspaced(text),
         is_number=number,
+        letters=letters_of(plain),
         bare_bones=skeleton(latin(text[len(_ARTICLE) :])) if bare else "",
     )
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.screening.alike import Known, flags_of, similarities
+from app.screening.alike import Known, flags_of, similarities, worthwhile
 from app.screening.keys import keys_of_spelling, query_keys, spelling_keys, token_keys
 from app.screening.score import abbreviation, similarity, spelled
 from app.screening.spelling import _CLASSES, _PAIRS, skeleton
@@ -47,7 +47,10 @@ def known(own: Token, others: Sequence[Token], place: int = 0) -> Known:
 
 def check(own: Token, others: Sequence[Token], *, person: bool) -> int:
     """Compare with `similarity`; returns how many met."""
-    values = similarities([own], known(own, others), person=person).tolist()
+    every = known(own, others)
+    values = similarities([own], every, person=person).tolist()
+    may = worthwhile([own], every.of, every.lengths, every.begins, every.shared, person=person)
+    assert not any(value for value, worth in zip(values, may.tolist(), strict=True) if not worth)
     for other, value in zip(others, values, strict=True):
         plain, kind, _ = similarity(own, other, person=person)
         if value != plain:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -94,6 +96,42 @@ def test_a_rebuilt_node_answers_the_same_from_an_index_it_had_before(world: Worl
     rebuild(ee)
     assert ask(ee, company("Borealis")).to_json() == before
     assert Screener(ee.db).screen(OPERATOR, company("Borealis"), now=world.clock()).to_json() == before
+
+
+def test_a_node_without_the_index_in_memory_answers_the_same_and_follows_the_same(
+    world: World, tmp_path: Path
+) -> None:
+    ee = world.make("EE")
+    folder = tmp_path / "index"
+    folder.mkdir()
+    disk = Screener(ee.db, folder)
+    asked = [company(name) for name in ("Borealis", "Meridian Optik", "Cobalt Lantern")]
+    caller = Principal("token", "EE", int(Tlp.GREEN), frozenset({"screen"}))
+
+    def same() -> list[Any]:
+        found = []
+        for query in asked:
+            for who in (OPERATOR, caller):
+                for also in (False, True):
+                    here, there = (
+                        one.screen(who, query, now=world.clock(), include_inactive=also)
+                        for one in (ee.node.screener, disk)
+                    )
+                    assert here == there
+                    found.append(here.to_json())
+        return found
+
+    empty = same()
+    for name in ("Borealis Signals Ltd", "Meridian Optics GmbH"):
+        ee.must_post(ee.officer.sign(denial(name)))
+    restricted = ee.must_post(ee.officer.sign(denial("Cobalt Lantern Works", tlp="TLP:RED", audience=["US"])))
+    two = same()
+    ee.must_post(ee.officer.sign(withdrawal(restricted), "withdraw", ref=restricted.hash))
+    one = same()
+    assert len({json.dumps(found) for found in (empty, two, one)}) == 3
+    disk = Screener(ee.db, folder)  # as after a start
+    assert same() == one
+    assert list(folder.iterdir()) == []
 
 
 def test_an_expired_denial_is_found_on_request_only(world: World) -> None:

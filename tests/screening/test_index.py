@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.domain.party import Schema
+from app.screening.arrays import Mapped, Numbered, Pairs, Store, dump, restore
 from app.screening.index import (
     BLENDED_AT_ONCE,
     CANDIDATES,
@@ -17,8 +18,6 @@ from app.screening.index import (
     POOL,
     Index,
     Indexed,
-    _Numbered,
-    _Pairs,
     _parted,
 )
 from app.screening.keys import token_keys
@@ -100,6 +99,58 @@ def test_an_index_that_grew_answers_as_one_that_was_loaded() -> None:
         assert ask(grown, name) == ask(whole, name)
 
 
+class Small(Mapped):
+    """Sorts often, so that what is loaded is merged many times."""
+
+    segment = 2
+
+
+LISTED = st.lists(
+    st.lists(
+        st.sampled_from([*NAMES, "Qaan Aaq", "S R I", "Борис Карелин", "Karelin Boris", "Qaadyn"]), max_size=3
+    ),
+    max_size=12,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(LISTED, LISTED, st.sets(st.integers(0, 20), max_size=5))
+def test_an_index_on_disk_answers_as_one_in_memory(
+    tmp_path_factory: pytest.TempPathFactory,
+    first: list[list[str]],
+    then: list[list[str]],
+    gone: set[int],
+) -> None:
+    folder = tmp_path_factory.mktemp("index")
+    here, there = Index(), Index(Small(folder))
+    for index in (here, there):
+        for number, names in enumerate(first):
+            index.add(listed(number, *names))
+        index.sort()
+        for number, names in enumerate(then, len(first)):
+            index.add(listed(number, *names, gate=HIDDEN if number % 3 == 0 else OPEN))
+        for number in gone:
+            index.remove(1, number)
+    asked = [*NAMES, "Borealis Sygnals", "MeridianOptics", "QaanAaq", "SRI Institute", "Qaanaaq de Dynamics"]
+    answers = [ask(here, name) for name in asked]
+    assert [ask(there, name) for name in asked] == answers
+    there.rest()
+    assert [ask(there, name) for name in asked] == answers
+    there.sort()
+    with (folder / "copy").open("w+b") as file:
+        dump(there, file)
+        file.flush()
+        copy = restore(file)
+    copy.add(listed(99, "Borealis Signals Ltd"))
+    copy.remove(1, 0)
+    assert [ask(there, name) for name in asked] == answers, "what a copy changes is its own"
+    assert [n for n, _ in ask(copy, "Borealis Signals Ltd")] == sorted(
+        {n for n, _ in ask(there, "Borealis Signals Ltd")} - {0} | {99},
+        key=[n for n, _ in ask(copy, "Borealis Signals Ltd")].index,
+    )
+    assert [path.name for path in folder.iterdir()] == ["copy"], "its files have no name"
+
+
 def test_what_is_taken_out_or_over_is_not_found_and_the_rest_is() -> None:
     index = loaded(listed(1, "Borealis Signals", until=100), listed(2, "Borealis Signals"))
     assert [n for n, _ in ask(index, "Borealis Signals", now=99)] == [1, 2]
@@ -129,8 +180,8 @@ def test_what_was_sorted_in_and_what_came_since_is_found_by_its_keys(
     since: list[tuple[int, int]],
     asked: list[list[int]],
 ) -> None:
-    for kind in (_Pairs, _Numbered):
-        pairs = kind()
+    for kind in (Pairs, Numbered):
+        pairs = kind(Store())
         for some, live in ((first, False), (second, True), (since, True)):
             keys, values = (np.array([pair[n] for pair in some], np.uint32) for n in (0, 1))
             pairs.add(keys, values, live=live)
@@ -146,7 +197,7 @@ def test_what_was_sorted_in_and_what_came_since_is_found_by_its_keys(
             )
             assert {flat[place] for place in at} <= set(own)
         assert len(pairs) == len(first) + len(second) + len(since)
-        keys, values = pairs.since(0)
+        keys, values = map(np.concatenate, zip(*pairs.blocks(), strict=True))
         assert sorted(zip(keys.tolist(), values.tolist(), strict=True)) == sorted(first + second + since)
 
 
