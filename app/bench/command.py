@@ -110,6 +110,9 @@ def screening(
         int,
         typer.Option("--queries", min=10, help="Parties asked one by one; the batch has four times as many."),
     ] = 1_000,
+    index: Annotated[
+        str, typer.Option("--index", help="Where the node has its index: memory or disk.")
+    ] = "memory",
     peer: Annotated[
         str,
         typer.Option(
@@ -134,6 +137,7 @@ def screening(
             database_url=database_url,
             asked=queries,
             peer=peer,
+            index=index,
             say=_speaker(as_json=as_json),
             progress=progress,
         )

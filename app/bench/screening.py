@@ -81,6 +81,8 @@ LIMITS: Final[dict[int, dict[str, tuple[str, float]]]] = {
     },
 }
 """What is wanted at a size and above."""
+DISK_RESIDENT_MB: Final = 200
+"""Of a node that has its index on disk, at any size."""
 
 
 @dataclass(slots=True)
@@ -92,6 +94,7 @@ class Result:
     database: str
     write_per_s: float
     disk_mb: float
+    index: str = "memory"
     index_per_s: float = 0.0
     index_cpu_per_s: float = 0.0
     index_alone_mb: float = 0.0
@@ -112,7 +115,8 @@ class Result:
     def limits(self) -> dict[str, tuple[str, float]]:
         """What is wanted at this size: that of the greatest size that it reaches."""
         reached = [size for size in LIMITS if size <= self.entities]
-        return LIMITS[max(reached)] if reached else LIMITS[min(LIMITS)]
+        wanted = LIMITS[max(reached) if reached else min(LIMITS)]
+        return wanted if self.index == "memory" else wanted | {"resident_mb": ("at most", DISK_RESIDENT_MB)}
 
     def as_dict(self) -> dict[str, Any]:
         """The figures, and the ratio of each to its limit: 1 or less is within it."""
@@ -121,6 +125,7 @@ class Result:
             "entities": self.entities,
             "names": self.names,
             "database": self.database,
+            "index": self.index,
             "write_per_s": round(self.write_per_s),
             "disk_mb": round(self.disk_mb, 1),
             "index_per_s": round(self.index_per_s),
@@ -232,17 +237,21 @@ def run(
     peer: str,
     say: Callable[[str], None],
     progress: Progress,
+    index: str = "memory",
 ) -> Result:
     """Measure everything once, in `directory`, which must be empty.
 
     Args:
         asked: parties asked one by one; the batch has four times as many.
         peer: a Python that has nomenklatura; "" leaves the peer out.
+        index: the setting `screening_index` of the node.
 
     Raises:
         BenchFailed: the node or the peer did not do what is measured.
     """
-    overrides: dict[str, object] = {"database_url": database_url} if database_url else {}
+    overrides: dict[str, object] = {"screening_index": index}
+    if database_url:
+        overrides["database_url"] = database_url
     federation = found(directory, [Member("EE", free_port(), overrides)], central="EE", at=int(time.time()))
     node = federation.node("EE")
     db = Database(node.settings.database)
@@ -253,10 +262,15 @@ def run(
         names = fill(db, log_id, 0, entities, show)
         wrote = time.perf_counter() - began
     result = Result(
-        entities, names, database_url.split(":", 1)[0] or "sqlite", entities / wrote, _disk_mb(db, node)
+        entities,
+        names,
+        database_url.split(":", 1)[0] or "sqlite",
+        entities / wrote,
+        _disk_mb(db, node),
+        index=index,
     )
     say("Indexing in a process of its own")
-    _index(result, node.settings.database, log_id)
+    _index(result, node, log_id)
     parties = list(invented.queries(WARM + asked, entities))
     lines = [orjson.dumps({"party": party}) for party in invented.queries(4 * asked, entities)]
     headers = {"authorization": f"Bearer {_token(db)}"}
@@ -359,16 +373,18 @@ def _most(measure: Callable[[], float | None]) -> Iterator[Callable[[], float | 
         thread.join()
 
 
-def _index(result: Result, database: str, log_id: int) -> None:
+def _index(result: Result, node: FoundedNode, log_id: int) -> None:
     """In a process of its own, so that its memory is the index's."""
+    folder = str(node.settings.data_dir) if result.index == "disk" else ""
     command = [
         sys.executable,
         "-m",
         "app.bench.screening",
         "index",
-        database,
+        node.settings.database,
         str(log_id),
         str(result.entities),
+        folder,
     ]
     answer = subprocess.run(command, capture_output=True, env=environment(), check=False)  # noqa: S603 - our own program
     if answer.returncode:
@@ -410,12 +426,12 @@ def _own_mb() -> float:
     return pages * 4096 / 2**20
 
 
-def index_main(database: str, log_id: int, entities: int) -> dict[str, Any]:
+def index_main(database: str, log_id: int, entities: int, folder: str) -> dict[str, Any]:
     """Load the index, then change it."""
     from app.screening.find import Screener  # noqa: PLC0415 - its memory is what is measured
 
     db = Database(database)
-    screener = Screener(db)
+    screener = Screener(db, Path(folder) if folder else None)
     before = _own_mb()
     began, used = time.perf_counter(), time.process_time()
     held = screener.refresh()
@@ -440,4 +456,4 @@ def index_main(database: str, log_id: int, entities: int) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(index_main(sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))))
+    print(json.dumps(index_main(sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), sys.argv[5])))

@@ -342,7 +342,7 @@ class Index:
         """End of loading, or of many additions: sort all of it."""
         self._sort()
         self._loading = False
-        self._store.release()
+        self._store.settle()
 
     def _sort(self) -> None:
         self._key()
@@ -351,6 +351,7 @@ class Index:
         self._new_ids.clear()
         self._fresh_names = 0
         self._visible_words.clear()
+        self._store.release()
 
     def rest(self) -> None:
         """Between two searches: give back what memory can be had again."""

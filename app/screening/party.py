@@ -8,11 +8,13 @@ never answers "no match" about something it did not read.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import date
 from typing import TYPE_CHECKING, Any, Final
 
 from app.domain.errors import Refused
 from app.domain.party import (
     COUNTRY_PROPERTIES,
+    DATE_PROPERTIES,
     NAME_PROPERTIES,
     PROPERTIES,
     SCHEMATA,
@@ -88,8 +90,11 @@ class Query:
         return cls.parse({"schema": schema, "properties": {"name": [name]}})
 
     @classmethod
-    def parse(cls, document: Any) -> Query:  # noqa: ANN401 - JSON from outside
+    def parse(cls, document: Any, *, stored: bool = False) -> Query:  # noqa: ANN401 - JSON from outside
         """Read `{"schema": "Person", "properties": {"name": ["…"], …}}`.
+
+        Args:
+            stored: it was taken before, maybe by a version that did not look whether the calendar has a day.
 
         Raises:
             UnreadableParty: not that shape, an unknown schema or property, a date or a country that is none.
@@ -99,6 +104,8 @@ class Query:
         given = {name: _values(name, values) for name, values in properties.items()}
         given = {name: values for name, values in given.items() if values}
         _check_values(given)
+        if not stored:
+            _check_days(given)
         names = tuple(dict.fromkeys(v for p in NAME_PROPERTIES for v in given.get(p, ())))
         if len(names) > MAX_NAMES:
             raise UnreadableParty(f"A party has at most {MAX_NAMES} names; this one has {len(names)}.")
@@ -163,6 +170,25 @@ def _check_values(given: Mapping[str, tuple[str, ...]]) -> None:
     fault = properties_fault({"name": ("x",), **{k: v for k, v in given.items() if k not in NAME_PROPERTIES}})
     if fault is not None:
         raise UnreadableParty(f"properties.{fault}")
+
+
+def _check_days(given: Mapping[str, tuple[str, ...]]) -> None:
+    for name in DATE_PROPERTIES:
+        for value in given.get(name, ()):
+            if len(value) == _WHOLE_DATE and not _is_day(value):
+                raise UnreadableParty(f"properties.{name}: the calendar has no such day.")
+
+
+_WHOLE_DATE: Final = 10
+
+
+def _is_day(value: str) -> bool:
+    """Whether a date of ten characters is in the calendar: a notice may have another, and keeps what was signed."""
+    try:
+        date.fromisoformat(value)
+    except ValueError:
+        return False
+    return True
 
 
 def _composed(given: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:

@@ -84,7 +84,7 @@ def _unscanned(word: str) -> str:
     return word.translate(_LETTERS_FOR_DIGITS)
 
 
-@lru_cache(maxsize=32_768)
+@lru_cache(maxsize=8_192)
 def latin(word: str) -> str:
     """A folded word in Latin letters and digits; "" if nothing of it can be written so."""
     if word.isascii():
@@ -113,7 +113,7 @@ _WITHOUT: Final = tuple(pair for pair in _PAIRS if "h" not in pair[0])  # they s
 _CLASSES: Final = str.maketrans("qgjpvc", "kgjbfk", "aeiouyw")
 
 
-@lru_cache(maxsize=32_768)
+@lru_cache(maxsize=8_192)
 def skeleton(word: str) -> str:
     """The consonants of a word in Latin letters, by classes that transliterations mix up; "" if fewer than two.
 

@@ -279,7 +279,7 @@ def _counter(session: Session, name: str) -> int | None:
 def _query(entry_id: int, party: str) -> Query | None:
     """A stored party; None for one that this version cannot read, which must not hide the others."""
     try:
-        return Query.parse(orjson.loads(party))
+        return Query.parse(orjson.loads(party), stored=True)
     except (VerbaleError, ValueError):
         log.exception(
             "stored party not readable", extra={"action": "watch_entry_unreadable", "entry": entry_id}

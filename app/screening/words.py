@@ -89,7 +89,7 @@ def letters_of(word: str) -> int:
     return bits
 
 
-@lru_cache(maxsize=32_768)
+@lru_cache(maxsize=8_192)
 def token(text: str) -> Token:
     """Everything about a word that `spelling.words_of` gave."""
     plain = latin(text)

@@ -19,6 +19,7 @@ from app.gate import ANONYMOUS, Principal, operator
 from app.screening.denials import by_log
 from app.screening.find import Screener, Screening
 from app.screening.party import NothingToCompare, Query, UnreadableParty
+from app.screening.watch import _query
 from tests import examples
 from tests.db.test_rebuild import amendment, rebuild, withdrawal
 from tests.federation.world import Peer, World
@@ -270,6 +271,13 @@ def test_a_name_that_says_nothing_is_refused_and_not_answered_with_no_match(name
         company(name)
 
 
+def test_a_stored_party_with_a_day_that_the_calendar_has_not_goes_on_being_screened() -> None:
+    stored = {"schema": "Person", "properties": {"name": ["Ann Lee"], "birthDate": ["1970-02-31"]}}
+    query = _query(1, json.dumps(stored))
+    assert query is not None
+    assert query.birth_dates == ("1970-02-31",)
+
+
 @pytest.mark.parametrize(
     ("document", "why"),
     [
@@ -277,6 +285,14 @@ def test_a_name_that_says_nothing_is_refused_and_not_answered_with_no_match(name
         ({"schema": "Dog", "properties": {"name": ["Rex"]}}, "'Dog' is not one of"),
         ({"schema": "Person", "properties": {"nom": ["X Y"]}}, "properties.nom"),
         ({"schema": "Person", "properties": {"name": [1]}}, "a list of texts"),
+        (
+            {"schema": "Person", "properties": {"name": ["Ann Lee"], "birthDate": ["1970-02-31"]}},
+            "birthDate: the calendar has no such day",
+        ),
+        (
+            {"schema": "Company", "properties": {"name": ["Ann Lee"], "incorporationDate": ["1900-02-29"]}},
+            "incorporationDate: the calendar has no such day",
+        ),
         ({"schema": "Person", "properties": {"name": ["Ann Lee"], "birthDate": ["1.5.1970"]}}, "1970-05-01"),
         (
             {"schema": "Person", "properties": {"name": ["Ann Lee"], "country": ["Zambia"]}},
