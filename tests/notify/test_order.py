@@ -320,6 +320,26 @@ def test_five_failures_open_the_circuit_and_one_success_closes_it(
     assert waited == 30 - (4 + 1 + 2) - 4
 
 
+def test_a_running_loop_claims_nothing_more_of_an_endpoint_before_its_failures_are_written(
+    db: Database, clock: SettableClock, setup: WebhookSetup
+) -> None:
+    """Results are written while more is claimed, but only what arrived: else a dead endpoint would be sent another handful."""
+    log = Log(db)
+    with Receiver(lambda *_: answer("500 Oops")) as receiver:
+        id_, _ = subscribe(db, setup, add_token(db), receiver.url)
+        for _ in range(30):
+            log.issue()
+        loop = DeliveryLoop(db, clock, setup, poll_seconds=0.05)
+        loop.start()
+        try:
+            for n in range(retry.OPEN_AFTER):
+                assert receiver.arrived.acquire(timeout=60), n
+        finally:
+            loop.stop()
+        assert len(receiver.received) == retry.OPEN_AFTER  # four places, then one to try it
+    assert subscription(db, id_).failures == retry.OPEN_AFTER
+
+
 def test_what_was_on_its_way_when_the_circuit_opened_does_not_lengthen_the_rest(
     db: Database, clock: SettableClock, setup: WebhookSetup
 ) -> None:
