@@ -30,7 +30,7 @@ def run(field: Field) -> None:
     """See the module."""
     step, report = field.report.step, field.report
     with step(f"Five States found a federation; {CENTRAL} is the central contact and hosts the roster"):
-        field.found(settings={"roster_refresh_s": 1})
+        field.found()
         field.start()
         field.post(TARGET, "Before")
         field.settle()

@@ -36,6 +36,7 @@ SETTLE_S: Final = 300.0
 """Upper bounds, for a machine that does other things as well."""
 
 QUICK: Final[dict[str, object]] = {
+    "roster_refresh_s": 1,
     "follow_interval_s": 1.0,
     "gossip_interval_s": 2.0,
     "peer_timeout_s": 5.0,
@@ -63,13 +64,9 @@ class Field:
         self.tokens: dict[str, str] = {}
         self.notices = 0
 
-    def found(self, states: Sequence[str] = STATES, *, settings: dict[str, object] | None = None) -> None:
-        """Make nodes, keys and a roster signed by all. Nothing runs yet.
-
-        Args:
-            settings: of every node, beyond the drills' own.
-        """
-        values = {**overrides("", None), **QUICK, **(settings or {})}
+    def found(self, states: Sequence[str] = STATES) -> None:
+        """Make nodes, keys and a roster signed by all. Nothing runs yet."""
+        values = {**overrides("", None), **QUICK}
         ports = free_ports(len(states))
         members = [Member(s, port, values) for s, port in zip(states, ports, strict=True)]
         self.federation = found(self.directory / "federation", members, central=CENTRAL, at=int(time.time()))

@@ -26,7 +26,7 @@ def run(field: Field) -> None:
     """See the module."""
     step, report = field.report.step, field.report
     with step("Five States found a federation; Estonia's office issues a notice that everybody has"):
-        field.found(settings={"roster_refresh_s": 1})
+        field.found()
         field.start()
         true = field.post(ROBBED, TRUE)
         field.settle()
