@@ -107,7 +107,7 @@ class Settings:
     screening_index: str = field(
         default="memory",
         metadata={
-            "doc": "Where what is screened against lies while the node runs: memory; disk (files in data_dir that have no name: a tenth of the memory, a little slower)."
+            "doc": "Where what is screened against lies while the node runs: memory; disk (files in data_dir that have no name: less memory, slower)."
         },
     )
     screening_record: str = field(
