@@ -25,7 +25,7 @@ from app.replication import remote, sealed
 from app.replication import witness as witnessing
 from app.replication.bodies import Given
 from app.replication.client import mirror_url
-from app.replication.follow import NEAR, StaleHead, advance, follow_step, read_followed
+from app.replication.follow import NEAR, StaleHead, advance, follow_step, note_claim, read_followed
 from app.replication.forks import CheckpointFork, contradiction, convict, root_here, take_record
 from app.replication.history import compare_history, fetch_history, tell_confirmed
 from app.replication.signatures import fresh_nonce
@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from app.screening.watch import Watcher
     from app.settings import Settings
     from app.tlog.checkpoint import Checkpoint
+    from app.tlog.note import Note
 
 log = logging.getLogger(__name__)
 
@@ -623,13 +624,15 @@ class Mirrors:
                 f"The roster lists {checkpoint.origin} as {listed.status if listed else 'unknown'}."
             )
         followed = self._followed.get(checkpoint.origin)
-        if followed is None or not self._is_fresh():
-            return checkpoint, None
         with self._db.read() as session:
             mirror = read_followed(session, log_id)
+        if followed is None or not self._is_fresh():
+            self._note_offered(mirror.size, log_id, checkpoint, note)
+            return checkpoint, None
         if checkpoint.size - mirror.size > NEAR or not followed.lock.acquire(
             timeout=self._settings.peer_timeout_s / 2
         ):
+            self._note_offered(mirror.size, log_id, checkpoint, note)
             if followed.follower is not None:
                 followed.follower.wake()
             return checkpoint, None
@@ -661,6 +664,11 @@ class Mirrors:
         self._after_growth(followed, grew=grew and not judged, asked=True)
         return checkpoint, witnessing.cosignature_line(self._db, log_id, checkpoint.size, identity.name)
 
+    def _note_offered(self, size: int, log_id: int, offered: Checkpoint, note: Note) -> None:
+        """Keep a head in mind that is not looked at now: who signed it has signed it."""
+        if offered.size > size:
+            note_claim(self._db, log_id, offered, note)
+
     def suspect(self, submission: Submission, where: str = "offer") -> None:
         """Hold an offered head that was refused against what is proven here: its log may have signed two histories.
 
@@ -674,8 +682,10 @@ class Mirrors:
         with self._db.read() as session:
             mirror = read_followed(session, followed.log_id)
             ours = root_here(session, followed.log_id, offered.size)
-        if ours is None and followed.follower is not None:
-            followed.follower.wake()
+        if ours is None:
+            self._note_offered(mirror.size, followed.log_id, offered, note)
+            if followed.follower is not None:
+                followed.follower.wake()
         if ours is None or ours == offered.root or mirror.head_note is None:
             return
         seen = [Sighting(self._clock() // 1000, self._state, where)]

@@ -35,6 +35,7 @@ from app.notify.digest import Recipient, Smtp, digest_step
 from app.notify.prune import Pruner
 from app.notify.retention import retention_step
 from app.notify.setup import WebhookSetup
+from app.place import Place
 from app.record import Receipt, record_own
 from app.replication import sealed
 from app.replication import witness as witnessing
@@ -149,6 +150,7 @@ class Node:
         self._watchers: list[Callable[[], None]] = []
         self._has_loops = False
         self.gate: Gate
+        self._place: Place | None = None
         self.vigil: Vigil
         self.mirrors: Mirrors
         self._gossips: dict[str, Loop] = {}
@@ -227,6 +229,7 @@ class Node:
             executor=self._machine.ahead,
             marker=settings.data_dir / FIRST_START,
             judge=self.mirrors.judge_all,
+            lease_s=settings.lease_s,
         )
         self.vigil = Vigil(
             self.db,
@@ -397,7 +400,12 @@ class Node:
         return False
 
     def start_background(self) -> None:
-        """Start the loops: publish, offer, follow, judge, roster, deadlines, events, portfolios, prune, webhooks."""
+        """Start the loops: publish, offer, follow, judge, roster, deadlines, events, portfolios, prune, webhooks.
+
+        Raises:
+            PlaceTaken: another process runs them.
+        """
+        self._place = self.gate.lease.place = Place.take(self.settings.data_dir)
         self._has_loops = True
         self.gate.close()  # before anything is signed or taken: the witnesses say how far the own log is
         publisher = Loop("publish", self.publish, interval_s=PUBLISH_INTERVAL_S)
@@ -405,6 +413,7 @@ class Node:
         self._loops = [
             publisher,
             Loop("gate", self.pass_gate, interval_s=GATE_INTERVAL_S),
+            Loop("lease", self.gate.hold, interval_s=self.gate.lease.renew_every_s),
             Loop("look after", self.look_after, interval_s=LOOK_AFTER_INTERVAL_S),
             Loop("roster", self.refresh_roster, interval_s=self.settings.roster_refresh_s),
             Loop("deadlines", self.tell_deadlines, interval_s=DEADLINES_INTERVAL_S),
@@ -447,6 +456,8 @@ class Node:
         self.judges.close()
         self.crew.close()
         self.db.dispose()
+        if self._place is not None:
+            self._place.leave()
 
     def all_loops(self) -> list[Loop]:
         """Every loop of this process."""
@@ -562,6 +573,8 @@ class Node:
 
     def publish(self) -> bool:
         """Sign the newest head, then tell every witness."""
+        if not self.gate.may_sign():
+            return False
         checkpoint = publish_step(self.db, self.log_id, self.keys.log, now=self.clock())
         if checkpoint is None:
             return False

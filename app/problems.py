@@ -79,6 +79,8 @@ PROBLEMS: Final[Mapping[str, Problem]] = {
         "It asks the other States' witnesses how far its log is before it takes anything, so that no place in it is given away twice. Nothing was changed; post the same bytes again."),
     "log-stopped": Problem(503, "The log is stopped",
         "What its key has signed contradicts itself or what is stored here. Nothing is taken until the operator has seen to it."),
+    "log-held": Problem(409, "Another process signs for the log",
+        "The lease of a log is given to one process of its State's node at a time. If the other one is gone, its lease ends by itself; the detail says when."),
     "ambiguous-id": Problem(409, "The id stands in more than one log",
         "Two States used one id. Add `?origin=` with the log that is meant; the detail names the candidates."),
     # ── screening ──
@@ -257,6 +259,8 @@ PROBLEMS: Final[Mapping[str, Problem]] = {
     "hsm-unavailable": Problem(500, "The token of a key cannot be used", "The operator has to look at the token."),
     "unsafe-key-file": Problem(500, "A key file is not safe", "The operator has to restore it, or to close its permissions."),
     "unsafe-settings": Problem(500, "The settings are not safe", "The operator has to mend them; see `docs/operations.md`."),
+    "place-taken": Problem(500, "The node runs in this folder already",
+        "One process runs a node's loops in its folder. Stop the other one first."),
     "witness-ahead": Problem(500, "The node lost part of its log",
         "It was restored from an old backup. The operator has to restore the rest before anything is signed."),
     "node-fault": Problem(500, "This node is not as it must be", "Its operator has to act; the instance names the entry in its log."),

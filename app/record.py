@@ -17,6 +17,7 @@ from sqlalchemy import bindparam, select, update
 from app.db import execute
 from app.domain.errors import LeafReplayed, LogStopped, NodeFault, NodeStarting, VerbaleError
 from app.domain.judge import check_key
+from app.domain.lease import HELD_ELSEWHERE
 from app.models import EntryRow, LogRow, WatchRow
 from app.projections.arrival import Arrival
 from app.projections.fold import Fold, fold_all
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
 _LOGS, _WATCHED = LogRow.__table__.c, WatchRow.__table__.c
 _OPEN: Final = (
-    select(_LOGS.status, _WATCHED.closed_at)
+    select(_LOGS.status, _WATCHED.closed_at, _LOGS.error_code, _LOGS.error_detail)
     .outerjoin_from(LogRow.__table__, WatchRow.__table__, _WATCHED.log_id == _LOGS.id)
     .where(_LOGS.id == bindparam("log"))
 )
@@ -149,12 +150,14 @@ def check_open(session: Session, log_id: int) -> None:
     """Check, in the transaction that appends or signs, that the own log may grow; see `app.replication.startup`.
 
     Raises:
-        NodeStarting: the start-up gate is closed.
+        NodeStarting: the start-up gate is closed; the message says that this State's node runs twice, if it is that.
         LogStopped: the log is frozen.
     """
-    status, closed = execute(session, _OPEN, log=log_id).one()
+    status, closed, code, detail = execute(session, _OPEN, log=log_id).one()
     if status != "ok":
         raise LogStopped("This log is frozen: its key has signed two histories. Nothing can be added to it.")
+    if closed is not None and code == HELD_ELSEWHERE:
+        raise NodeStarting(detail)
     if closed is not None:
         raise NodeStarting(
             "This node has started and is still asking the other States' witnesses how far its log is. Try again soon."

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from app.domain.errors import UnsafeSettings
+from app.domain.lease import MAX_LEASE_S, MIN_LEASE_S
 from app.domain.retention import parse_rules
 from app.domain.statement import is_origin
 from app.domain.states import STATES
@@ -73,6 +74,12 @@ class Settings:
     gossip_interval_s: float = field(
         default=60.0,
         metadata={"doc": "Seconds between two looks at what a peer's witness shows of every log."},
+    )
+    lease_s: int = field(
+        default=60,
+        metadata={
+            "doc": "Seconds for which the other States' nodes let nobody but this process sign for the log without hearing of it; 5 to 600."
+        },
     )
     peer_timeout_s: float = field(default=10.0, metadata={"doc": "Seconds to wait for a peer's answer."})
     witnesses: tuple[str, ...] = field(
@@ -315,6 +322,8 @@ def _check(settings: Settings) -> None:
             raise UnsafeSettings(f"{name} must be positive.")
     if settings.carry_mb < 0 or settings.carry_days < 1:
         raise UnsafeSettings("carry_mb must not be negative, and carry_days is at least 1.")
+    if not MIN_LEASE_S <= settings.lease_s <= MAX_LEASE_S:
+        raise UnsafeSettings(f"lease_s must be between {MIN_LEASE_S} and {MAX_LEASE_S}.")
     for network in settings.webhook_allow_networks:
         try:
             ipaddress.ip_network(network)

@@ -43,6 +43,7 @@ DRILLS: Final[dict[str, tuple[str, str]]] = {
         "app.drill.restored_backup",
         "A State's node is started from yesterday's copy of its database.",
     ),
+    "twin": ("app.drill.twin", "A State's node runs twice, on a copy of its folder."),
 }
 """Name → the module whose `run(field)` it is, and what goes wrong."""
 

@@ -39,6 +39,7 @@ QUICK: Final[dict[str, object]] = {
     "roster_refresh_s": 1,
     "follow_interval_s": 1.0,
     "gossip_interval_s": 2.0,
+    "lease_s": 10,
     "peer_timeout_s": 5.0,
 }
 """A drill should not wait for the intervals of real life."""

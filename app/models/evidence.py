@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Boolean, ForeignKey, Index, LargeBinary, String
+from sqlalchemy import BigInteger, Boolean, ForeignKey, Index, Integer, LargeBinary, String
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.models.base import Base
@@ -59,6 +59,9 @@ class WatchRow(Base):
     pending_note: Mapped[bytes | None] = mapped_column(LargeBinary)  # signed head of a catch-up under way
     frozen_at: Mapped[int | None] = mapped_column(BigInteger)
     frozen_size: Mapped[int | None] = mapped_column(BigInteger)
+    claimed_note: Mapped[bytes | None] = mapped_column(
+        LargeBinary
+    )  # largest signed head whose leaves nobody gave
     served_size: Mapped[int] = mapped_column(
         BigInteger, default=0
     )  # largest the log's own node served or offered
@@ -73,3 +76,6 @@ class WatchRow(Base):
     )  # from a backup, and not yet level with the others
     closed_at: Mapped[int | None] = mapped_column(BigInteger)  # own log: nothing is signed or taken
     vouched_size: Mapped[int | None] = mapped_column(BigInteger)  # own log: its operator says nobody has more
+    held_by: Mapped[str | None] = mapped_column(String(32))  # the run of its State's node that signs for it
+    held_at: Mapped[int | None] = mapped_column(BigInteger)  # when that run was last heard of
+    held_s: Mapped[int | None] = mapped_column(Integer)  # how long it holds the log without a word

@@ -97,6 +97,7 @@ class Followed:
 
     Attributes:
         pending_note: the signed head of a catch-up under way, whose leaves from `head_size` on are stored.
+        claimed_note: the largest signed head that was seen here and whose leaves nobody gave.
     """
 
     id: int
@@ -108,6 +109,7 @@ class Followed:
     head_root: bytes | None
     head_note: bytes | None
     pending_note: bytes | None = None
+    claimed_note: bytes | None = None
 
 
 _LOGS, _WATCHED = LogRow.__table__, WatchRow.__table__
@@ -122,6 +124,7 @@ _FOLLOWED: Final = (
         _LOGS.c.head_root,
         _LOGS.c.head_note,
         _WATCHED.c.pending_note,
+        _WATCHED.c.claimed_note,
     )
     .outerjoin_from(_LOGS, _WATCHED, _WATCHED.c.log_id == _LOGS.c.id)
     .where(_LOGS.c.id == bindparam("log"))
@@ -256,11 +259,13 @@ def advance(
         if checkpoint.size - mirror.size <= NEAR:
             try:
                 grew = _take_near(look, mirror, checkpoint, note)
+            except CheckpointFork:
+                raise
             except PeerFault:
-                _note_claim(db, log_id, checkpoint.size)
+                look.claimed(mirror, checkpoint, note)
                 raise
         else:
-            _note_claim(db, log_id, checkpoint.size)
+            look.claimed(mirror, checkpoint, note)
             if expect is not None:
                 expect(checkpoint.size - mirror.size)
             grew = _take_far(look, mirror, checkpoint, note)
@@ -270,6 +275,8 @@ def advance(
         with db.write() as session:
             _set_head(db, session, log_id, checkpoint, note, now=clock())
         grew = True
+    if grew:
+        look.hold_against_claimed(mirror)
     if (
         grew or checkpoint.size <= mirror.size
     ):  # otherwise another worker was here first, and nothing was compared
@@ -318,12 +325,32 @@ def _root_at(session: Session, log_id: int, size: int) -> bytes:
     return tree_root(node_reader(session, log_id), size)
 
 
-def _note_claim(db: Database, log_id: int, size: int) -> None:
-    """What the log says it has, even before we have it: lag is shown against it."""
+def note_claim(db: Database, log_id: int, checkpoint: Checkpoint, note: Note) -> bytes | None:
+    """Keep in mind what the log says it has, even before we have it: lag is shown against it, and the key has signed it.
+
+    A node that goes on from an old copy asks what was seen of its log, and what is stored later is held against it: else a head
+    whose leaves never came would be forgotten, and another root could be signed for its size.
+
+    Args:
+        note: its log signature was verified.
+
+    Returns:
+        Another head of the same size that is in mind already, if it has another root.
+    """
     with db.write() as session:
         session.execute(
-            update(LogRow).where(LogRow.id == log_id, LogRow.claimed_size < size).values(claimed_size=size)
+            update(LogRow)
+            .where(LogRow.id == log_id, LogRow.claimed_size < checkpoint.size)
+            .values(claimed_size=checkpoint.size)
         )
+        kept = session.execute(
+            select(WatchRow.claimed_note).where(WatchRow.log_id == log_id)
+        ).scalar_one_or_none()
+        before = None if kept is None else Checkpoint.parse(parse_note(kept).text)
+        if before is None or before.size < checkpoint.size:
+            watch_log(db, session, log_id, claimed_note=own_lines(note, checkpoint.origin))
+    is_other = before is not None and before.size == checkpoint.size and before.root != checkpoint.root
+    return kept if is_other else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -377,6 +404,60 @@ class _Look:
         raise CorruptLeaves(
             f"{self.source} serves bundles that are not the leaves {mirror.origin} signed for."
         )
+
+    def claimed(self, mirror: Followed, checkpoint: Checkpoint, note: Note) -> None:
+        """Keep a head in mind whose leaves are not here.
+
+        Raises:
+            CheckpointFork: there is another one for that size.
+        """
+        other = note_claim(self.db, mirror.id, checkpoint, note)
+        if other is not None:
+            self._compare(mirror, parse_note(other), note)
+
+    def hold_against_claimed(self, mirror: Followed) -> None:
+        """After the mirror grew: is the head that was seen without its leaves one of the tree that is stored now?
+
+        Raises:
+            CheckpointFork: it is not, and the log signed both.
+        """
+        if mirror.claimed_note is None:
+            return
+        with self.db.read() as session:
+            now = read_followed(session, mirror.id)
+        claimed = self._claimed_head(mirror)
+        if claimed is not None and Checkpoint.parse(claimed.text).size > now.head_size:
+            return
+        if claimed is not None and now.head_note is not None:
+            self._compare(now, parse_note(now.head_note), claimed)
+        with self.db.write() as session:
+            watch_log(self.db, session, mirror.id, claimed_note=None)
+
+    def _claimed_head(self, mirror: Followed) -> Note | None:
+        """None if it was signed by a key that counts no more: it proves nothing."""
+        try:
+            return open_checkpoint(
+                mirror.claimed_note or b"", log_keys(self.roster, mirror.origin), mirror.origin
+            )[1]
+        except VerbaleError:
+            return None
+
+    def _compare(self, mirror: Followed, a: Note, b: Note) -> None:
+        """Two heads that the log's key signed. Raises CheckpointFork if they contradict each other."""
+        place = place_of(self.roster, mirror.origin, self.source)
+        seen = [Sighting(self.clock() // 1000, self.state, place)] if self.state else []
+        found = contradiction(
+            self.db,
+            self.client,
+            mirror.id,
+            a,
+            b,
+            sources=(self.source,),
+            roster=self.roster,
+            seen=seen,
+        )
+        if found is not None:
+            raise convict(self.db, found, roster=self.roster, now=self.clock())
 
 
 def _take_near(look: _Look, mirror: Followed, checkpoint: Checkpoint, note: Note) -> bool:

@@ -207,12 +207,17 @@ def root_here(session: Session, log_id: int, size: int) -> bytes | None:
 def newest_seen(session: Session, log_id: int) -> bytes | None:
     """The largest checkpoint of a log that this node has seen, with the log's own signature lines; proven here or not.
 
-    Besides what is proven: the head of a catch-up under way, what the log's own node served last, and what others showed. All
-    were verified when they were kept. None if there is none.
+    Besides what is proven: the head of a catch-up under way, what the log's own node served last, what others showed, and the
+    largest head whose leaves nobody gave. All were verified when they were kept. None if there is none.
     """
     row = session.execute(
         select(
-            LogRow.origin, LogRow.head_note, WatchRow.pending_note, WatchRow.served_note, WatchRow.shown_note
+            LogRow.origin,
+            LogRow.head_note,
+            WatchRow.pending_note,
+            WatchRow.served_note,
+            WatchRow.shown_note,
+            WatchRow.claimed_note,
         )
         .outerjoin(WatchRow, WatchRow.log_id == LogRow.id)
         .where(LogRow.id == log_id)

@@ -4,9 +4,13 @@ The commonest fork is no malice: a node goes on from an old copy of its database
 that starts signs nothing and takes nothing until
 
     1. a quorum of witnesses has answered what they cosigned last, and their nodes what they have seen (after a restore: all),
-    2. every head they show is one that the own tree has, or extends what is here; what is missing came from mirrors,
+    2. they let this process, and no other of this State's, sign for the log (`app.replication.lease`); asked first, so that what
+       they show after it is all that another process can have signed,
+    3. every head they show is one that the own tree has, or extends what is here; what is missing came from mirrors,
        leaves and the bodies they still hold, and gave the signed root (after a restore: its history of confirmations too),
-    3. nothing they show contradicts the own tree. If something does, nothing is ever signed here again.
+    4. nothing they show contradicts the own tree. If something does, nothing is ever signed here again.
+
+While the node runs it keeps the lease; once it has lost it to another process, the gate closes and all is asked anew.
 
 While it is closed posts are answered 503 (`node-starting`); reading, mirroring and witnessing go on. The gate's state is in
 the database (`log_watch.closed_at`), and both the sequencer and the publisher look at it in their own transactions, so it
@@ -32,6 +36,7 @@ from app.replication.client import MAX_CHECKPOINT_BYTES, mirrors_of
 from app.replication.follow import advance_from, read_followed
 from app.replication.forks import CheckpointFork, contradiction, convict, root_here, watch_log
 from app.replication.history import recover_history
+from app.replication.lease import Answers, Lease, LogHeld
 from app.replication.witness import log_keys
 from app.tlog.checkpoint import Checkpoint, open_checkpoint
 from app.tlog.cosignature import verify_cosignatures
@@ -132,6 +137,7 @@ class Gate:
         executor: Callable[[], Executor],
         marker: Path,
         judge: Callable[[int], None],
+        lease_s: int,
     ) -> None:
         """Ask nobody yet.
 
@@ -140,11 +146,22 @@ class Gate:
             marker: file that `node init` leaves: no leaf was ever signed. It goes with the first, and no backup of the database
                 brings it back.
             judge: judges and projects all that is stored of a log, fetching bodies; by the log's row id.
+            lease_s: how long the lease of the log is good without renewal.
         """
         self._db, self._client, self._clock = db, client, clock
         self._log_id, self._origin, self._state = log_id, origin, state
         self._roster, self._witnesses, self._executor = roster, witnesses, executor
         self._marker, self._judge = marker, judge
+        self.lease = Lease(
+            client,
+            origin=origin,
+            state=state,
+            clock=clock,
+            roster=roster,
+            witnesses=witnesses,
+            executor=executor,
+            for_s=lease_s,
+        )
         self._stopped = False
         self.why = ""
         """What it waits for, for people; empty while it is open."""
@@ -233,6 +250,8 @@ class Gate:
         except RosterMissing as error:
             self.why = str(error)
             return
+        began = self._clock()
+        lease = self.lease.ask()  # first: what is shown after it is given cannot be outrun by another process
         shown = self._ask(self._origin, roster, seen=True)
         for one in sorted(shown, key=lambda s: s.head.size if s.head else 0):
             if not self._is_level(one, roster):
@@ -249,6 +268,9 @@ class Gate:
                 "reached, ask them by telephone: see docs/operations.md."
             )
             log.warning("waiting for witnesses", extra={"action": "gate_waits", "why": self.why})
+            return
+        if not self._may_hold(lease, is_vouched=vouched == size, since=began):
+            log.warning("waiting for the lease", extra={"action": "gate_waits", "why": self.why})
             return
         if is_restored:
             self._take_history(roster)
@@ -343,13 +365,76 @@ class Gate:
         for mirror in mirrors_of(roster, self._origin, but=self._state):
             recover_history(self._db, self._client, self._log_id, mirror, roster)
 
+    def _may_hold(self, lease: Answers, *, is_vouched: bool, since: int) -> bool:
+        """Whether this process may sign as far as the lease goes, asked for at `since`; if not, `why` says so."""
+        if lease.refused and not self.lease.is_current():
+            self._tell_held(lease.refused, alarm=False)
+            return False
+        if is_vouched or (self.lease.is_current() and self._clock() - since < self.lease.for_s * 1000):
+            return True
+        said = "; ".join(f"{state}: {word}" for state, word in sorted(lease.silent.items()))
+        self.why = f"Too few States' nodes let this process sign for the log. {said}"[:1000]
+        return False
+
     def _open(self, because: str) -> None:
         with self._db.write() as session:
             watch_log(self._db, session, self._log_id, closed_at=None, vouched_size=None, restored_at=None)
+            session.execute(
+                update(LogRow)
+                .where(LogRow.id == self._log_id, LogRow.error_code == LogHeld.code)
+                .values(error_code=None, error_detail=None, error_at=None)
+            )
         self.why = ""
         log.info("the own log is open", extra={"action": "gate_opened", "why": because})
 
     # ── while running ─────────────────────────────────────────────────────────────────────────────────────────────
+
+    def hold(self) -> bool:
+        """Renew the lease; close the gate if another process has it. Returns False: whoever calls it waits."""
+        if self.is_open:  # while it is closed each step asks
+            answers = self.lease.ask()
+            if answers.refused and not self.lease.is_current():
+                self._give_way(answers.refused)
+        return False
+
+    def may_sign(self) -> bool:
+        """Whether this process may sign a head now. If its lease is over, for instance since the machine slept, it asks first.
+
+        A node that nobody answers signs: a State that is cut off keeps its log.
+        """
+        if not self.lease.is_due():
+            return True
+        self.hold()
+        return self.is_open
+
+    def _give_way(self, to: frozenset[str]) -> None:
+        """Close it until the other process is gone."""
+        self._tell_held(to, alarm=True)
+        log.error(
+            "another process signs for the own log",
+            extra={"action": "log_held", "code": LogHeld.code, "why": self.why},
+        )
+
+    def _tell_held(self, by: frozenset[str], *, alarm: bool) -> None:
+        """Close it, and say that another process signs for the log, where operators and officers look.
+
+        Args:
+            by: States whose nodes say so.
+            alarm: also as an event. A start may be refused because the process before it ended a moment ago.
+        """
+        now = self._clock()
+        self.why = (
+            f"Another process signs for {self._origin}, by what the nodes of {', '.join(sorted(by))} say: this State's node runs "
+            f"twice, or did until just now. This one takes and signs nothing before the other has not been heard of for "
+            f"{self.lease.for_s} s. See log-held in docs/operations.md."
+        )
+        fault = {"error_code": LogHeld.code, "error_detail": self.why[:1000], "error_at": now}
+        with self._db.write() as session:
+            watch_log(self._db, session, self._log_id, closed_at=now)
+            session.execute(update(LogRow).where(LogRow.id == self._log_id).values(fault))
+            if alarm:
+                detail = {"code": LogHeld.code, "origin": self._origin}
+                emit(self._db, session, [Event("log.fault", log_id=self._log_id, detail=detail)], now=now)
 
     def forget_first_start(self) -> None:
         """A leaf was signed: from now on every start asks."""

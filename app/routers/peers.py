@@ -11,12 +11,15 @@ from starlette.concurrency import run_in_threadpool
 
 from app.deps import CurrentNode, CurrentPrincipal, Node
 from app.domain.errors import Malformed, NotAllowed, NotFound, VerbaleError
+from app.domain.lease import MAX_REQUEST as MAX_LEASE_REQUEST
+from app.domain.lease import Claim
 from app.gate import Principal
 from app.limits import read_body, too_large
 from app.models import CosignatureRow, EvidenceRow, HeadRow
 from app.problems import MEDIA_TYPE, base_url, encode
 from app.replication.bodies import give, parse_request
 from app.replication.forks import CheckpointFork, newest_seen
+from app.replication.lease import give as give_lease
 from app.replication.sealed import hand_on, parse_carry_request
 from app.replication.witness import log_by_hash
 from app.schemas.federation import EvidenceListOut, EvidenceOut
@@ -110,6 +113,31 @@ def seen_checkpoint(node: CurrentNode, origin_hash: str) -> Response:
     if seen is None:
         raise NotFound("This node has seen no checkpoint of that log.")
     return Response(seen, media_type=TEXT, headers=FRESH)
+
+
+@router.post("/witness/{origin_hash}/lease", response_class=Response)
+async def lease(
+    request: Request, node: CurrentNode, principal: CurrentPrincipal, origin_hash: str
+) -> Response:
+    """Give the lease of a log to the run of its own State's node that asks, by signed request, or renew it.
+
+    200: it has it. 409: another run has it. See `app.replication.lease`.
+    """
+    raw = await request.body()  # see `bodies`
+    return await run_in_threadpool(answer_lease, node, principal, raw, origin_hash=origin_hash)
+
+
+def answer_lease(node: Node, principal: Principal, raw: bytes, *, origin_hash: str) -> Response:
+    """The answer to a request for a log's lease by `principal`."""
+    if len(raw) > MAX_LEASE_REQUEST:
+        raise too_large(MAX_LEASE_REQUEST)
+    with node.db.read() as session:
+        log_id, origin = log_by_hash(session, origin_hash)
+    listed = node.roster().state_of_origin(origin)
+    if principal.kind != "peer" or listed is None or listed.code != principal.state:
+        raise NotAllowed("A log's lease is given to its own State's node, by a request that it signs.")
+    give_lease(node.db, log_id, Claim.parse(raw), now=node.clock())
+    return Response(orjson.dumps({"held": True}), media_type="application/json", headers=FRESH)
 
 
 @router.post("/bodies", response_class=Response)

@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     import re
     from collections.abc import Callable, Iterator
 
-    from app.gate import Principal
     from app.simulation.site import Site
     from app.simulation.virtual import Schedule
 
@@ -234,16 +233,16 @@ def _evidence(node: Any, request: httpx.Request) -> Response:  # noqa: ANN401
     return peers.answer_evidence(node, request.content)
 
 
-def _for_a_peer(answer: Callable[[Any, Principal, bytes], Response]) -> Callable[..., Response]:
+def _for_a_peer(answer: Callable[..., Response]) -> Callable[..., Response]:
     """A route whose caller proves itself by a message signature."""
 
-    def call(node: Any, request: httpx.Request) -> Response:  # noqa: ANN401
+    def call(node: Any, request: httpx.Request, **values: str) -> Response:  # noqa: ANN401
         principal = ANONYMOUS
         if "signature-input" in request.headers:
             url = target(node.settings.public_url, request.url.path, request.url.query.decode())
             headers = {name.lower(): value for name, value in request.headers.items()}
             principal = node.authenticate(request.method, url, headers, request.content)
-        return answer(node, principal, request.content)
+        return answer(node, principal, request.content, **values)
 
     return call
 
@@ -252,6 +251,7 @@ _PLAIN: Final[dict[Any, Callable[..., Response]]] = {
     peers.add_checkpoint: _offer,
     peers.take_evidence: _evidence,
     peers.bodies: _for_a_peer(peers.answer_bodies),
+    peers.lease: _for_a_peer(peers.answer_lease),
     peers.sealed_bodies: _for_a_peer(peers.answer_sealed_bodies),
 }
 """Routes that read their body from the event loop → what they do with it."""

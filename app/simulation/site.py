@@ -152,7 +152,7 @@ _COSIGNED: Final = (
     "SELECT max(c.size) FROM cosignatures c JOIN logs ON logs.id = c.log_id WHERE origin = ? AND witness = ?"
 )
 _SEEN: Final = (
-    "SELECT head_size, served_size, shown_size, pending_note FROM logs "
+    "SELECT head_size, served_size, shown_size, pending_note, claimed_note FROM logs "
     "LEFT JOIN log_watch ON log_watch.log_id = logs.id WHERE origin = ?"
 )
 
@@ -337,7 +337,7 @@ class Site:
         """The largest size of a log whose signed head is on the disk, proven or not."""
         rows = self.disk.rows(_SEEN, origin)
         sizes = [size for row in rows for size in row[:3] if size is not None]
-        sizes += [int(row[3].split(b"\n", 2)[1]) for row in rows if row[3] is not None]
+        sizes += [int(note.split(b"\n", 2)[1]) for row in rows for note in row[3:] if note is not None]
         return max(sizes, default=0)
 
     def publish(self) -> None:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-SEARCHED = 40
+SEARCHED = 80
 """Seeds tried for one bug before the search gives up."""
 
 
@@ -114,7 +114,7 @@ MUTATIONS = (
         "        if is_restored:\n            self._take_history(roster)\n",
         "",
         "every node tells the same time",
-        23,
+        30,
         steps=100,
         mild=False,
     ),
@@ -134,7 +134,7 @@ MUTATIONS = (
         '        raise EvidenceRefused("proof", str(error)) from error\n    return evidence.root\n',
         "        del error\n    return evidence.root\n",
         "nobody can frame an honest State",
-        19,
+        6,
         steps=200,
         mild=False,
     ),
