@@ -6,11 +6,15 @@ import re
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rapidfuzz.distance import OSA
 
 from app.domain.party import Schema
 from app.screening.features import calibration, name_score
 from app.screening.normalise import normalise
-from app.screening.score import Agreement, Comparer
+from app.screening.score import LEAST, Agreement, Comparer, allowed, similarity, spelled
+from app.screening.words import token as word
 from tests.federation.world import World
 from tests.screening.asking import token
 
@@ -108,3 +112,31 @@ def test_the_thresholds_are_published_as_the_documents_say(world: World) -> None
         meant = [step[kind] for step in calibration()["thresholds"]]
         meant.append(calibration()["alerts_at_shipped_threshold"][kind] * 100)
         assert told == [round(value, 2 if n < 5 else 1) for n, value in enumerate(meant)]
+
+
+LETTERS = st.text("abcdeiostz", min_size=2, max_size=12)
+EDITS = st.lists(
+    st.tuples(st.sampled_from("idrt"), st.integers(0, 12), st.sampled_from("abcdeiostz")), max_size=4
+)
+
+
+@given(LETTERS, EDITS)
+def test_no_two_words_that_are_alike_by_spelling_are_passed_over(
+    x: str, edits: list[tuple[str, int, str]]
+) -> None:
+    """Most pairs are ruled out by their sets of letters before they are compared: never one that has few enough edits."""
+    letters = list(x)
+    for kind, place, letter in edits:
+        at = place % max(len(letters), 1)
+        if kind == "i":
+            letters.insert(at, letter)
+        elif kind == "d" and len(letters) > 2:
+            del letters[at]
+        elif kind == "r":
+            letters[at] = letter
+        elif at + 1 < len(letters):
+            letters[at], letters[at + 1] = letters[at + 1], letters[at]
+    y = "".join(letters)
+    wanted = spelled(x, y, OSA.distance(x, y))
+    found, _, _ = similarity(word(x), word(y), person=True)
+    assert OSA.distance(x, y) > allowed(max(len(x), len(y))) or wanted < LEAST or found >= wanted
