@@ -400,11 +400,7 @@ class Node:
         return False
 
     def start_background(self) -> None:
-        """Start the loops: publish, offer, follow, judge, roster, deadlines, events, portfolios, prune, webhooks.
-
-        Raises:
-            PlaceTaken: another process runs them.
-        """
+        """Start the loops: publish, offer, follow, judge, roster, deadlines, events, portfolios, prune, webhooks."""
         self._place = self.gate.lease.place = Place.take(self.settings.data_dir)
         self._has_loops = True
         self.gate.close()  # before anything is signed or taken: the witnesses say how far the own log is

@@ -1,13 +1,15 @@
-"""The folder in which a node's loops run: one process at a time, and which runs there are known to be over.
+"""The folder in which a node's loops run: whose processes are one run, and which runs there are known to be over.
 
 A process that holds the log's lease (`app.replication.lease`) and is killed leaves a lease that nobody renews and that
 keeps its own successor waiting. So the file `running` in the node's folder says who ran here last:
 
     {"boot": kernel's boot id, "device": …, "inode": …, "runs": [the newest last]}
 
-Whoever holds the file's lock, in the same boot of the same machine, in the very same file, knows that those runs are over.
-A copy of the folder is another file, a restored machine another boot: there nothing is known and the lease is waited for.
-The file is in no backup. Written before the run is told to anybody; what cannot be read, after a crash, says nothing.
+Every process that runs the loops here holds the file's lock, shared: several workers of one node are one run. Whoever finds
+the lock free, in the same boot of the same machine, in the very same file, knows that the runs before are over, and begins
+another. A copy of the folder is another file, a restored machine another boot: there nothing is known and the lease is
+waited for. The file is in no backup. Written before the run is told to anybody; what cannot be read, after a crash, says
+nothing.
 """
 
 from __future__ import annotations
@@ -22,7 +24,6 @@ from typing import TYPE_CHECKING, Final
 
 import orjson
 
-from app.domain.errors import NodeFault
 from app.domain.lease import MAX_OVER
 
 if TYPE_CHECKING:
@@ -35,12 +36,6 @@ MAX_FILE: Final = 4096
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
 
-class PlaceTaken(NodeFault):
-    """The loops of a node run in this folder already."""
-
-    code = "place-taken"
-
-
 def boot_id() -> str:
     """Of this boot of this machine (Linux, random(4)); empty where there is none: then no run is known to be over."""
     try:
@@ -51,10 +46,10 @@ def boot_id() -> str:
 
 @dataclass(slots=True)
 class Place:
-    """A folder that this process holds.
+    """A folder in which this process runs a node's loops.
 
     Attributes:
-        run: 32 hex digits, of this run alone.
+        run: 32 hex digits, of this run: of all processes that are here at the same time.
         over: runs before it that ended for sure, the newest last.
     """
 
@@ -64,47 +59,52 @@ class Place:
 
     @classmethod
     def take(cls, folder: Path, *, boot: Callable[[], str] = boot_id) -> Place:
-        """Hold the folder until `leave`, or the end of the process.
+        """Be in the folder until `leave`, or the end of the process.
 
         Raises:
-            PlaceTaken: another process holds it.
             OSError: the file cannot be written.
         """
         file = os.open(folder / FILE, os.O_RDWR | os.O_CREAT, 0o600)
         try:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise PlaceTaken(
-                    f"Another process runs this node's loops: it holds {folder / FILE}. One `verbale serve`, or with "
-                    "background = false one `verbale worker`, does that. Stop the other one first."
-                ) from None
             now = os.fstat(file)
             here = {"boot": boot(), "device": now.st_dev, "inode": now.st_ino}
-            over = _runs(os.pread(file, MAX_FILE, 0), here)
-            run = secrets.token_hex(16)
-            written = orjson.dumps({**here, "runs": [*over, run][-MAX_RUNS:]})
-            os.ftruncate(file, 0)  # the same file: a renamed one would be another inode
-            os.pwrite(file, written, 0)
-            os.fsync(file)
+            with suppress(BlockingIOError):
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # nobody else is here: what was, is over
+                _begin(file, here)
+            fcntl.flock(file, fcntl.LOCK_SH)
+            # Another may have come between the two locks; then its run is the one.
+            *over, run = _read(file, here, alone=False)
         except BaseException:
             os.close(file)
             raise
-        return cls(run, over, file)
+        return cls(run, tuple(over), file)
 
     def leave(self) -> None:
-        """Let the next process in."""
+        """End this process's part in it."""
         with suppress(OSError):
             os.close(self._file)
 
 
-def _runs(raw: bytes, here: dict[str, object]) -> tuple[str, ...]:
-    """The runs that a file names, if it was written here."""
+def _begin(file: int, here: dict[str, object]) -> None:
+    """Write another run behind those that are over."""
+    runs = [*_read(file, here, alone=True), secrets.token_hex(16)][-MAX_RUNS:]
+    written = orjson.dumps({**here, "runs": runs})
+    os.ftruncate(file, 0)  # the same file: a renamed one would be another inode
+    os.pwrite(file, written, 0)
+    os.fsync(file)
+
+
+def _read(file: int, here: dict[str, object], *, alone: bool) -> list[str]:
+    """The runs that the file names.
+
+    Args:
+        alone: nobody else is here, so that they count only if the file was written in this boot, in this place.
+    """
     try:
-        said = orjson.loads(raw)
+        said = orjson.loads(os.pread(file, MAX_FILE, 0))
         runs = said.pop("runs")
     except (orjson.JSONDecodeError, AttributeError, KeyError, TypeError):
-        return ()
-    if said != here or not here["boot"] or not isinstance(runs, list):
-        return ()
-    return tuple(run for run in runs if isinstance(run, str))[-MAX_RUNS:]
+        return []
+    if not isinstance(runs, list) or (alone and (said != here or not here["boot"])):
+        return []
+    return [run for run in runs if isinstance(run, str)][-MAX_RUNS:]

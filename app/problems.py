@@ -259,8 +259,6 @@ PROBLEMS: Final[Mapping[str, Problem]] = {
     "hsm-unavailable": Problem(500, "The token of a key cannot be used", "The operator has to look at the token."),
     "unsafe-key-file": Problem(500, "A key file is not safe", "The operator has to restore it, or to close its permissions."),
     "unsafe-settings": Problem(500, "The settings are not safe", "The operator has to mend them; see `docs/operations.md`."),
-    "place-taken": Problem(500, "The node runs in this folder already",
-        "One process runs a node's loops in its folder. Stop the other one first."),
     "witness-ahead": Problem(500, "The node lost part of its log",
         "It was restored from an old backup. The operator has to restore the rest before anything is signed."),
     "node-fault": Problem(500, "This node is not as it must be", "Its operator has to act; the instance names the entry in its log."),

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from app.place import MAX_RUNS, Place, PlaceTaken, boot_id
+from app.place import MAX_RUNS, Place, boot_id
 
 
 def run_once(folder: Path, boot: str = "this boot") -> Place:
@@ -20,18 +20,31 @@ def run_once(folder: Path, boot: str = "this boot") -> Place:
     return place
 
 
-def test_a_folder_is_held_by_one_at_a_time(tmp_path: Path) -> None:
+def test_all_that_are_in_a_folder_at_once_are_one_run(tmp_path: Path) -> None:
     first = Place.take(tmp_path)
-    with pytest.raises(PlaceTaken, match="Stop the other one first"):
-        Place.take(tmp_path)
+    second = Place.take(tmp_path)
     first.leave()
-    Place.take(tmp_path).leave()
+    third = Place.take(tmp_path)  # as a worker that was killed and comes back beside another
+    assert first.run == second.run == third.run
+    second.leave()
+    third.leave()
+    fourth = Place.take(tmp_path)
+    fourth.leave()
+    assert (fourth.run != third.run, fourth.over) == (True, (third.run,) if boot_id() else ())
+
+
+def test_they_are_one_run_on_a_machine_that_has_no_boot_id_too(tmp_path: Path) -> None:
+    first = Place.take(tmp_path, boot=lambda: "")
+    second = Place.take(tmp_path, boot=lambda: "")
+    assert (first.run, first.over) == (second.run, second.over) == (first.run, ())
+    first.leave()
+    second.leave()
 
 
 def test_the_runs_before_are_over_in_the_same_file_and_boot(tmp_path: Path) -> None:
     runs = [run_once(tmp_path) for _ in range(MAX_RUNS + 3)]
     last = run_once(tmp_path)
-    assert last.over == tuple(place.run for place in runs)[-MAX_RUNS:]
+    assert last.over == tuple(place.run for place in runs)[-(MAX_RUNS - 1) :]
     assert len({place.run for place in runs}) == len(runs)
     assert (tmp_path / "running").stat().st_mode & 0o777 == 0o600
 
@@ -76,8 +89,9 @@ def test_the_kernel_ends_the_hold_of_a_process_that_is_killed(tmp_path: Path) ->
     with process:
         assert process.stdout is not None
         run = process.stdout.readline().strip()
-        with pytest.raises(PlaceTaken):
-            Place.take(tmp_path)
+        beside = Place.take(tmp_path)
+        beside.leave()
+        assert beside.run == run
         process.kill()
         process.wait(60)
     after = Place.take(tmp_path)

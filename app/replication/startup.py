@@ -163,6 +163,7 @@ class Gate:
             for_s=lease_s,
         )
         self._stopped = False
+        self._has_opened = False  # this process, and it has not given way since
         self.why = ""
         """What it waits for, for people; empty while it is open."""
 
@@ -384,16 +385,20 @@ class Gate:
                 .where(LogRow.id == self._log_id, LogRow.error_code == LogHeld.code)
                 .values(error_code=None, error_detail=None, error_at=None)
             )
-        self.why = ""
+        self.why, self._has_opened = "", True
         log.info("the own log is open", extra={"action": "gate_opened", "why": because})
 
     # ── while running ─────────────────────────────────────────────────────────────────────────────────────────────
 
     def hold(self) -> bool:
-        """Renew the lease; close the gate if another process has it. Returns False: whoever calls it waits."""
+        """Renew the lease; close the gate if another process has it. Returns False: whoever calls it waits.
+
+        A gate that another process on this database has opened is that one's to close: a second worker elsewhere waits for its
+        turn and harms nobody.
+        """
         if self.is_open:  # while it is closed each step asks
             answers = self.lease.ask()
-            if answers.refused and not self.lease.is_current():
+            if answers.refused and not self.lease.is_current() and self._has_opened:
                 self._give_way(answers.refused)
         return False
 
@@ -409,6 +414,7 @@ class Gate:
 
     def _give_way(self, to: frozenset[str]) -> None:
         """Close it until the other process is gone."""
+        self._has_opened = False
         self._tell_held(to, alarm=True)
         log.error(
             "another process signs for the own log",
@@ -416,11 +422,12 @@ class Gate:
         )
 
     def _tell_held(self, by: frozenset[str], *, alarm: bool) -> None:
-        """Close it, and say that another process signs for the log, where operators and officers look.
+        """Say that another process signs for the log, where operators and officers look.
 
         Args:
             by: States whose nodes say so.
-            alarm: also as an event. A start may be refused because the process before it ended a moment ago.
+            alarm: it was open: close it, and tell it as an event. A start may be refused because the process before it ended a
+                moment ago.
         """
         now = self._clock()
         self.why = (
@@ -430,9 +437,9 @@ class Gate:
         )
         fault = {"error_code": LogHeld.code, "error_detail": self.why[:1000], "error_at": now}
         with self._db.write() as session:
-            watch_log(self._db, session, self._log_id, closed_at=now)
             session.execute(update(LogRow).where(LogRow.id == self._log_id).values(fault))
             if alarm:
+                watch_log(self._db, session, self._log_id, closed_at=now)
                 detail = {"code": LogHeld.code, "origin": self._origin}
                 emit(self._db, session, [Event("log.fault", log_id=self._log_id, detail=detail)], now=now)
 

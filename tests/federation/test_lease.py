@@ -273,6 +273,29 @@ def _rough(rng: random.Random) -> Any:
     return rule
 
 
+def test_a_second_worker_on_the_same_database_disturbs_nobody(world: World) -> None:
+    """It runs in another folder, as on another machine: another run, which the others refuse."""
+    t = twins(world, "EE", "NL")
+    run_at(t.us)
+    elsewhere = t.us.settings.data_dir.parent / "elsewhere"
+    elsewhere.mkdir()
+    first, gate = t.us.node.gate.lease, t.us.node.gate
+    second = Peer(world, t.us.settings)
+    second.node.gate.lease.place = Place.take(elsewhere)
+    second.node.gate.close()
+    for _ in range(3):
+        second.node.gate.step()
+        gate.step()
+        assert is_open(t.us)
+        second.node.gate.hold()
+        assert is_open(t.us)
+        world.clock.tick(20)
+        gate.hold()
+    assert first.is_current()
+    assert _fault(t.us) is None
+    second.node.stop()
+
+
 # ── giving ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
