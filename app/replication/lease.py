@@ -146,9 +146,12 @@ class Lease:
         if self.place is None:
             return True
         try:
-            quorum = self._roster().quorum_for(self._state)
+            roster = self._roster()
         except RosterMissing:
             return False
+        if not self._is_asked_of_members(roster):
+            return True
+        quorum = roster.quorum_for(self._state)
         since = self._clock() - self.for_s * 1000
         given = {state for state, at in self._given_at.items() if since < at <= self._clock()}
         return len(given & quorum.witnesses) >= quorum.needed
@@ -171,6 +174,7 @@ class Lease:
             self._asked_at = before
             try:
                 others = [w for w in self._witnesses() if w.state not in (None, self._state)]
+                others = others if self._is_asked_of_members(self._roster()) else []
             except RosterMissing:
                 others = []
             with self._executor() as pool:
@@ -185,6 +189,11 @@ class Lease:
             for state in answers.refused:
                 self._given_at.pop(state, None)
         return answers
+
+    def _is_asked_of_members(self, roster: Roster) -> bool:
+        """A State that is no member, not yet or suspended, is answered by nobody; what it logs meanwhile counts nowhere."""
+        own = roster.states.get(self._state)
+        return own is not None and own.status == "member"
 
     def _ask_one(self, witness: WitnessEndpoint, body: bytes) -> tuple[str, str]:
         """(State, what it says)."""

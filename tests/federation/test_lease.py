@@ -296,6 +296,13 @@ def test_a_second_worker_on_the_same_database_disturbs_nobody(world: World) -> N
     second.node.stop()
 
 
+def test_a_suspended_state_whom_nobody_answers_keeps_its_log(world: World) -> None:
+    t = twins(world, "EE", "NL")
+    world.change_state("US", status="suspended")
+    assert is_open(run_at(t.us))
+    assert t.us.node.gate.may_sign()
+
+
 # ── giving ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
