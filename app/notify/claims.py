@@ -100,7 +100,7 @@ class Withheld:
 
 @dataclass(frozen=True, slots=True)
 class Busy:
-    """What this worker has of one endpoint. `quick` is how many it finished since the last claim: so many may wait ahead."""
+    """What this worker has of one endpoint. `quick` is how many it finished since it last got some: twice as many may wait ahead."""
 
     held: int = 0
     quick: int = 0
@@ -205,6 +205,8 @@ def _shares(waiting: Iterable[_Waiting], limit: int, busy: Mapping[str, Busy]) -
                 wanted[one.id] = 1
                 suspects_left -= 1
             continue
+        if one.ordered and mine is not None and mine.held > 0:
+            continue  # nothing is free behind what is held: see `_in_order`
         free = room(1 if one.ordered else one.max_in_flight, mine)
         if one.per_minute is not None:
             free = min(free, max(1, one.per_minute // 60))

@@ -464,16 +464,25 @@ class DeliveryLoop:
 
     async def _take(self, thread: ThreadPoolExecutor, room: int) -> int:
         """Claim what waits, fan out what is new, and begin both; how many events were looked at."""
-        busy = {id_: Busy(lane.running + len(lane.waiting), lane.quick) for id_, lane in self._lanes.items()}
+        busy = {id_: Busy(self._held(id_, lane), lane.quick) for id_, lane in self._lanes.items()}
         for id_ in [id_ for id_, one in busy.items() if one.held == 0]:
             del self._lanes[id_]  # endpoints come and go; nothing is remembered of those that rest
-        for lane in self._lanes.values():
-            lane.quick = 0
         self._mark = self._db.mark()
+        counted = dict(busy)
         looked_at, ready, withheld = await self._in(thread, self._look, busy, room)
+        # Not at every look: in order there is nothing to be had while one is held, and the queue would never grow.
+        for id_ in {one.claimed.subscription_id for one in ready} & self._lanes.keys():
+            self._lanes[id_].quick -= counted[id_].quick
         self._withheld.extend(withheld)
         self._begin(ready)
         return looked_at
+
+    def _held(self, id_: str, lane: _Lane) -> int:
+        """How much this worker has of an endpoint; of one with a single place also what is over and not written yet, since
+        nothing behind that is free.
+        """
+        unwritten = sum(one.claimed.subscription_id == id_ for one in self._finished) if lane.most == 1 else 0
+        return lane.running + len(lane.waiting) + unwritten
 
     def _look(self, busy: dict[str, Busy], room: int) -> tuple[int, list[Ready], list[Withheld]]:
         """One look at the database, in its thread. What is claimed here and then lost to an error comes again when its lease

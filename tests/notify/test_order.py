@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import event, func, select
 
 from app.models import DeliveryRow, EventRow, SubscriptionRow
 from app.notify import claims, health, outbox, results, retry, subscriptions
@@ -92,6 +92,33 @@ def test_the_loop_keeps_the_order_though_it_claims_ahead(
         finally:
             loop.stop()
         assert indices(receiver) == issued
+
+
+def test_the_more_an_ordered_endpoint_takes_the_fewer_looks_it_costs(
+    db: Database, clock: SettableClock, setup: WebhookSetup
+) -> None:
+    """Each look waits twenty milliseconds for company: one for every two or three deliveries would cost more than they do."""
+    log, leases = Log(db), list[str]()
+
+    def note(_: Any, __: Any, statement: str, *___: Any) -> None:
+        if statement.startswith("UPDATE deliveries SET leased_until"):
+            leases.append(statement)
+
+    with Receiver() as receiver:
+        subscribe(db, setup, add_token(db), receiver.url, ordered=True)
+        issued = [log.issue() for _ in range(300)]
+        outbox.fan_out_step(db, clock, setup)
+        loop = DeliveryLoop(db, clock, setup, poll_seconds=0.05)
+        event.listen(db.engine, "before_cursor_execute", note)
+        loop.start()
+        try:
+            for n in range(len(issued)):
+                assert receiver.arrived.acquire(timeout=60), n
+        finally:
+            loop.stop()
+            event.remove(db.engine, "before_cursor_execute", note)
+        assert indices(receiver) == issued
+    assert 0 < len(leases) <= 20, len(leases)
 
 
 def test_of_an_ordered_subscription_two_workers_never_hold_a_part_each(
