@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal, Protocol
@@ -99,11 +100,13 @@ class Machine:
         lock: makes a lock.
         ahead: makes the threads that fetch and judge the next runs of a long catch-up.
         nonce: makes the nonce of a signed request.
+        timer: seconds from any beginning, for how long a peer's answer may take.
     """
 
     lock: Callable[[], Lock] = threading.Lock
     ahead: Callable[[], Executor] = lambda: ThreadPoolExecutor(remote.AHEAD, thread_name_prefix="ahead")
     nonce: Callable[[], str] = fresh_nonce
+    timer: Callable[[], float] = time.monotonic
 
 
 @dataclass(frozen=True, slots=True)

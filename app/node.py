@@ -188,6 +188,7 @@ class Node:
             timeout_s=settings.peer_timeout_s,
             transport=self._transport,
             nonce=self._machine.nonce,
+            timer=self._machine.timer,
         )
         self.mirrors = Mirrors(
             self.db,

@@ -51,6 +51,7 @@ class PeerClient:
         signer, kid: the node's transport key; requests for bodies are signed with it.
         transport: the seam; None is the network.
         nonce: makes the nonce of each signed request.
+        timer: seconds from any beginning, for how long an answer may take in all.
     """
 
     def __init__(
@@ -62,10 +63,11 @@ class PeerClient:
         timeout_s: float = 10.0,
         transport: httpx.BaseTransport | None = None,
         nonce: Callable[[], str] = fresh_nonce,
+        timer: Callable[[], float] = time.monotonic,
     ) -> None:
         """Open a connection pool; environment proxies are not used, a peer's address comes from the roster alone."""
         self._clock, self._signer, self._kid, self._timeout_s = clock, signer, kid, timeout_s
-        self._nonce = nonce
+        self._nonce, self.timer = nonce, timer
         self._http = httpx.Client(
             transport=transport,
             timeout=httpx.Timeout(timeout_s, connect=min(timeout_s, 5.0)),
@@ -126,7 +128,7 @@ class PeerClient:
         return self._send(httpx.Request("POST", url, headers=headers, content=body), limit)
 
     def _send(self, request: httpx.Request, limit: int) -> tuple[int, bytes]:
-        deadline = time.monotonic() + DEADLINE_FACTOR * self._timeout_s
+        deadline = self.timer() + DEADLINE_FACTOR * self._timeout_s
         # A request built outside the client has no time-outs of its own.
         request.extensions["timeout"] = self._http.timeout.as_dict()
         try:
@@ -153,7 +155,7 @@ class PeerClient:
             size += len(piece)
             if size > limit:
                 raise PeerAnswerRefused(f"{request.url} answered more than {limit} bytes.")
-            if time.monotonic() > deadline:
+            if self.timer() > deadline:
                 raise PeerUnreachable(
                     f"{request.url} took longer than {DEADLINE_FACTOR * self._timeout_s:.0f} seconds."
                 )

@@ -212,7 +212,12 @@ class Site:
         self.power = Power(around.pause)
         self.busy = set()
         settings = settings_of(self.state, around.folder / self.name)
-        machine = Machine(lock=lambda: VirtualLock(around.schedule), ahead=AtOnce, nonce=self._nonce)
+        machine = Machine(
+            lock=lambda: VirtualLock(around.schedule),
+            ahead=AtOnce,
+            nonce=self._nonce,
+            timer=lambda: around.schedule.now / 1000,
+        )
         node = Node(settings, clock=self.clock, peer_transport=Line(around.network, self), machine=machine)
         keys = NodeKeys(
             log=Watched(key(self.kids["log"]), lambda message: around.signs_head(self, message)),

@@ -604,3 +604,12 @@ def test_an_answer_that_claims_to_be_compressed_is_not_unpacked() -> None:
     with talking(_says(head + bomb)) as url:
         assert client.get(url, limit=100) == bomb
     client.close()
+
+
+def test_a_whole_answer_has_its_time_however_quick_each_piece_comes() -> None:
+    seconds = itertools.count(0, 40)  # of its clock, between two looks at it
+    pieces = httpx.MockTransport(lambda _: answer(200, iter([b"a", b"b"])))
+    client = PeerClient(system_clock, timeout_s=10, transport=pieces, timer=lambda: float(next(seconds)))
+    with pytest.raises(PeerUnreachable, match="longer than 60 seconds"):
+        client.get("https://ee.example/checkpoint", limit=10)
+    client.close()

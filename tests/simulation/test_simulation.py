@@ -90,6 +90,19 @@ def test_nothing_of_a_run_stays_behind(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 @pytest.mark.timeout(600)
+def test_how_long_the_machine_takes_decides_nothing() -> None:
+    """On a machine that stood still a request once took longer than a peer may: a seed broke, and played again it held."""
+    world = World(1, 4, 0)
+    try:
+        world.begin()
+        assert len(world.sites) == 4
+        for site in world.sites.values():
+            world.schedule.now += 90_000
+            assert site.node.client.timer() == world.schedule.now / 1000
+    finally:
+        world.close()
+
+
 def test_a_log_that_is_down_is_looked_for_at_a_few_mirrors_in_turn() -> None:
     world = World(1, 12, 0)
     try:
