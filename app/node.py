@@ -150,7 +150,6 @@ class Node:
         self._watchers: list[Callable[[], None]] = []
         self._has_loops = False
         self.gate: Gate
-        self._place: Place | None = None
         self.vigil: Vigil
         self.mirrors: Mirrors
         self._gossips: dict[str, Loop] = {}
@@ -402,7 +401,7 @@ class Node:
 
     def start_background(self) -> None:
         """Start the loops: publish, offer, follow, judge, roster, deadlines, events, portfolios, prune, webhooks."""
-        self._place = self.gate.lease.place = Place.take(self.settings.data_dir)
+        self.gate.lease.place = Place.take(self.settings.data_dir)
         self._has_loops = True
         self.gate.close()  # before anything is signed or taken: the witnesses say how far the own log is
         publisher = Loop("publish", self.publish, interval_s=PUBLISH_INTERVAL_S)
@@ -453,8 +452,8 @@ class Node:
         self.judges.close()
         self.crew.close()
         self.db.dispose()
-        if self._place is not None:
-            self._place.leave()
+        if self.gate.lease.place is not None:
+            self.gate.lease.place.leave()
 
     def all_loops(self) -> list[Loop]:
         """Every loop of this process."""

@@ -80,9 +80,10 @@ class Place:
         return cls(run, tuple(over), file)
 
     def leave(self) -> None:
-        """End this process's part in it."""
-        with suppress(OSError):
-            os.close(self._file)
+        """End this process's part in it; nothing if it has ended: the number of a closed file may be another's by then."""
+        file, self._file = self._file, -1
+        if file >= 0:
+            os.close(file)
 
 
 def _begin(file: int, here: dict[str, object]) -> None:

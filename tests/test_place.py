@@ -33,6 +33,15 @@ def test_all_that_are_in_a_folder_at_once_are_one_run(tmp_path: Path) -> None:
     assert (fourth.run != third.run, fourth.over) == (True, (third.run,) if boot_id() else ())
 
 
+def test_who_leaves_twice_closes_nobody_elses_file(tmp_path: Path) -> None:
+    place = Place.take(tmp_path)
+    place.leave()
+    with (tmp_path / "another").open("wb") as file:  # it may have got the number that was free
+        place.leave()
+        file.write(b"whole")
+    assert (tmp_path / "another").read_bytes() == b"whole"
+
+
 def test_they_are_one_run_on_a_machine_that_has_no_boot_id_too(tmp_path: Path) -> None:
     first = Place.take(tmp_path, boot=lambda: "")
     second = Place.take(tmp_path, boot=lambda: "")

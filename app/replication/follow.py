@@ -381,26 +381,15 @@ class _Look:
         Raises:
             PeerFault: it cannot be told now.
         """
-        place = place_of(self.roster, mirror.origin, self.source)
-        seen = [Sighting(self.clock() // 1000, self.state, place)] if self.state else []
         for raw in (mirror.head_note, mirror.pending_note):
             if raw is None:
                 continue
             try:
-                found = contradiction(
-                    self.db,
-                    self.client,
-                    mirror.id,
-                    parse_note(raw),
-                    newer,
-                    sources=(self.source,),
-                    roster=self.roster,
-                    seen=seen,
-                )
+                fork = self._fork(mirror, parse_note(raw), newer)
             except UnprovenHead as error:
                 raise CorruptLeaves(f"{self.source}: {error}") from error
-            if found is not None:
-                return convict(self.db, found, roster=self.roster, now=self.clock())
+            if fork is not None:
+                return fork
         raise CorruptLeaves(
             f"{self.source} serves bundles that are not the leaves {mirror.origin} signed for."
         )
@@ -412,8 +401,8 @@ class _Look:
             CheckpointFork: there is another one for that size.
         """
         other = note_claim(self.db, mirror.id, checkpoint, note)
-        if other is not None:
-            self._compare(mirror, parse_note(other), note)
+        if other is not None and (fork := self._fork(mirror, parse_note(other), note)) is not None:
+            raise fork
 
     def hold_against_claimed(self, mirror: Followed) -> None:
         """After the mirror grew: is the head that was seen without its leaves one of the tree that is stored now?
@@ -429,7 +418,9 @@ class _Look:
         if claimed is not None and Checkpoint.parse(claimed.text).size > now.head_size:
             return
         if claimed is not None and now.head_note is not None:
-            self._compare(now, parse_note(now.head_note), claimed)
+            fork = self._fork(now, parse_note(now.head_note), claimed)
+            if fork is not None:
+                raise fork
         with self.db.write() as session:
             watch_log(self.db, session, mirror.id, claimed_note=None)
 
@@ -442,8 +433,12 @@ class _Look:
         except VerbaleError:
             return None
 
-    def _compare(self, mirror: Followed, a: Note, b: Note) -> None:
-        """Two heads that the log's key signed. Raises CheckpointFork if they contradict each other."""
+    def _fork(self, mirror: Followed, a: Note, b: Note) -> CheckpointFork | None:
+        """What two heads that the log's key signed prove: that it forked, and then it is frozen; None if one extends the other.
+
+        Raises:
+            PeerFault: it cannot be told now.
+        """
         place = place_of(self.roster, mirror.origin, self.source)
         seen = [Sighting(self.clock() // 1000, self.state, place)] if self.state else []
         found = contradiction(
@@ -456,8 +451,7 @@ class _Look:
             roster=self.roster,
             seen=seen,
         )
-        if found is not None:
-            raise convict(self.db, found, roster=self.roster, now=self.clock())
+        return None if found is None else convict(self.db, found, roster=self.roster, now=self.clock())
 
 
 def _take_near(look: _Look, mirror: Followed, checkpoint: Checkpoint, note: Note) -> bool:

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Final
 from sqlalchemy import select
 
 from app.domain.errors import Conflict, PeerFault, RosterMissing
-from app.domain.lease import HELD_ELSEWHERE, MAX_OVER, Claim
+from app.domain.lease import HELD_ELSEWHERE, Claim
 from app.models import WatchRow
 from app.replication.forks import watch_log
 from app.tlog.witness import origin_hash
@@ -49,8 +49,6 @@ RENEWALS: Final = 3
 _GIVEN: Final = frozenset({200, 404, 405})
 """A node of a version without leases, or that does not follow this log yet, refuses nobody."""
 _REFUSED: Final = 409
-_YES: Final = "yes"
-_NO: Final = "no"
 
 
 class LogHeld(Conflict):
@@ -169,20 +167,22 @@ class Lease:
         if place is None:
             return Answers()
         with self._lock:  # one round at a time: what the later one hears is what counts
-            body = Claim(place.run, place.over[-MAX_OVER:], self.for_s).encode()
+            body = Claim(place.run, place.over, self.for_s).encode()
             before = self._clock()
             self._asked_at = before
             try:
-                others = [w for w in self._witnesses() if w.state not in (None, self._state)]
-                others = others if self._is_asked_of_members(self._roster()) else []
+                asked = self._witnesses() if self._is_asked_of_members(self._roster()) else ()
             except RosterMissing:
-                others = []
+                asked = ()
+            others = {w.state: w.url for w in asked if w.state is not None and w.state != self._state}
             with self._executor() as pool:
-                said = dict(pool.map(lambda witness: self._ask_one(witness, body), others))
+                said = dict(
+                    zip(others, pool.map(lambda url: self._ask_one(url, body), others.values()), strict=True)
+                )
             answers = Answers(
-                frozenset(state for state, word in said.items() if word == _YES),
-                frozenset(state for state, word in said.items() if word == _NO),
-                {state: word for state, word in said.items() if word not in (_YES, _NO)},
+                frozenset(state for state, word in said.items() if word is True),
+                frozenset(state for state, word in said.items() if word is False),
+                {state: word for state, word in said.items() if isinstance(word, str)},
             )
             for state in answers.given:
                 self._given_at[state] = before
@@ -195,15 +195,13 @@ class Lease:
         own = roster.states.get(self._state)
         return own is not None and own.status == "member"
 
-    def _ask_one(self, witness: WitnessEndpoint, body: bytes) -> tuple[str, str]:
-        """(State, what it says)."""
-        url = f"{witness.url}/{origin_hash(self._origin)}/lease"
+    def _ask_one(self, witness: str, body: bytes) -> bool | str:
+        """Whether the node of the witness at this address gives it; else, for people, why that is not known."""
+        url = f"{witness}/{origin_hash(self._origin)}/lease"
         try:
             status, answer = self._client.post(url, body, limit=MAX_ANSWER, signed=True)
         except PeerFault as fault:
-            return witness.state or "", str(fault)[:300]
-        if status in _GIVEN:
-            return witness.state or "", _YES
-        if status == _REFUSED:
-            return witness.state or "", _NO
-        return witness.state or "", f"status {status} {answer[:300].decode(errors='replace')}"
+            return str(fault)[:300]
+        if status in _GIVEN or status == _REFUSED:
+            return status in _GIVEN
+        return f"status {status} {answer[:300].decode(errors='replace')}"

@@ -251,7 +251,6 @@ class Gate:
         except RosterMissing as error:
             self.why = str(error)
             return
-        began = self._clock()
         lease = self.lease.ask()  # first: what is shown after it is given cannot be outrun by another process
         shown = self._ask(self._origin, roster, seen=True)
         for one in sorted(shown, key=lambda s: s.head.size if s.head else 0):
@@ -270,7 +269,7 @@ class Gate:
             )
             log.warning("waiting for witnesses", extra={"action": "gate_waits", "why": self.why})
             return
-        if not self._may_hold(lease, is_vouched=vouched == size, since=began):
+        if not self._may_hold(lease, is_vouched=vouched == size):
             log.warning("waiting for the lease", extra={"action": "gate_waits", "why": self.why})
             return
         if is_restored:
@@ -366,12 +365,14 @@ class Gate:
         for mirror in mirrors_of(roster, self._origin, but=self._state):
             recover_history(self._db, self._client, self._log_id, mirror, roster)
 
-    def _may_hold(self, lease: Answers, *, is_vouched: bool, since: int) -> bool:
-        """Whether this process may sign as far as the lease goes, asked for at `since`; if not, `why` says so."""
-        if lease.refused and not self.lease.is_current():
+    def _may_hold(self, lease: Answers, *, is_vouched: bool) -> bool:
+        """Whether this process may sign as far as the lease goes; if not, `why` says so."""
+        if self.lease.is_current():
+            return True
+        if lease.refused:
             self._tell_held(lease.refused, alarm=False)
             return False
-        if is_vouched or (self.lease.is_current() and self._clock() - since < self.lease.for_s * 1000):
+        if is_vouched:
             return True
         said = "; ".join(f"{state}: {word}" for state, word in sorted(lease.silent.items()))
         self.why = f"Too few States' nodes let this process sign for the log. {said}"[:1000]
