@@ -75,9 +75,8 @@ def give(db: Database, log_id: int, claim: Claim, *, now: int) -> None:
         ).one()
         if row.held_by is not None and row.held_by not in (claim.run, *claim.over):
             age = now - row.held_at
-            if (
-                age < 0
-            ):  # this clock was set back: it counts from now on, or the holder might have it for hours
+            if age < 0:
+                # This clock was set back: it counts from now on, or the holder might have it for hours.
                 watch_log(db, session, log_id, held_at=now)
                 age = 0
             left = row.held_s * 1000 - age

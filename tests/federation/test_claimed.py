@@ -62,6 +62,23 @@ def test_an_offered_head_whose_leaves_did_not_come_is_shown_to_a_node_that_start
     assert not is_open(us)
 
 
+def test_an_offered_head_that_is_refused_for_its_old_size_is_remembered_too(world: World) -> None:
+    """Its log is told from where to prove it, and may never come back."""
+    us, ee = world.make("US"), world.make("EE")
+    post(us, "one")
+    ee.sync(us)
+    post(us, "two")
+    us.publish()
+    answers = iter((None, answer(503)))
+    us.line.rules = [lambda request: next(answers) if "add-checkpoint" in str(request.url) else None]
+    with pytest.raises(PeerFault):
+        offer(us, ee)
+    assert next(answers, "both were asked for") == "both were asked for"
+    assert ee.log("US").size == 1
+    assert claimed(ee) is not None
+    assert seen_size(ee) == "2"
+
+
 def test_another_root_for_that_size_convicts_its_log(world: World) -> None:
     us, _, ee = offered_alone(world)
     _serve(us)
@@ -124,6 +141,7 @@ def test_a_head_beyond_what_came_is_kept_until_it_is_reached(world: World) -> No
     ]
     ee.follow(us)
     assert (ee.log("US").size, seen_size(ee)) == (2, "3")
+    assert claimed(ee) is not None
     ee.line.rules = []
     ee.follow(us)
     assert (ee.log("US").size, claimed(ee)) == (3, None)

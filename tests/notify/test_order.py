@@ -121,6 +121,28 @@ def test_the_more_an_ordered_endpoint_takes_the_fewer_looks_it_costs(
     assert 0 < len(leases) <= 20, len(leases)
 
 
+def test_an_ordered_endpoint_of_which_something_is_held_is_not_asked_for(
+    db: Database, clock: SettableClock, setup: WebhookSetup
+) -> None:
+    """Nothing is free behind it: a look would wait for the writer to find that out."""
+    id_, _ = subscribe(db, setup, add_token(db), URL, ordered=True)
+    log, locked = Log(db), list[str]()
+    for _ in range(3):
+        log.issue()
+    outbox.fan_out_step(db, clock, setup)
+
+    def note(_: Any, __: Any, statement: str, *___: Any) -> None:
+        if "not_before" in statement and "deliveries" not in statement:
+            locked.append(statement)
+
+    event.listen(db.engine, "before_cursor_execute", note)
+    assert claims.claim(db, clock(), 10, busy={id_: Busy(1, 5)}) == []
+    assert locked == []
+    assert len(claims.claim(db, clock(), 10, busy={id_: Busy(0, 5)})) == 3
+    assert len(locked) == 1
+    event.remove(db.engine, "before_cursor_execute", note)
+
+
 def test_of_an_ordered_subscription_two_workers_never_hold_a_part_each(
     db: Database, clock: SettableClock, setup: WebhookSetup
 ) -> None:
