@@ -49,6 +49,8 @@ def _config(connection: Connection | None = None) -> Config:
 
 def upgrade(database: Database, revision: str = "head") -> None:
     """Bring the schema to `revision`. Safe to run from several processes at once; a crash leaves whole migrations only."""
+    if revision in {"head", revisions()[-1]} and current_revision(database) == revisions()[-1]:
+        return
     from alembic import command  # noqa: PLC0415 - see the module
 
     with _connected(database) as connection:

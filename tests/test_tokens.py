@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from sqlalchemy import select
 
-from app import migrations, tokens
+from app import tokens
 from app.db import Database
 from app.domain.errors import MalformedRequest, NotAuthenticated, NotFound
 from app.domain.handling import Tlp
@@ -20,7 +20,6 @@ DAY_MS = 86_400_000
 @pytest.fixture
 def db(database_url: str) -> Iterator[Database]:
     opened = Database(database_url)
-    migrations.upgrade(opened)
     yield opened
     opened.dispose()
 

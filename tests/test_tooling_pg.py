@@ -12,8 +12,8 @@ from sqlalchemy import create_engine, text
 from tests import pg
 
 
-def test_each_test_gets_an_empty_database_of_its_own(database_url: str) -> None:
-    engine = create_engine(database_url)
+def test_each_test_gets_an_empty_database_of_its_own(empty_url: str) -> None:
+    engine = create_engine(empty_url)
     with engine.begin() as tx:
         tx.execute(
             text("CREATE TABLE mine (x integer)")

@@ -273,8 +273,8 @@ def test_a_rebuild_is_refused_while_the_server_answers(verbale: Verbale, estonia
     assert done.out.startswith(f"{estonia.origin}: ")
 
 
-def test_models_and_migrations_agree(verbale: Verbale, database_url: str) -> None:
-    result = verbale("db", "check", "--database-url", database_url)
+def test_models_and_migrations_agree(verbale: Verbale, empty_url: str) -> None:
+    result = verbale("db", "check", "--database-url", empty_url)
     assert (result.code, result.err) == (0, "")
     assert verbale("db", "check", "--json").json["differences"] == []
 

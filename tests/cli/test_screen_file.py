@@ -8,13 +8,12 @@ from pathlib import Path
 from typer.testing import CliRunner
 
 from app.cli.screen import app
-from tests.federation.world import World, make_template
+from tests.federation.world import World
 from tests.screening.asking import application, denial
 
 
-def test_a_file_of_applications_is_answered_line_by_line(tmp_path: Path) -> None:
-    make_template(tmp_path / "templates", "EE")
-    world = World(tmp_path / "world", tmp_path / "templates", codes=("EE",))
+def test_a_file_of_applications_is_answered_line_by_line(tmp_path: Path, templates: Path) -> None:
+    world = World(tmp_path / "world", templates, codes=("EE",))
     ee = world.make("EE")
     ee.must_post(ee.officer.sign(denial("Borealis Signals Ltd")))
     settings = ee.settings.data_dir / "node.toml"

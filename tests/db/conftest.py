@@ -10,36 +10,28 @@ from sqlalchemy import make_url
 
 from tests import pg
 from tests.db.own_log import begin
-from tests.federation.world import World, make_template, with_one_database
-
-
-@pytest.fixture(scope="session")
-def node_templates(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folders of nodes that have keys, a schema and an empty log."""
-    directory = tmp_path_factory.mktemp("templates")
-    for code in ("EE", "US", "NL"):
-        make_template(directory, code)
-    return directory
+from tests.federation.world import World, with_one_database
 
 
 @pytest.fixture
-def world(tmp_path: Path, node_templates: Path, database_url: str) -> Iterator[World]:
+def world(tmp_path: Path, templates: Path, database_url: str) -> Iterator[World]:
     """Three States; the database of the US is the one under test."""
 
-    with closing(with_one_database(tmp_path / "world", node_templates, "US", database_url)) as made:
+    with closing(with_one_database(tmp_path / "world", templates, "US", database_url)) as made:
         yield made
 
 
 @pytest.fixture(scope="session")
-def _sqlite_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def _sqlite_log(tmp_path_factory: pytest.TempPathFactory, migrated_sqlite: Path) -> Path:
     path = tmp_path_factory.mktemp("log") / "log.sqlite"
+    shutil.copyfile(migrated_sqlite, path)
     begin(f"sqlite:///{path}")[0].dispose()
     return path
 
 
 @pytest.fixture(scope="session")
-def _postgresql_log(postgres_dsn: str) -> Iterator[str]:
-    url = pg.create_database(postgres_dsn, None)
+def _postgresql_log(postgres_dsn: str, migrated_postgresql: str) -> Iterator[str]:
+    url = pg.create_database(postgres_dsn, migrated_postgresql)
     begin(url)[0].dispose()
     yield url
     pg.drop_database(url)

@@ -8,7 +8,6 @@ from typing import Any
 
 from sqlalchemy import select
 
-from app import migrations
 from app.db import Database
 from app.domain.encoding import b64u_encode
 from app.domain.roster import Roster, RosterKey, RosterLog, RosterState
@@ -43,9 +42,8 @@ ROSTER = Roster(
 
 
 def begin(database_url: str) -> tuple[Database, int]:
-    """An empty own log; (database, row id)."""
+    """An empty own log in a database with the schema; (database, row id)."""
     db = Database(database_url)
-    migrations.upgrade(db)
     return db, add_log(db, ORIGIN, own=True)
 
 

@@ -221,8 +221,8 @@ INSERT INTO counters (name, value) VALUES ('events', 1)
 """
 
 
-def test_the_schema_goes_back_and_forth_over_events_that_were_delivered(database_url: str) -> None:
-    db = Database(database_url)
+def test_the_schema_goes_back_and_forth_over_events_that_were_delivered(empty_url: str) -> None:
+    db = Database(empty_url)
     migrations.upgrade(db, "0001")
     with db.write() as session:
         for statement in BEFORE.strip().split(";\n"):

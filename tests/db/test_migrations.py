@@ -16,8 +16,8 @@ def test_the_revisions_are_those_of_alembic_in_its_order() -> None:
     assert migrations.revisions() == [script.revision for script in scripts.walk_revisions()][::-1]
 
 
-def test_a_database_says_its_revision_and_an_empty_one_that_it_has_none(database_url: str) -> None:
-    db = Database(database_url)
+def test_a_database_says_its_revision_and_an_empty_one_that_it_has_none(empty_url: str) -> None:
+    db = Database(empty_url)
     try:
         assert migrations.current_revision(db) is None
         migrations.upgrade(db)

@@ -22,7 +22,6 @@ from app.domain.signed import read_signed
 from app.domain.times import bracket_from
 from app.gate import Principal
 from app.keyfiles import KID_SEGMENTS, KeyCard, possession_message
-from app.migrations import upgrade
 from app.replication import bodies, signatures
 from app.replication.witness import cosigner_keys, log_keys
 from app.tlog.checkpoint import open_checkpoint
@@ -260,12 +259,11 @@ def test_the_exchange_with_the_witness_ends_in_a_cosignature() -> None:
     assert held.at == AT + 181
 
 
-def authenticate(tmp_path: Path, *, later: int = 0, times: int = 1, **changes: Any) -> Principal:
+def authenticate(sqlite_url: str, *, later: int = 0, times: int = 1, **changes: Any) -> Principal:
     """Judge the request of the vectors, changed, `later` seconds after it was made, so many times."""
-    db = Database(f"sqlite:///{tmp_path / 'nonces.db'}")
+    db = Database(sqlite_url)
     asked = {"method": REQUEST["method"], "url": REQUEST["url"], "body": REQUEST["body"].encode()} | changes
     try:
-        upgrade(db)
         found = [
             signatures.authenticate_peer(
                 db,
@@ -281,8 +279,8 @@ def authenticate(tmp_path: Path, *, later: int = 0, times: int = 1, **changes: A
     return found[-1]
 
 
-def test_the_signed_request_is_japans(tmp_path: Path) -> None:
-    found = authenticate(tmp_path)
+def test_the_signed_request_is_japans(sqlite_url: str) -> None:
+    found = authenticate(sqlite_url)
     assert (found.kind, found.state, found.id) == ("peer", "JP", "JP/transport/1")
     key = PublicKey.from_text("Ed25519", REQUEST["key"]["public"])
     signature = REQUEST["headers"]["signature"].removeprefix("verbale=:").removesuffix(":")
@@ -304,10 +302,10 @@ def test_the_signed_request_is_japans(tmp_path: Path) -> None:
     ids=["another body", "another node", "late", "early", "twice"],
 )
 def test_the_signed_request_counts_once_in_time_and_for_its_own_bytes(
-    tmp_path: Path, changes: dict[str, Any], code: str
+    sqlite_url: str, changes: dict[str, Any], code: str
 ) -> None:
     with pytest.raises(VerbaleError) as refusal:
-        authenticate(tmp_path, **changes)
+        authenticate(sqlite_url, **changes)
     assert refusal.value.code == code
 
 

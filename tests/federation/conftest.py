@@ -1,4 +1,4 @@
-"""Fixtures of the federation's tests: templates of nodes, and worlds made of them."""
+"""Fixtures of the federation's tests: worlds made of templates of nodes."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -11,18 +11,7 @@ from sqlalchemy import make_url
 from app.settings import load
 from app.setup import begin_log
 from tests import pg
-from tests.federation.world import World, make_template
-
-CODES = ("EE", "US", "NL", "JP", "FI")
-
-
-@pytest.fixture(scope="session")
-def templates(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folders of nodes that have keys, a schema and an empty log."""
-    directory = tmp_path_factory.mktemp("templates")
-    for code in CODES:
-        make_template(directory, code)
-    return directory
+from tests.federation.world import CODES, World
 
 
 @pytest.fixture
@@ -56,13 +45,15 @@ def world_on_both(request: pytest.FixtureRequest, tmp_path: Path, templates: Pat
 
 
 @pytest.fixture(scope="session")
-def _pg_templates(postgres_dsn: str, templates: Path) -> Iterator[Callable[[str], str]]:
+def _pg_templates(
+    postgres_dsn: str, migrated_postgresql: str, templates: Path
+) -> Iterator[Callable[[str], str]]:
     """A function that gives the URL of a State's empty log on PostgreSQL, built once, to be copied."""
     made: dict[str, str] = {}
 
     def template(code: str) -> str:
         if code not in made:
-            made[code] = pg.create_database(postgres_dsn, None)
+            made[code] = pg.create_database(postgres_dsn, migrated_postgresql)
             settings = load(templates / code / "node.toml", environment={})
             begin_log(replace(settings, database_url=made[code]))
         return made[code]

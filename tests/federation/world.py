@@ -573,8 +573,14 @@ def url_of(code: str) -> str:
     return f"http://127.0.0.1:{1000 + 26 * (first - 65) + second - 65}"
 
 
-def make_template(directory: Path, code: str) -> Settings:
-    """A node's folder with keys and an empty log, to be copied: building a schema takes longer than most tests."""
+CODES = ("EE", "US", "NL", "JP", "FI")
+"""The States of which there are templates."""
+
+
+def make_template(directory: Path, code: str, schema: Path) -> Settings:
+    """A node's folder with keys and an empty log, to be copied; `schema` is a database file with the schema."""
+    (directory / code).mkdir(mode=0o700, parents=True)
+    shutil.copyfile(schema, directory / code / "verbale.db")
     settings = init_node(
         directory / code,
         {

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 import httpx
 from fastapi import FastAPI, Request
 
-from app import edge, migrations, problems, tokens
+from app import edge, problems, tokens
 from app.db import Database
 from app.domain.at_rest import fresh_key, seal
 from app.domain.control_codes import ancestors
@@ -131,7 +131,6 @@ class EdgeNode:
 
 def open_node(database_url: str, **settings: Any) -> EdgeNode:
     db = Database(database_url)
-    migrations.upgrade(db)
     with db.write() as session:
         for state, log_id in LOGS.items():
             session.add(

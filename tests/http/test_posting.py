@@ -8,7 +8,6 @@ import json
 import threading
 from collections.abc import AsyncIterator, Iterator
 from hashlib import sha256
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -40,9 +39,9 @@ def line(number: int = 0) -> bytes:
 
 
 @pytest.fixture
-def node(tmp_path: Path) -> Iterator[EdgeNode]:
+def node(sqlite_url: str) -> Iterator[EdgeNode]:
     opened = open_node(
-        f"sqlite:///{tmp_path / 'node.sqlite'}",
+        sqlite_url,
         max_notice_bytes=4000,
         max_batch_bytes=400_000,
         max_batch_lines=1500,

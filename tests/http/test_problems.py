@@ -23,8 +23,8 @@ MEMBERS = {"type", "title", "status", "detail", "instance"}
 
 
 @pytest.fixture
-def node(tmp_path: Path) -> Iterator[EdgeNode]:
-    opened = open_node(f"sqlite:///{tmp_path / 'node.sqlite'}")
+def node(sqlite_url: str) -> Iterator[EdgeNode]:
+    opened = open_node(sqlite_url)
     yield opened
     opened.db.dispose()
 

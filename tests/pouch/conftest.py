@@ -126,8 +126,11 @@ def three(founded: Federation, tmp_path: Path) -> Three:
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def three_on_both(request: pytest.FixtureRequest, founded: Federation, tmp_path: Path) -> Three:
-    fresh = request.getfixturevalue("fresh_pg_database") if request.param == "postgresql" else None
-    return _three(founded, tmp_path, lambda _: None if fresh is None else fresh(None))
+    if request.param == "sqlite":
+        return _three(founded, tmp_path, lambda _: None)
+    fresh: Callable[[str | None], str] = request.getfixturevalue("fresh_pg_database")
+    schema = request.getfixturevalue("migrated_postgresql")
+    return _three(founded, tmp_path, lambda _: fresh(schema))
 
 
 def _three(founded: Federation, tmp_path: Path, url: Callable[[str], str | None]) -> Three:

@@ -6,21 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.federation.world import World, make_template, with_one_database
-
-
-@pytest.fixture(scope="session")
-def node_templates(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folders of nodes that have keys, a schema and an empty log."""
-    directory = tmp_path_factory.mktemp("templates")
-    for code in ("EE", "US", "NL"):
-        make_template(directory, code)
-    return directory
+from tests.federation.world import World, with_one_database
 
 
 @pytest.fixture
-def world(tmp_path: Path, node_templates: Path, database_url: str) -> Iterator[World]:
+def world(tmp_path: Path, templates: Path, database_url: str) -> Iterator[World]:
     """Three States; the database of EE is the one under test."""
 
-    with closing(with_one_database(tmp_path / "world", node_templates, "EE", database_url)) as made:
+    with closing(with_one_database(tmp_path / "world", templates, "EE", database_url)) as made:
         yield made
