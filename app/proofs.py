@@ -42,7 +42,7 @@ from app.projections.lineage import line
 from app.replication.witness import cosigner_keys, log_keys
 from app.roster import export_bundle, roster_from_bundle
 from app.tlog.checkpoint import open_checkpoint
-from app.tlog.confirm import bracket_notes, open_confirmation
+from app.tlog.confirm import bracket_notes, confirmers, open_confirmation
 from app.tlog.cosignature import verify_cosignatures
 from app.tlog.merkle import inclusion_proof, verify_inclusion
 from app.tlog.publish import head_with_cosignatures
@@ -392,8 +392,8 @@ def open_history(notes: Any, roster: Roster, origin: str) -> list[tuple[int, int
                 _text(note).encode(),
                 keys=lambda size: log_keys(roster, origin, settled=size),
                 origin=origin,
-                witnesses=cosigner_keys(roster),
-                quorum_on=partial(roster.quorum_for, state.code),
+                witnesses=confirmers(roster),
+                quorum_at=partial(roster.quorum_for, state.code),
             )
         except ProofRefused:
             raise

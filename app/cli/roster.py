@@ -264,6 +264,12 @@ def propose_membership(
         list[str] | None,
         typer.Option(help="ORIGIN=INDEX, the first leaf that does not count; for each log, unless a member."),
     ] = None,
+    left: Annotated[
+        str | None,
+        typer.Option(
+            help="Unless a member: the first day of which its witness vouches for nothing; today if not given."
+        ),
+    ] = None,
     pinned_root: PinnedRoot = None,
     at: At = None,
     as_json: AsJson = False,
@@ -280,6 +286,7 @@ def propose_membership(
         at=_now(at),
         state=state,
         ends=dict(_end(text) for text in end or []),
+        left=left,
         pinned_root=_read(pinned_root),
     )
     _show_draft(made, as_json)

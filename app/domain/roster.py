@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from app.domain.errors import KeyNotActive, UnknownKey, WrongKeyUse
 from app.domain.quorum import Quorum, quorum_of
+from app.domain.times import utc_day
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,6 +31,9 @@ KEY_USES: Final[tuple[KeyUse, ...]] = (
     "encryption",
     "webhook",
 )
+CLOCKS_S: Final = 86_400
+"""A witness counts from so long before its first key begins: clocks differ, and a new federation is at work at once."""
+
 MembershipStatus = Literal["member", "suspended", "withdrawn"]
 LogStatus = Literal["active", "frozen", "closed"]
 
@@ -106,6 +110,8 @@ class RosterState:
     Attributes:
         ends: of a State that is no member: by origin, the first index that does not count. A log that is not named was
             begun since, and counts not at all.
+        left: of a State that is no member: the first day, ISO, of which its witness vouches for nothing. None: it vouches
+            for no day at all.
     """
 
     code: str
@@ -118,6 +124,7 @@ class RosterState:
     keys: tuple[RosterKey, ...] = ()
     witness_name: str | None = None
     ends: tuple[tuple[str, int], ...] = ()
+    left: str | None = None
 
     def end_of(self, origin: str) -> int | None:
         """The first index of a log that does not count because the State is no member, or None."""
@@ -254,15 +261,47 @@ class Roster:
         members = sum(1 for s in self.nodes() if s.status == "member")
         return quorum_of(str(n) for n in range(members - 1)).needed
 
-    def quorum_for(self, state: str, on: str | None = None) -> Quorum:
+    def quorum_for(self, state: str, at: int | None = None) -> Quorum:
         """Who confirms the log of `state`: the nodes of all other members. A suspended State's witness is not asked.
 
         Args:
-            on: an ISO date; States that joined later do not count. What was confirmed by fewer States before others
-                joined stays provable from today's roster.
+            at: unix seconds; then those that were members with a node at that time, as far as this roster tells: whose
+                first witness key counts from then or earlier, and who had joined and not left.
         """
-        return quorum_of(
-            s.code
-            for s in self.nodes()
-            if s.code != state and s.status == "member" and (on is None or s.joined is None or s.joined <= on)
+        if at is None:
+            return quorum_of(s.code for s in self.nodes() if s.code != state and s.status == "member")
+        day = utc_day(at)
+        return quorum_of(s.code for s in self.nodes() if s.code != state and self._stood(s, at, day))
+
+    def _stood(self, state: RosterState, at: int, day: str) -> bool:
+        begun = self._witnessing_since.get(state.code)
+        if begun is None or at < begun - CLOCKS_S or (state.joined is not None and day < state.joined):
+            return False
+        return state.status == "member" or (state.left is not None and day < state.left)
+
+    @cached_property
+    def _witnessing_since(self) -> Mapping[str, int]:
+        """State → when its first witness key begins, unix seconds."""
+        return MappingProxyType(
+            {
+                code: min(key.active_from for key in keys)
+                for code in self.states
+                if (keys := self.keys_of(code, "witness"))
+            }
         )
+
+    @cached_property
+    def confirms_by(self) -> str:
+        """A digest of all by which confirmed checkpoints of the past are counted. Equal digests: equal times of leaves."""
+        said = [
+            (
+                (s.code, s.status, s.joined, s.left, self._witnessing_since.get(s.code), s.witness_name),
+                [
+                    (key.key.raw.hex(), key.suspect_from)
+                    for key in self.keys_of(s.code, "witness")
+                    if key.revoked_at_index is not None
+                ],
+            )
+            for s in self.nodes()
+        ]
+        return sha256(repr(sorted(said, key=repr)).encode()).hexdigest()

@@ -8,6 +8,7 @@ which the leaf was logged. Whoever holds the same checkpoints comes to the same 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, Literal
 
 if TYPE_CHECKING:
@@ -16,7 +17,15 @@ if TYPE_CHECKING:
 TOLERANCE_S: Final = 300
 """How far `iat` may lie outside of the bracket: what clocks may differ by, as for a statement that is posted."""
 
+_LAST_S: Final = 253_402_300_799
+"""The last second of the year 9999."""
+
 TimeFlag = Literal["back-dated", "post-dated"]
+
+
+def utc_day(seconds: int) -> str:
+    """The ISO date, UTC, of unix seconds; of seconds that no calendar holds, the nearest it does."""
+    return datetime.fromtimestamp(min(max(seconds, 0), _LAST_S), UTC).date().isoformat()
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,9 @@ class LogRow(Base):
     judged_under: Mapped[str | None] = mapped_column(
         String(64)
     )  # Roster.judges_by when they were judged last
+    confirmed_under: Mapped[str | None] = mapped_column(
+        String(64)
+    )  # Roster.confirms_by when its history was counted last
     end_size: Mapped[int | None] = mapped_column(BigInteger)  # where the States have ended it
     continues_id: Mapped[int | None] = mapped_column(
         Integer

@@ -21,7 +21,7 @@ from app.replication.witness import cosigner_keys, log_keys
 from app.roster import layout
 from app.roster.verify import verify
 from app.tlog.checkpoint import open_checkpoint
-from app.tlog.confirm import open_confirmation
+from app.tlog.confirm import confirmers, open_confirmation
 from app.tlog.cosignature import verify_cosignatures
 from app.tlog.tiles import (
     TILE_WIDTH,
@@ -166,8 +166,8 @@ class _Check:
                 raw,
                 keys=lambda size: log_keys(roster, origin, settled=size),
                 origin=origin,
-                witnesses=cosigner_keys(roster),
-                quorum_on=lambda day: roster.quorum_for(proven.state, day),
+                witnesses=confirmers(roster),
+                quorum_at=lambda at: roster.quorum_for(proven.state, at),
             )
             proven.confirmations += 1
 

@@ -8,6 +8,9 @@ whatever they held when a leaf came.
 What hangs together: leaves with the same id, and leaves one of which refers to the other. Everything else stays as it is,
 so that a key that came late to the roster of a log of a million leaves costs what its own leaves cost.
 
+The times of leaves follow from the roster as well, as it says whose witnesses counted when: a history is counted again
+beside the leaves (`app.tlog.confirm`).
+
 One log is one transaction; a crash leaves it as it was, and `logs.judged_under`, which is written last, still says so.
 """
 
@@ -25,6 +28,7 @@ from app.models import EntryRow, ErasureSaidRow, LeafRow, LogRow, NoticeRow, Ros
 from app.projections import lineage
 from app.projections.fold import SCREENED_EPOCH, Fold, fold_all, forget_terms
 from app.projections.late import give_back
+from app.tlog.confirm import Recount, apply_recount, recount
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -58,13 +62,17 @@ class Rejudged:
 
 
 _UNDER: Final = select(
-    LogRow.__table__.c.origin, LogRow.__table__.c.judged_under, LogRow.__table__.c.judged
+    LogRow.__table__.c.origin,
+    LogRow.__table__.c.judged_under,
+    LogRow.__table__.c.confirmed_under,
 ).where(LogRow.__table__.c.id == bindparam("log"))
 
 
 def is_due(session: Session, log_id: int, roster: Roster) -> bool:
-    """Whether the log's leaves were judged under another view of its State than `roster` gives."""
+    """Whether the log's leaves were judged, or its history counted, under another view of the States than `roster` gives."""
     row = execute(session, _UNDER, log=log_id).one()
+    if row.confirmed_under != roster.confirms_by:
+        return True
     return bool(row.judged_under != roster.judges_by(row.origin)) or not lineage.is_linked(
         session, log_id, row.origin, roster
     )
@@ -87,7 +95,10 @@ def rejudge_log(
     with db.read() as session:
         if not is_due(session, log_id, roster):
             return None
-        origin = session.execute(select(LogRow.origin).where(LogRow.id == log_id)).scalar_one()
+        origin, of, under = session.execute(
+            select(LogRow.origin, LogRow.state, LogRow.confirmed_under).where(LogRow.id == log_id)
+        ).one()
+        history = Recount() if under == roster.confirms_by else recount(session, log_id, of, roster)
         lifted = _lifted(session, log_id, Context(origin, roster), judge)
     with db.write() as session:
         log = lineage.lock(session, log_id)
@@ -99,8 +110,11 @@ def rejudge_log(
         if changed:
             result = _refold(db, session, log_id, log.state, Context(origin, roster), changed, judge, now)
             _refold_later(db, session, log_id, roster, judge, now)
+        apply_recount(db, session, log_id, history)
         session.execute(
-            update(LogRow).where(LogRow.id == log_id).values(judged_under=roster.judges_by(origin))
+            update(LogRow)
+            .where(LogRow.id == log_id)
+            .values(judged_under=roster.judges_by(origin), confirmed_under=roster.confirms_by)
         )
     return result
 

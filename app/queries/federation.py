@@ -98,6 +98,7 @@ def _state(code: str, roster: Roster, today: str) -> dict[str, Any]:
         "authority": known.authority if known else None,
         "membership": listed.status if listed else "not-listed",
         "joined": listed.joined if listed else None,
+        "left": listed.left if listed else None,
         "central_contact": roster.central_contact(today) == code,
         "contact_point": _contact_point(listed),
         "url": listed.url if listed else None,

@@ -18,11 +18,12 @@ from app.domain.errors import PeerFault, Refused
 from app.domain.statement import NOTICE_KINDS
 from app.events import COUNTER
 from app.models import ConfirmationRow, EntryRow, EventRow, LogRow, SubscriptionRow
-from app.replication.witness import cosigner_keys, log_keys
+from app.replication.witness import log_keys
 from app.tlog.confirm import (
     HISTORY_PAGE,
     ConfirmationRefused,
     Confirmed,
+    confirmers,
     decode_history,
     open_confirmation,
     take_confirmations,
@@ -132,7 +133,7 @@ def _verify(
                 )
             )
         }
-        witnesses, node = cosigner_keys(roster), node_reader(session, log_id)
+        witnesses, node = confirmers(roster), node_reader(session, log_id)
         found: list[Confirmed] = []
         last: int | None = None
         for raw in served:
@@ -145,7 +146,7 @@ def _verify(
                     keys=lambda size: log_keys(roster, origin, settled=size),
                     origin=origin,
                     witnesses=witnesses,
-                    quorum_on=lambda day: roster.quorum_for(state, day),
+                    quorum_at=lambda at: roster.quorum_for(state, at),
                 )
                 size = one.checkpoint.size
                 if size > head_size:

@@ -39,6 +39,7 @@ from app.domain.errors import Malformed, UnacceptableKey
 from app.domain.json import canonical, parse_strict
 from app.domain.keys import PublicKey, Signer
 from app.domain.roster import CentralContactTerm, MembershipStatus, RosterKey, RosterLog
+from app.domain.times import utc_day
 from app.keyfiles import KeyCard
 from app.roster import layout
 from app.roster.documents import (
@@ -537,6 +538,7 @@ def propose_membership(
     at: int,
     state: Membership | None = None,
     ends: Mapping[str, int] | None = None,
+    left: str | None = None,
     pinned_root: bytes | None = None,
 ) -> Draft:
     """Set a State's membership status, or list a new State (`state`).
@@ -544,10 +546,15 @@ def propose_membership(
     Args:
         ends: of a State that is suspended or withdrawn: for each of its logs, the first index that does not count. Take
             the size that a quorum has confirmed: what was said as a member stays said.
+        left: the first day, ISO, of which its witness vouches for nothing; the day of `at` unless given. An earlier one,
+            for a witness that was not honest, takes from other logs' histories what it cosigned since.
 
     Raises:
-        RosterRefused: unknown State, one that is listed already, or a log without its end.
+        RosterRefused: unknown State, one that is listed already, a log without its end, or a member with a day on which
+            it left.
     """
+    if status == "member" and left is not None:
+        raise RosterRefused(f"{code} is to be a member: it has not left.")
     with _locked(repository):
         draft = _open(repository, name, pinned_root)
         federation = draft.federation
@@ -559,8 +566,10 @@ def propose_membership(
             raise RosterRefused(f"{code} is not a State of this federation.")
         else:
             over = _ends(draft, code, status, ends or {})
+            gone = None if status == "member" else left or utc_day(at)
             states = tuple(
-                replace(s, status=status, ends=over) if s.code == code else s for s in federation.states
+                replace(s, status=status, ends=over, left=gone) if s.code == code else s
+                for s in federation.states
             )
         _set_federation(draft, replace(federation, states=states), at)
         check_draft(draft)

@@ -415,6 +415,8 @@ class Membership:
     Attributes:
         joined: a date, or a year alone.
         ends: of a State that is no member: each of its logs with the first index that does not count.
+        left: of a State that is no member: the first day of which its witness vouches for nothing; None in a document of
+            an earlier version: for no day at all.
     """
 
     code: str
@@ -422,9 +424,10 @@ class Membership:
     joined: str
     status: MembershipStatus = "member"
     ends: tuple[tuple[str, int], ...] = ()
+    left: str | None = None
 
     def to_json(self) -> dict[str, JsonValue]:
-        """The State's members; `ends` exactly if it is no member."""
+        """The State's members; `ends` and `left` exactly if it is no member."""
         said: dict[str, JsonValue] = {
             "code": self.code,
             "name": self.name,
@@ -433,6 +436,8 @@ class Membership:
         }
         if self.status != "member":
             said["ends"] = [{"origin": origin, "index": index} for origin, index in self.ends]
+            if self.left is not None:
+                said["left"] = self.left
         return said
 
 
@@ -555,7 +560,8 @@ class FederationDocument:
 
 def _membership(value: JsonValue) -> Membership:
     over = isinstance(value, dict) and value.get("status") != "member"
-    names = ("code", "name", "status", "joined", *(("ends",) if over else ()))
+    given = ("left",) if isinstance(value, dict) and over and "left" in value else ()
+    names = ("code", "name", "status", "joined", *(("ends", *given) if over else ()))
     members = _members(value, names, "A State")
     code = _code(members["code"], "A State's code")
     joined = _text(members["joined"], f"{code}: joined")
@@ -567,7 +573,8 @@ def _membership(value: JsonValue) -> Membership:
     ends = tuple(
         _end(entry, code) for entry in _list(members.get("ends", []), f"{code}: ends", longest=MAX_LOGS)
     )
-    return Membership(code, name, joined, next(choice for choice in choices if choice == status), ends)
+    left = _date(members["left"], f"{code}: left") if given else None
+    return Membership(code, name, joined, next(choice for choice in choices if choice == status), ends, left)
 
 
 def _end(value: JsonValue, code: str) -> tuple[str, int]:
@@ -726,7 +733,12 @@ def build_roster(
     view: dict[str, RosterState] = {}
     for member in federation.states:
         state = RosterState(
-            code=member.code, name=member.name, status=member.status, joined=member.joined, ends=member.ends
+            code=member.code,
+            name=member.name,
+            status=member.status,
+            joined=member.joined,
+            ends=member.ends,
+            left=member.left,
         )
         document = states.get(member.code)
         if document is not None:

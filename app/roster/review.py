@@ -47,7 +47,8 @@ def facts(
             )
     for member in federation.states:
         over = "".join(f", {origin} counts below index {index}" for origin, index in member.ends)
-        said[f"State {member.code}"] = f"{member.name}, {member.status}, joined {member.joined}{over}"
+        left = "" if member.left is None else f", left {member.left}"
+        said[f"State {member.code}"] = f"{member.name}, {member.status}, joined {member.joined}{left}{over}"
     for term in federation.terms:
         by = f", confirmed by {', '.join(term.confirmed_by)}" if term.confirmed_by else ""
         said[f"Central contact {term.state} from {term.start}"] = f"until {term.end or 'open'}{by}"

@@ -37,6 +37,9 @@ class StateListedOut(Shape):
     authority: str | None = Field(description="national export-control authority, from public sources")
     membership: str = Field(description="member, suspended, withdrawn, or not-listed in this roster")
     joined: str | None
+    left: str | None = Field(
+        description="of a State that is no member: the first day of which its witness vouches for nothing"
+    )
     central_contact: bool = Field(description="holds the central-contact term today")
     contact_point: ContactPointOut | None
     url: str | None

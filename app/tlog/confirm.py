@@ -14,10 +14,10 @@ vaguer, and cannot move them.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import bindparam, delete, func, literal, literal_column, select, update
+from sqlalchemy import bindparam, delete, func, literal, literal_column, select, tuple_, update
 
 from app.db import execute
 from app.domain.errors import Malformed, Refused
@@ -37,13 +37,14 @@ if TYPE_CHECKING:
 
     from app.db import Database
     from app.domain.quorum import Quorum
+    from app.domain.roster import Roster
     from app.tlog.note import VerifierKey
 
 REFRESH_S: Final = 600
 """A head that stands still is cosigned again after so many seconds: the next leaf cannot claim to be older than that."""
 
-_LAST_S: Final = 253_402_300_799
-"""The last second of the year 9999."""
+CEREMONY_S: Final = 30 * 86_400
+"""So long a change of who witnesses may take from the time it gives to the last node's adopting it."""
 
 HISTORY_PAGE: Final = 64
 """Confirmed checkpoints in one answer: 160 kB in a federation of 25."""
@@ -205,6 +206,18 @@ def decode_history(raw: bytes) -> list[bytes]:
 
 
 @dataclass(frozen=True, slots=True)
+class Confirmer:
+    """Whose a witness key is, for confirmed checkpoints of the past.
+
+    Attributes:
+        until: of a revoked key: unix seconds, the first at which its cosignatures do not count; None: they all do.
+    """
+
+    state: str
+    until: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Confirmed:
     """A confirmed checkpoint that was verified.
 
@@ -225,15 +238,15 @@ def open_confirmation(
     *,
     keys: Callable[[int], Iterable[VerifierKey]],
     origin: str,
-    witnesses: Mapping[CosignerKey, str],
-    quorum_on: Callable[[str], Quorum],
+    witnesses: Mapping[CosignerKey, Confirmer],
+    quorum_at: Callable[[int], Quorum],
 ) -> Confirmed:
-    """Verify a confirmed checkpoint. Each State counts once, with the latest time it gives.
+    """Verify a confirmed checkpoint.
 
     Args:
         keys: the log's that count for a confirmed checkpoint of a size.
-        witnesses: cosigner key → its State.
-        quorum_on: who had to cosign on an ISO date.
+        witnesses: every witness key that counts, or once did.
+        quorum_at: who had to cosign at a time, unix seconds.
 
     Raises:
         MalformedNote, MalformedCheckpoint, UnexpectedOrigin, InvalidNoteSignature, NoKnownSignature: see `open_checkpoint`.
@@ -241,27 +254,47 @@ def open_confirmation(
     """
     size = Checkpoint.parse(notes.parse(raw).text).size
     checkpoint, note = open_checkpoint(raw, keys(size), origin)
-    named = {(key.name, key.key_id): state for key, state in witnesses.items()}
-    times: dict[str, int] = {}
-    for cosignature in verify_cosignatures(note, witnesses):
-        state = named[cosignature.name, cosignature.key_id]
-        times[state] = max(cosignature.at, times.get(state, 0))
-    counted = {}
-    quorum = None
-    if times:
-        quorum = quorum_on(_day(agreed_time(list(times.values()))))
-        counted = {state: at for state, at in times.items() if state in quorum.witnesses}
-    if quorum is None or not quorum.met_by(counted):
-        needed = "none of them" if quorum is None else f"{len(counted)}; {quorum.needed} are needed"
+    held = [(one.name, one.key_id, one.at) for one in verify_cosignatures(note, witnesses)]
+    counted = _counted(held, _by_id(witnesses), quorum_at)
+    if counted is None:
         raise ConfirmationRefused(
-            f"The checkpoint of size {checkpoint.size} of {origin} is not confirmed: of the States whose witnesses count, "
-            f"{needed} cosigned it."
+            f"The checkpoint of size {checkpoint.size} of {origin} is not confirmed: too few of the States whose witnesses "
+            "counted at its time cosigned it."
         )
     return Confirmed(checkpoint, agreed_time(list(counted.values())), frozenset(counted), raw)
 
 
-def _day(seconds: int) -> str:
-    return datetime.fromtimestamp(min(seconds, _LAST_S), UTC).date().isoformat()
+def _by_id(witnesses: Mapping[CosignerKey, Confirmer]) -> Mapping[tuple[str, bytes], Confirmer]:
+    return {(key.name, key.key_id): confirmer for key, confirmer in witnesses.items()}
+
+
+def _counted(
+    cosignatures: Iterable[tuple[str, bytes, int]],
+    confirmers: Mapping[tuple[str, bytes], Confirmer],
+    quorum_at: Callable[[int], Quorum],
+) -> dict[str, int] | None:
+    """The States that confirmed a checkpoint, each with the latest time it gives; None if they are too few.
+
+    Args:
+        cosignatures: key name, key id and time of each, verified.
+
+    They are a quorum of those that counted at the checkpoint's time, or a little earlier: until the last node has
+    adopted a roster that takes a witness in or leaves one out, logs are confirmed by the one before.
+    """
+    times: dict[str, int] = {}
+    for name, key_id, at in cosignatures:
+        confirmer = confirmers.get((name, key_id))
+        if confirmer is not None and (confirmer.until is None or at < confirmer.until):
+            times[confirmer.state] = max(at, times.get(confirmer.state, 0))
+    if not times:
+        return None
+    at = agreed_time(list(times.values()))
+    for moment in (at, at - CEREMONY_S):
+        quorum = quorum_at(moment)
+        counted = {state: seen for state, seen in times.items() if state in quorum.witnesses}
+        if quorum.met_by(counted):
+            return counted
+    return None
 
 
 def take_confirmations(
@@ -277,6 +310,84 @@ def take_confirmations(
     sizes = [c.checkpoint.size for c in found if quorum.met_by(c.states)]
     if sizes:
         set_confirmed(session, log_id, max(sizes))
+
+
+# ── when the roster changes ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def confirmers(roster: Roster) -> dict[CosignerKey, Confirmer]:
+    """Every witness key by which confirmed checkpoints of the past are told.
+
+    A key that was revoked counts for what it cosigned before `suspect_from`, as it says; one revoked without a time counts
+    for nothing.
+    """
+    return {
+        CosignerKey(state.witness_name, key.key): Confirmer(
+            state.code, None if key.revoked_at_index is None else key.suspect_from or 0
+        )
+        for state in roster.nodes()
+        if state.witness_name
+        for key in roster.keys_of(state.code, "witness")
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Recount:
+    """What a roster changes in the history that is kept of a log.
+
+    Attributes:
+        dropped: (size, time) of rows that no quorum confirms any more.
+        kept: (size, time, note) of those of them that one still does, at another time.
+    """
+
+    dropped: Sequence[tuple[int, int]] = ()
+    kept: Sequence[tuple[int, int, bytes]] = ()
+
+
+def recount(session: Session, log_id: int, state: str, roster: Roster) -> Recount:
+    """Count the kept history of a log of `state` again, by another roster; signatures were verified when it was taken.
+
+    So that a node which was there tells the times that one which comes later can verify.
+    """
+    by_id = _by_id(confirmers(roster))
+    dropped: list[tuple[int, int]] = []
+    kept: list[tuple[int, int, bytes]] = []
+    key = tuple_(ConfirmationRow.size, ConfirmationRow.at)
+    last = (-1, -1)
+    while True:
+        rows = session.execute(
+            select(ConfirmationRow.size, ConfirmationRow.at, ConfirmationRow.note)
+            .where(ConfirmationRow.log_id == log_id, key > last)
+            .order_by(ConfirmationRow.size, ConfirmationRow.at)
+            .limit(HISTORY_PAGE)
+        ).all()
+        for size, at, raw in rows:
+            note = notes.parse(bytes(raw))
+            lines = [
+                (one.name, one.key_id, cosigned_at(one))
+                for one in note.signatures
+                if (one.name, one.key_id) in by_id
+            ]
+            counted = _counted(lines, by_id, partial(roster.quorum_for, state))
+            now = None if counted is None else agreed_time(list(counted.values()))
+            if now != at:
+                dropped.append((size, at))
+            if now is not None and now != at:
+                kept.append((size, now, note.encode()))
+        if len(rows) < HISTORY_PAGE:
+            return Recount(dropped, kept)
+        last = (rows[-1].size, rows[-1].at)
+
+
+def apply_recount(db: Database, session: Session, log_id: int, found: Recount) -> None:
+    """Write what `recount` found. What is confirmed stays so: it is history that tells other times, or none."""
+    for size, at in found.dropped:
+        session.execute(
+            delete(ConfirmationRow).where(
+                ConfirmationRow.log_id == log_id, ConfirmationRow.size == size, ConfirmationRow.at == at
+            )
+        )
+    _store(db, session, log_id, found.kept)
 
 
 # ── reading the time ──────────────────────────────────────────────────────────────────────────────────────────────

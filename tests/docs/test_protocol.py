@@ -23,11 +23,12 @@ from app.domain.times import bracket_from
 from app.gate import Principal
 from app.keyfiles import KID_SEGMENTS, KeyCard, possession_message
 from app.replication import bodies, signatures
-from app.replication.witness import cosigner_keys, log_keys
+from app.replication.witness import log_keys
 from app.tlog.checkpoint import open_checkpoint
 from app.tlog.confirm import (
     ConfirmationRefused,
     Confirmed,
+    confirmers,
     decode_history,
     encode_history,
     open_confirmation,
@@ -344,8 +345,8 @@ def opened(note: str) -> Confirmed:
         note.encode(),
         keys=partial(_keys, generator.EE),
         origin=generator.EE,
-        witnesses=cosigner_keys(generator.five()),
-        quorum_on=partial(generator.five().quorum_for, "EE"),
+        witnesses=confirmers(generator.five()),
+        quorum_at=partial(generator.five().quorum_for, "EE"),
     )
 
 

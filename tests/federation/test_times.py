@@ -15,11 +15,20 @@ from sqlalchemy import delete, select
 
 from app.domain.errors import Refused
 from app.domain.quorum import quorum_of
+from app.domain.times import utc_day
 from app.models import ConfirmationRow
+from app.projections.rejudge import is_due
 from app.proofs import open_history
-from app.replication.witness import cosigner_keys, log_keys
+from app.replication.witness import log_keys
 from app.tlog.checkpoint import Checkpoint, sign_checkpoint
-from app.tlog.confirm import REFRESH_S, decode_history, encode_history, open_confirmation, read_history
+from app.tlog.confirm import (
+    REFRESH_S,
+    confirmers,
+    decode_history,
+    encode_history,
+    open_confirmation,
+    read_history,
+)
 from app.tlog.cosignature import cosign, with_cosignatures
 from app.tlog.note import NoKnownSignature, Note
 from app.tlog.note import parse as parse_note
@@ -267,8 +276,8 @@ def test_every_flipped_byte_of_a_confirmed_checkpoint_is_refused_with_a_reason(f
     how: dict[str, Any] = {
         "keys": lambda size: log_keys(five.roster, origin_of("EE"), settled=size),
         "origin": origin_of("EE"),
-        "witnesses": cosigner_keys(five.roster),
-        "quorum_on": lambda day: five.roster.quorum_for("EE", day),
+        "witnesses": confirmers(five.roster),
+        "quorum_at": lambda at: five.roster.quorum_for("EE", at),
     }
     assert open_confirmation(note, **how).states == {"US", "NL", "JP"}
     for at in range(len(note)):
@@ -304,8 +313,8 @@ def test_what_was_confirmed_under_a_log_key_stays_confirmed_when_the_key_is_revo
     how: dict[str, Any] = {
         "keys": lambda size: log_keys(five.roster, origin_of("EE"), settled=size),
         "origin": origin_of("EE"),
-        "witnesses": cosigner_keys(five.roster),
-        "quorum_on": lambda day: five.roster.quorum_for("EE", day),
+        "witnesses": confirmers(five.roster),
+        "quorum_at": lambda at: five.roster.quorum_for("EE", at),
     }
     assert open_confirmation(one, **how).checkpoint.size == 1
     with pytest.raises(NoKnownSignature):
@@ -318,15 +327,14 @@ def test_what_was_confirmed_under_a_log_key_stays_confirmed_when_the_key_is_revo
 
 def test_a_few_founders_cannot_confirm_by_naming_a_day_before_the_others_joined(five: World) -> None:
     """EE, US, NL and JP are recent; FI was alone with EE once. FI's cosignature of long ago must not be a quorum now."""
-    for code in ("US", "NL", "JP"):
-        five.change_state(code, joined="2026-09-01")
+    witnessing_from(five, "FI", NOW - 500 * 86_400)
     ee, us, _, _ = everybody(five)
     fi = five.make("FI")
     issue(ee, "first")
     ee.publish()
     us.followed(ee)
     fi.follow(ee)
-    assert five.roster.quorum_for("EE", "2025-09-21") == quorum_of(["FI"])
+    assert five.roster.quorum_for("EE", NOW - 365 * 86_400) == quorum_of(["FI"])
     head = parse_note(ee.request("GET", "/log/1/checkpoint").content)
     forged = cosigned_by(five, head, ("FI",), at=NOW - 365 * 86_400)
     us.line.rules.append(partial(replaced, encode_history([forged])))
@@ -351,3 +359,174 @@ def test_a_mirror_serves_the_same_history_as_the_log(five: World) -> None:
         assert sizes == [size for size in (1, 2, 3) if size >= start]
     assert ee.request("GET", "/log/1/history/-1").status_code == 404
     assert ee.request("GET", "/log/1/history/01").status_code == 404
+
+
+# ── who counted then ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def witnessing_from(world: World, code: str, since: int) -> None:
+    """Have a State's witness key begin at another time."""
+    keys = tuple(
+        replace(key, active_from=since) if key.use == "witness" else key
+        for key in world.roster.states[code].keys
+    )
+    world.change_state(code, keys=keys)
+
+
+def change_witness_key(world: World, code: str, **changes: Any) -> None:
+    (key,) = world.roster.keys_of(code, "witness")
+    others = tuple(k for k in world.roster.states[code].keys if k is not key)
+    fresh = replace(key, kid=f"{code}/witness/2", key=seeded(f"{code}/witness/2").public)
+    world.change_state(code, keys=(*others, replace(key, **changes), fresh))
+
+
+def adopt(world: World, *peers: Peer) -> None:
+    for peer in peers:
+        peer.node.adopt(world.roster)
+
+
+def agree_with_a_newcomer(five: World, ee: Peer, *others: Peer, late: str = "FI") -> dict[str, Times]:
+    """What all tell of EE's notices, one node more included that begins now and takes everything from EE."""
+    newcomer = five.make(late)
+    newcomer.sync(ee)
+    newcomer.follow(ee)
+    told = times(newcomer)
+    for peer in (ee, *others):
+        assert times(peer) == told, peer.state
+    return told
+
+
+def test_what_few_states_confirmed_is_told_by_those_that_come_when_they_are_many(five: World) -> None:
+    """JP and FI have no node at first: US and NL are all of a quorum. Later three of four have to cosign."""
+    nodes = {code: five.roster.states[code] for code in ("JP", "FI")}
+    for code in nodes:
+        five.change_state(code, logs=(), keys=(), witness_name=None)
+    ee, us, nl = (five.make(code) for code in ("EE", "US", "NL"))
+    issue(ee, "among three")
+    ee.witnessed(us, nl)
+    us.sync(ee)
+    assert times(us)["among three"][1] == clock_text(NOW)
+
+    five.clock.tick(60 * 86_400)
+    for code, state in nodes.items():
+        five.change_state(code, logs=state.logs, keys=state.keys, witness_name=state.witness_name)
+        witnessing_from(five, code, NOW + 60 * 86_400)
+    adopt(five, ee, us, nl)
+    assert five.roster.quorum_for("EE").needed == 3
+    assert agree_with_a_newcomer(five, ee, us)["among three"][1] == clock_text(NOW)
+
+
+def test_between_a_key_in_a_draft_and_its_adoption_the_quorum_of_before_confirms(five: World) -> None:
+    """US and NL confirm, until JP's node is there: then all three do. The draft that lists JP's key is signed for five days."""
+    nodes = {code: five.roster.states[code] for code in ("JP", "FI")}
+    for code in nodes:
+        five.change_state(code, logs=(), keys=(), witness_name=None)
+    ee, us, nl = (five.make(code) for code in ("EE", "US", "NL"))
+    five.clock.tick(65 * 86_400)
+    issue(ee, "while they sign")
+    ee.witnessed(us, nl)
+    us.sync(ee)
+    state = nodes["JP"]
+    five.change_state("JP", logs=state.logs, keys=state.keys, witness_name=state.witness_name)
+    witnessing_from(five, "JP", NOW + 60 * 86_400)
+    adopt(five, ee, us)
+    assert five.roster.quorum_for("EE").needed == 3
+    assert agree_with_a_newcomer(five, ee, us, late="JP")["while they sign"][1] == clock_text(
+        NOW + 65 * 86_400
+    )
+
+
+@pytest.mark.parametrize("status", ["suspended", "withdrawn"])
+def test_what_a_state_cosigned_as_a_member_counts_when_it_has_left(five: World, status: str) -> None:
+    ee, us, nl, jp = everybody(five)
+    issue(ee, "first")
+    ee.witnessed(us, nl, jp)  # three of four: a bare quorum
+    us.sync(ee)
+    five.change_state("JP", status=status, left=utc_day(NOW + 86_400), ends=((origin_of("JP"), 0),))
+    adopt(five, ee, us)
+    assert agree_with_a_newcomer(five, ee, us) == {"first": (None, clock_text(NOW), None)}
+
+
+def test_what_it_cosigned_after_the_day_it_left_counts_nowhere(five: World) -> None:
+    """The States find out that a witness lied since some day, and say so: nobody tells times by it any more."""
+    ee, us, nl, jp = everybody(five)
+    five.clock.tick(100 * 86_400)
+    issue(ee, "first")
+    ee.witnessed(us, nl, jp)
+    us.sync(ee)
+    assert times(us)["first"][1] is not None
+    five.change_state("JP", status="suspended", left=utc_day(NOW + 50 * 86_400))
+    adopt(five, ee, us)
+    us.sync(ee)
+    assert agree_with_a_newcomer(five, ee, us) == {"first": (None, None, None)}
+    assert (
+        us.federation(ee)["confirmed"]["size"] == 1
+    )  # what was found confirmed stays so; its time is not told
+
+
+def test_what_a_stolen_witness_key_cosigned_before_it_was_stolen_counts(five: World) -> None:
+    ee, us, nl, jp = everybody(five)
+    issue(ee, "before")
+    ee.witnessed(us, nl, jp)
+    five.clock.tick(3600)
+    issue(ee, "after")
+    ee.witnessed(us, nl, jp)
+    us.sync(ee)
+    change_witness_key(five, "JP", revoked_at_index=0, suspect_from=NOW + 1800)
+    adopt(five, ee, us)
+    us.sync(ee)
+    told = agree_with_a_newcomer(five, ee, us)
+    assert told["before"][:2] == (None, clock_text(NOW))
+    assert told["after"][:2] == (clock_text(NOW), None)
+
+
+def test_a_witness_key_revoked_without_a_time_counts_for_nothing(five: World) -> None:
+    ee, us, nl, jp = everybody(five)
+    issue(ee, "first")
+    ee.witnessed(us, nl, jp)
+    us.sync(ee)
+    change_witness_key(five, "JP", revoked_at_index=0)
+    adopt(five, ee, us)
+    us.sync(ee)
+    assert agree_with_a_newcomer(five, ee, us) == {"first": (None, None, None)}
+
+
+def test_the_time_moves_where_the_cosignature_that_was_its_median_counts_no_more(five: World) -> None:
+    """Of JP, US, NL and FI, in this order, US is the median. Without JP three are a quorum still, and NL is."""
+    ee, us, nl, jp = everybody(five)
+    fi = five.make("FI")
+    issue(ee, "first")
+    ee.witnessed(us, nl, jp, fi)
+    five.clock.tick(REFRESH_S)
+    for peer in (jp, us, nl, fi):
+        five.clock.tick(10)
+        ee.offer(peer)
+    five.clock.tick(10)
+    issue(ee, "second")
+    ee.witnessed(us, nl, fi)
+    for peer in (us, fi):
+        peer.sync(ee)
+        peer.follow(ee)
+    assert times(us)["second"][0] == clock_text(NOW + REFRESH_S + 20)
+    change_witness_key(five, "JP", revoked_at_index=0)
+    adopt(five, ee, us, fi)
+    for peer in (us, fi):
+        peer.judge(ee)
+    assert times(us)["second"][0] == clock_text(NOW + REFRESH_S + 30)
+    assert times(us) == times(fi) == times(ee)
+    with us.db.read() as session:
+        kept = session.scalars(select(ConfirmationRow.at).where(ConfirmationRow.size == 1)).all()
+    assert kept == [NOW + REFRESH_S + 30]
+
+
+def test_a_history_that_is_counted_again_is_counted_once(five: World) -> None:
+    ee, us, nl, jp = everybody(five)
+    issue(ee, "first")
+    ee.witnessed(us, nl, jp)
+    us.sync(ee)
+    five.change_state("JP", status="suspended", left=utc_day(NOW + 86_400), ends=((origin_of("JP"), 0),))
+    adopt(five, us)
+    us.judge(ee)
+    with us.db.read() as session:
+        assert us.log(ee).confirmed_under == five.roster.confirms_by
+        assert not is_due(session, us.log(ee).id, five.roster)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from app.domain.errors import Malformed, RosterExpired, UnacceptableKey
+from app.domain.json import canonical
 from app.domain.keys import Ed25519Signer
-from app.domain.roster import CentralContactTerm, RosterLog
+from app.domain.roster import CentralContactTerm, MembershipStatus, RosterLog, RosterState
+from app.domain.times import utc_day
 from app.keyfiles import KeyCard, generate
 from app.roster import (
     DraftNotComplete,
@@ -25,6 +28,7 @@ from app.roster import (
     ceremony,
     roster_from_repository,
 )
+from app.roster.documents import FederationDocument
 from app.roster.review import review
 from tests.roster.federation import AT, DAY, Federation, card
 
@@ -201,6 +205,45 @@ def test_accession_takes_the_threshold_and_the_new_states_own_signature(federati
     federation.finish("accede")
     roster = roster_from_repository(repository, federation.root, AT)
     assert [s.code for s in roster.nodes()] == ["EE", "FI", "JP", "NL", "US"]
+
+
+def test_a_state_leaves_on_a_day_which_is_given_and_its_return_forgets_it(federation: Federation) -> None:
+    ends = {"jp.verbale.example/log/1": 5}
+
+    def published(name: str, status: MembershipStatus, **options: Any) -> RosterState:
+        ceremony.propose_membership(federation.repository, name, "JP", status, at=AT, **options)
+        (line,) = review(ceremony.load_draft(federation.repository, name)).lines
+        assert (f"left {options.get('left', utc_day(AT))}" in line.rpartition("→")[2]) == (status != "member")
+        federation.sign(name, federation.threshold())
+        federation.finish(name)
+        return roster_from_repository(federation.repository, federation.root, AT).states["JP"]
+
+    assert published("out", "suspended", ends=ends).left == utc_day(AT)
+    assert published("earlier", "withdrawn", ends=ends, left="2026-01-31").left == "2026-01-31"
+    assert published("back", "member").left is None
+    with pytest.raises(RosterRefused, match="has not left"):
+        ceremony.propose_membership(federation.repository, "odd", "JP", "member", at=AT, left="2026-01-31")
+    with pytest.raises(RosterRefused, match="not a date"):
+        ceremony.propose_membership(
+            federation.repository, "odd", "JP", "suspended", ends=ends, at=AT, left="January"
+        )
+
+
+def test_a_document_of_an_earlier_version_does_not_say_when_a_state_left(federation: Federation) -> None:
+    ends = {"jp.verbale.example/log/1": 5}
+    ceremony.propose_membership(federation.repository, "out", "JP", "suspended", ends=ends, at=AT)
+    document = ceremony.load_draft(federation.repository, "out").federation
+    said = document.to_json()
+    now = FederationDocument.parse(canonical(said))
+    assert [s.left for s in now.states if s.code == "JP"] == [utc_day(AT)]
+    for state in said["states"]:
+        state.pop("left", None)
+    before = FederationDocument.parse(canonical(said))
+    assert [s.left for s in before.states if s.code == "JP"] == [None]
+    for state in said["states"]:
+        state["left"] = "2026-01-31"
+    with pytest.raises(RosterRefused):  # of a member
+        FederationDocument.parse(canonical(said))
 
 
 def test_a_signed_draft_no_longer_changes(federation: Federation) -> None:
