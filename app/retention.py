@@ -2,7 +2,8 @@
 
 A State erases its own notices only: an `erase` statement in its log, signed with the node's key, which every other State's
 node obeys. The setting `retention` says after how many days, by type: counted from the withdrawal, or from the day from
-which the notice was no longer valid (`exp`, `valid_until`). A notice that is in force is never erased by the clock.
+which the notice was no longer valid (`exp`, `valid_until`). A notice that is in force is never erased by the clock. Where
+the own log continues one that the States have ended, what stands below the end is the own State's to erase as well.
 
 Each step is one short transaction and looks at the log as it is: a crash between two of them loses nothing, and a notice
 that was erased meanwhile is simply refused.
@@ -23,6 +24,7 @@ from app.domain.retention import EVERY
 from app.domain.statement import sign
 from app.judging import Judged
 from app.models import EventRow, NoticeRow
+from app.projections.lineage import MOVED, earlier
 from app.record import record_own
 from app.statements import uuid7
 
@@ -49,6 +51,10 @@ TABLES: Final = (
 """Tables in which an erased notice has left something."""
 
 
+_is_here: Final = NoticeRow.content_state != MOVED
+"""The notice has not gone on in a later epoch, where it has another row."""
+
+
 @dataclass(frozen=True, slots=True)
 class Due:
     """A notice whose time is over: the leaf hash of its current version, and what for people."""
@@ -58,7 +64,7 @@ class Due:
 
 
 def due(session: Session, log_id: int, rules: Mapping[str, int], *, now_s: int) -> list[Due]:
-    """Own notices that a rule says to erase now, oldest first, a few at once."""
+    """Own notices that a rule says to erase now, oldest first, a few at once; also those of earlier epochs."""
     conditions = []
     for type_, days in rules.items():
         end_s = now_s - days * DAY_S
@@ -73,8 +79,8 @@ def due(session: Session, log_id: int, rules: Mapping[str, int], *, now_s: int) 
         return []
     rows = session.execute(
         select(NoticeRow.id, NoticeRow.current_hash)
-        .where(NoticeRow.log_id == log_id, or_(*conditions))
-        .order_by(NoticeRow.idx)
+        .where(NoticeRow.log_id.in_([log_id, *earlier(session, log_id)]), _is_here, or_(*conditions))
+        .order_by(NoticeRow.log_id, NoticeRow.idx)
         .limit(AT_ONCE)
     )
     return [Due(row.id, bytes(row.current_hash)) for row in rows]

@@ -14,18 +14,23 @@ from sqlalchemy import func, select
 from app import proofs
 from app.backup import mark_restored
 from app.domain.errors import PeerFault
+from app.domain.retention import EVERY
 from app.domain.roster import RosterLog
 from app.gate import operator
 from app.mirrors import Followed
 from app.models import BodyRow, BranchLeafRow, EntryRow, LogRow
 from app.replication.anew import NotToBeginAnew, begin_anew
 from app.replication.forks import root_here
+from app.retention import due
 from app.setup import NotEnded, begin_next_epoch
 from tests import examples
 from tests.db.test_rebuild import rebuild
 from tests.federation.test_gossip import hear
 from tests.federation.test_replication import amend, issue
+from tests.federation.test_retention import keep_house
 from tests.federation.world import (
+    DAY,
+    NOW,
     Peer,
     Signed,
     World,
@@ -39,6 +44,8 @@ from tests.federation.world import (
 
 OLD = origin_of("US")
 NEW = OLD.replace("/log/1", "/log/2")
+LAPSE = NOW + 20 * DAY
+"""When a notice lapses that nobody touches in the next epoch, and one that is amended there would have."""
 
 
 @pytest.fixture
@@ -72,9 +79,14 @@ def fork(world: World) -> tuple[Peer, Peer, Peer, Peer, list[Signed]]:
     us, nl, ee = world.make("US"), world.make("NL"), world.make("EE")
     said = [
         issue(us, "kept"),
-        issue(us, "mended", "TLP:AMBER", ["NL", "US"]),
+        us.must_post(
+            us.officer.sign(
+                examples.denied_end_user(issuer="US", title="mended", tlp="TLP:AMBER", audience=["NL", "US"]),
+                exp=LAPSE,
+            )
+        ),
         issue(us, "gone"),
-        issue(us, "let be"),
+        us.must_post(us.officer.sign(examples.denied_end_user(issuer="US", title="let be"), exp=LAPSE)),
     ]
     us.witnessed(nl, ee)
     for peer in (nl, ee):
@@ -579,3 +591,25 @@ def test_what_an_ended_log_holds_is_proven_after_its_key_was_revoked(world_with_
     with pytest.raises(proofs.ProofRefused) as refused:
         prove(3)
     assert refused.value.step == "checkpoint"
+
+
+def test_what_is_over_in_an_earlier_epoch_is_erased_by_the_clock_too(world: World) -> None:
+    us, nl, ee, _ = recovered(world)
+    keep_house(us, "*=60")
+    assert shown(us)["let be"] == ("active", "confirmed")
+    world.clock.tick(80 * DAY)
+    size = us.log().size
+    with us.db.read() as session:  # what goes on in the new log is due there or not at all
+        assert len(due(session, us.node.log_id, {EVERY: 60}, now_s=world.clock() // 1000)) == 2
+    keep_house(us, "*=60")
+    keep_house(us, "*=60")
+    us.publish()
+    for peer in (nl, ee):
+        take(peer)
+    # "kept" was withdrawn and "gone" erased in the new log; "let be" was said in the old one alone.
+    assert us.log().size == size + 2
+    for peer in (us, nl, ee):
+        assert {"let be", "kept"}.isdisjoint(shown(peer))
+        assert ("mended twice" in shown(peer)) == (peer is not ee)  # its time was prolonged in the new log
+        assert row(peer, NEW).judged == size + 2
+    assert nl.faults("US") == {4: "log-ended"}
