@@ -230,6 +230,7 @@ class Node:
             marker=settings.data_dir / FIRST_START,
             judge=self.mirrors.judge_all,
             lease_s=settings.lease_s,
+            log_key=lambda: self.keys.log.public,
         )
         self.vigil = Vigil(
             self.db,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from sqlalchemy import bindparam, select, update
 
 from app.db import execute
-from app.domain.errors import LeafReplayed, LogStopped, NodeFault, NodeStarting, VerbaleError
+from app.domain.errors import KeyNotActive, LeafReplayed, LogStopped, NodeFault, NodeStarting, VerbaleError
 from app.domain.judge import check_key
 from app.domain.lease import HELD_ELSEWHERE
 from app.models import EntryRow, LogRow, WatchRow
@@ -150,13 +150,13 @@ def check_open(session: Session, log_id: int) -> None:
     """Check, in the transaction that appends or signs, that the own log may grow; see `app.replication.startup`.
 
     Raises:
-        NodeStarting: the start-up gate is closed; the message says that this State's node runs twice, if it is that.
+        NodeStarting: the start-up gate is closed; the message says that this State's node runs twice, or that its log key was revoked, if it is that.
         LogStopped: the log is frozen.
     """
     status, closed, code, detail = execute(session, _OPEN, log=log_id).one()
     if status != "ok":
         raise LogStopped("This log is frozen: its key has signed two histories. Nothing can be added to it.")
-    if closed is not None and code == HELD_ELSEWHERE:
+    if closed is not None and code in (HELD_ELSEWHERE, KeyNotActive.code):
         raise NodeStarting(detail)
     if closed is not None:
         raise NodeStarting(

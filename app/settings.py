@@ -135,7 +135,7 @@ class Settings:
     retention: tuple[str, ...] = field(
         default=("*=3650",),
         metadata={
-            "doc": "`TYPE=DAYS` each (`*`: every other type): own notices are erased so many days after their end. Empty: never."
+            "doc": "`TYPE=DAYS` each (`*`: every other type): own notices, of earlier epochs too, are erased so many days after their end. Empty: never."
         },
     )
     event_retention_days: int = field(

@@ -10,7 +10,8 @@ that starts signs nothing and takes nothing until
        leaves and the bodies they still hold, and gave the signed root (after a restore: its history of confirmations too),
     4. nothing they show contradicts the own tree. If something does, nothing is ever signed here again.
 
-While the node runs it keeps the lease; once it has lost it to another process, the gate closes and all is asked anew.
+While the node runs it keeps the lease; once it has lost it to another process, or the roster has revoked its log key, the gate
+closes and all is asked anew.
 
 While it is closed posts are answered 503 (`node-starting`); reading, mirroring and witnessing go on. The gate's state is in
 the database (`log_watch.closed_at`), and both the sequencer and the publisher look at it in their own transactions, so it
@@ -23,13 +24,12 @@ show, it cosigns nothing of that log and shows nothing to anybody, since an eras
 from __future__ import annotations
 
 import logging
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sqlalchemy import select, update
 
-from app.domain.errors import PeerFault, RosterMissing, VerbaleError
+from app.domain.errors import KeyNotActive, PeerFault, RosterMissing, VerbaleError
 from app.events import Event, emit
 from app.models import LogRow, WatchRow
 from app.replication.client import MAX_CHECKPOINT_BYTES, mirrors_of
@@ -52,6 +52,7 @@ if TYPE_CHECKING:
 
     from app.clock import Clock
     from app.db import Database
+    from app.domain.keys import PublicKey
     from app.domain.roster import Roster
     from app.replication.client import PeerClient
     from app.replication.witness import WitnessEndpoint
@@ -67,12 +68,15 @@ class Shown:
         head: None if there is nothing.
         note: the checkpoint with all its lines.
         is_stored: whether its node says that it has the leaves. A head that was only seen may be all that is left of them.
+        key_counts: whether the log key that signed it still does. Under one that was revoked, a head that the witness has not
+            cosigned proves nothing: its thief can sign any.
     """
 
     witness: WitnessEndpoint
     head: Checkpoint | None
     note: Note | None
     is_stored: bool = True
+    key_counts: bool = True
 
 
 def ask_witness(client: PeerClient, witness: WitnessEndpoint, origin: str, roster: Roster) -> Shown:
@@ -112,12 +116,15 @@ def _ask_for(client: PeerClient, witness: WitnessEndpoint, what: str, origin: st
     if raw is None:
         return Shown(witness, None, None, is_stored=is_stored)
     try:
-        head, note = open_checkpoint(raw, log_keys(roster, origin), origin)
+        size = Checkpoint.parse(parse_note(raw).text).size
+        head, note = open_checkpoint(raw, log_keys(roster, origin, settled=size), origin)
     except VerbaleError as error:
         raise PeerFault(
             f"{witness.name} shows a checkpoint of {origin} that does not verify: {error}"
         ) from error
-    return Shown(witness, head, note, is_stored=is_stored)
+    counting = {(key.name, key.key_id) for key in log_keys(roster, origin)}
+    counts = any((line.name, line.key_id) in counting for line in note.signatures)
+    return Shown(witness, head, note, is_stored=is_stored, key_counts=counts)
 
 
 class Gate:
@@ -138,6 +145,7 @@ class Gate:
         marker: Path,
         judge: Callable[[int], None],
         lease_s: int,
+        log_key: Callable[[], PublicKey],
     ) -> None:
         """Ask nobody yet.
 
@@ -147,11 +155,12 @@ class Gate:
                 brings it back.
             judge: judges and projects all that is stored of a log, fetching bodies; by the log's row id.
             lease_s: how long the lease of the log is good without renewal.
+            log_key: the key that this process would sign heads with now.
         """
         self._db, self._client, self._clock = db, client, clock
         self._log_id, self._origin, self._state = log_id, origin, state
         self._roster, self._witnesses, self._executor = roster, witnesses, executor
-        self._marker, self._judge = marker, judge
+        self._marker, self._judge, self._log_key = marker, judge, log_key
         self.lease = Lease(
             client,
             origin=origin,
@@ -163,6 +172,7 @@ class Gate:
             for_s=lease_s,
         )
         self._stopped = False
+        self._silent: dict[str, str] = {}  # who gave no answer when asked last, and why
         self._has_opened = False  # this process, and it has not given way since
         self.why = ""
         """What it waits for, for people; empty while it is open."""
@@ -251,6 +261,9 @@ class Gate:
         except RosterMissing as error:
             self.why = str(error)
             return
+        if self._is_revoked():
+            self._tell_revoked(alarm=False)
+            return
         lease = self.lease.ask()  # first: what is shown after it is given cannot be outrun by another process
         shown = self._ask(self._origin, roster, seen=True)
         for one in sorted(shown, key=lambda s: s.head.size if s.head else 0):
@@ -262,11 +275,12 @@ class Gate:
         with self._db.read() as session:
             size = session.execute(select(LogRow.size).where(LogRow.id == self._log_id)).scalar_one()
         if len(answered) < wanted and vouched != size:
-            missing = ", ".join(sorted(needed.witnesses - answered))
+            missing = sorted(needed.witnesses - answered)
+            said = "".join(f" {state}: {self._silent[state]}" for state in missing if state in self._silent)
             self.why = (
-                f"{len(answered)} of the {wanted} States' witnesses it needs have answered; {missing} have not. If they cannot be "
-                "reached, ask them by telephone: see docs/operations.md."
-            )
+                f"{len(answered)} of the {wanted} States' witnesses it needs have answered; {', '.join(missing)} have not. If they "
+                f"cannot be reached, ask them by telephone: see docs/operations.md.{said}"
+            )[:2000]
             log.warning("waiting for witnesses", extra={"action": "gate_waits", "why": self.why})
             return
         if not self._may_hold(lease, is_vouched=vouched == size):
@@ -288,14 +302,17 @@ class Gate:
 
         def ask(witness: WitnessEndpoint) -> list[Shown]:
             found: list[Shown] = []
-            with suppress(PeerFault):
+            try:
                 found.append(ask_witness(self._client, witness, origin, roster))
                 if seen and witness.state is not None:
                     found.append(ask_seen(self._client, witness, origin, roster))
+            except PeerFault as fault:
+                self._silent[witness.state or witness.name] = str(fault)[:300]
             return found
 
         listed = roster.state_of_origin(origin)
         others = [w for w in self._witnesses() if listed is None or w.state != listed.code]
+        self._silent.clear()
         with self._executor() as pool:
             return [one for some in pool.map(ask, others) for one in some]
 
@@ -309,6 +326,12 @@ class Gate:
             self._recover(shown.head, shown.note, roster)
             with self._db.read() as session:
                 ours = root_here(session, self._log_id, shown.head.size)
+        if ours != shown.head.root and not shown.is_stored and not shown.key_counts:
+            log.warning(
+                "a head under a revoked key is left aside",
+                extra={"action": "gate_ignores", "witness": shown.witness.name, "size": shown.head.size},
+            )
+            return True
         if ours is None:
             self.why = (
                 f"{shown.witness.name} holds {shown.head.size} leaves of this log, and no mirror gives the missing ones now. It is "
@@ -383,7 +406,7 @@ class Gate:
             watch_log(self._db, session, self._log_id, closed_at=None, vouched_size=None, restored_at=None)
             session.execute(
                 update(LogRow)
-                .where(LogRow.id == self._log_id, LogRow.error_code == LogHeld.code)
+                .where(LogRow.id == self._log_id, LogRow.error_code.in_((LogHeld.code, KeyNotActive.code)))
                 .values(error_code=None, error_detail=None, error_at=None)
             )
         self.why, self._has_opened = "", True
@@ -392,12 +415,16 @@ class Gate:
     # ── while running ─────────────────────────────────────────────────────────────────────────────────────────────
 
     def hold(self) -> bool:
-        """Renew the lease; close the gate if another process has it. Returns False: whoever calls it waits.
+        """Renew the lease; close the gate if another process has it, or if the log key was revoked. Returns False: whoever calls
+        it waits.
 
         A gate that another process on this database has opened is that one's to close: a second worker elsewhere waits for its
         turn and harms nobody.
         """
         if self.is_open:  # while it is closed each step asks
+            if self._is_revoked():
+                self._close_for_key()
+                return False
             answers = self.lease.ask()
             if answers.refused and not self.lease.is_current() and self._has_opened:
                 self._give_way(answers.refused)
@@ -408,6 +435,9 @@ class Gate:
 
         A node that nobody answers signs: a State that is cut off keeps its log.
         """
+        if self._is_revoked():
+            self._close_for_key()
+            return False
         if not self.lease.is_due():
             return True
         self.hold()
@@ -430,18 +460,50 @@ class Gate:
             alarm: it was open: close it, and tell it as an event. A start may be refused because the process before it ended a
                 moment ago.
         """
-        now = self._clock()
-        self.why = (
+        why = (
             f"Another process signs for {self._origin}, by what the nodes of {', '.join(sorted(by))} say: this State's node runs "
             f"twice, or did until just now. This one takes and signs nothing before the other has not been heard of for "
             f"{self.lease.for_s} s. See log-held in docs/operations.md."
         )
-        fault = {"error_code": LogHeld.code, "error_detail": self.why[:1000], "error_at": now}
+        self._tell(LogHeld.code, why, alarm=alarm)
+
+    def _is_revoked(self) -> bool:
+        """Whether the roster in force has revoked the key that this process would sign with."""
+        try:
+            listed = self._roster().keys_of(self._state, "log")
+        except RosterMissing:
+            return False
+        revoked = {entry.key for entry in listed if entry.revoked_at_index is not None}
+        return bool(revoked) and self._log_key() in revoked
+
+    def _close_for_key(self) -> None:
+        """Close it until this node has a log key that counts; nobody would take what it signs."""
+        if not self.is_open:
+            return
+        self._has_opened = False
+        self._tell_revoked(alarm=True)
+        log.error(
+            "the log key is revoked",
+            extra={"action": "log_key_revoked", "code": KeyNotActive.code, "why": self.why},
+        )
+
+    def _tell_revoked(self, *, alarm: bool) -> None:
+        why = (
+            f"The roster in force has revoked the key with which this node signs {self._origin}. Nothing is signed or taken here "
+            "until it has one that counts: make one (verbale keys rotate log), have it listed, and it goes on by itself. See "
+            "docs/operations.md."
+        )
+        self._tell(KeyNotActive.code, why, alarm=alarm)
+
+    def _tell(self, code: str, why: str, *, alarm: bool) -> None:
+        """Say why it is closed; with `alarm` close it, and tell it as an event."""
+        now, self.why = self._clock(), why
+        fault = {"error_code": code, "error_detail": why[:1000], "error_at": now}
         with self._db.write() as session:
             session.execute(update(LogRow).where(LogRow.id == self._log_id).values(fault))
             if alarm:
                 watch_log(self._db, session, self._log_id, closed_at=now)
-                detail = {"code": LogHeld.code, "origin": self._origin}
+                detail = {"code": code, "origin": self._origin}
                 emit(self._db, session, [Event("log.fault", log_id=self._log_id, detail=detail)], now=now)
 
     def forget_first_start(self) -> None:

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 from sqlalchemy import delete, select
 
 from app.backup import mark_restored
 from app.domain.errors import PeerFault
-from app.models import ConfirmationRow, HeadRow, LogRow, WatchRow
+from app.keyfiles import card_path, create_key, read_card
+from app.models import ConfirmationRow, EventRow, HeadRow, LogRow, WatchRow
 from app.replication import witness as witnessing
 from app.replication.follow import follow_step
 from app.replication.forks import CheckpointFork, watch_log
 from app.replication.witness import WitnessAhead
+from app.tlog.checkpoint import Checkpoint, sign_checkpoint
 from app.tlog.note import parse as parse_note
+from app.tlog.witness import origin_hash
 from tests.federation.test_evidence import offer, post, two_histories
 from tests.federation.test_times import cosigned_by
 from tests.federation.world import NOW, Peer, World, answer, dump, origin_of, url_of
@@ -460,3 +466,129 @@ def test_a_twin_that_is_ahead_stops_the_one_that_is_behind(world: World) -> None
     _serve(twin)
     assert start_gate(us)
     assert us.log().size == 2
+
+
+# ── a log key that was revoked while its node was down ────────────────────────────────────────────────────────────
+
+
+def revoke_log_key(world: World, peer: Peer, *, at_index: int) -> Path:
+    """The States revoke a log key and list its successor, whose file this returns; the node is down."""
+    state, file = peer.state, peer.settings.keys_dir / "log-2.key"
+    create_key(file, f"{state}/log/2", "log")
+    (old,) = world.roster.keys_of(state, "log")
+    others = tuple(key for key in world.roster.states[state].keys if key is not old)
+    fresh = replace(old, kid=f"{state}/log/2", key=read_card(card_path(file)).key)
+    world.change_state(state, keys=(*others, replace(old, revoked_at_index=at_index), fresh))
+    return file
+
+
+def test_a_node_whose_log_key_was_revoked_while_it_was_down_goes_on_with_the_next(world: World) -> None:
+    us, ee, nl = world.make("US"), world.make("EE"), world.make("NL")
+    post(us, "one")
+    us.witnessed(ee, nl)
+    for peer in (ee, nl):
+        peer.sync(us)
+    us.close()
+    revoke_log_key(world, us, at_index=us_size(ee))
+    for peer in (ee, nl):
+        peer.node.adopt(world.roster)
+    us.open()
+    us.node._adopted = None
+    us.node.adopt(world.roster)
+    assert us.node.keys.log.public == world.roster.keys_of("US", "log")[-1].key
+    assert start_gate(us), us.node.gate.why
+    post(us, "two")
+    us.witnessed(ee, nl)
+    for peer in (ee, nl):
+        peer.sync(us)
+        assert peer.titles(issuer="US") == ["two", "one"]
+    assert us.log().confirmed_size == 2
+
+
+@pytest.mark.parametrize("noticed", ["at the next look", "when a head is to be signed"])
+def test_a_node_that_has_only_a_revoked_key_says_so_and_takes_nothing_until_it_has_another(
+    world: World, noticed: str
+) -> None:
+    us, ee, nl = world.make("US"), world.make("EE"), world.make("NL")
+    post(us, "one")
+    us.witnessed(ee, nl)
+    assert start_gate(us)
+    file = revoke_log_key(world, us, at_index=1)
+    hidden = file.rename(file.with_name("elsewhere"))
+    for peer in (us, ee, nl):
+        peer.node._adopted = None
+        peer.node.adopt(world.roster)
+    signed = heads(us)
+    if noticed == "at the next look":
+        us.node.gate.hold()
+        assert not is_open(us)
+    us.node.publish()
+    us.node.publish()
+    assert heads(us) == signed
+    assert not is_open(us)
+    refused = us.post(us.officer.sign(_main("too early"))).json()
+    assert refused["type"].endswith("#node-starting")
+    assert "keys rotate log" in refused["detail"]
+    assert us.federation("US")["error"]["code"] == "key-not-active"
+    assert faults_told(us) == ["key-not-active"]
+    assert not start_gate(us)
+    assert "revoked" in us.node.gate.why
+
+    hidden.rename(file)
+    us.node._adopted = None
+    us.node.adopt(world.roster)
+    us.node.gate.step()
+    assert is_open(us), us.node.gate.why
+    assert us.federation("US")["error"] is None
+    us.must_post(us.officer.sign(_main("two")))
+    us.witnessed(ee, nl)
+    assert us.log().confirmed_size == 2
+
+
+def faults_told(peer: Peer) -> list[str]:
+    with peer.db.read() as session:
+        told = session.scalars(select(EventRow.detail).where(EventRow.type == "log.fault")).all()
+    return [orjson.loads(one)["code"] for one in told if one is not None]
+
+
+def test_a_thief_shows_a_head_under_the_revoked_key_and_stops_nobody(world: World) -> None:
+    """A mirror remembers a head that it was once offered and whose leaves never came; the key was stolen, and is revoked."""
+    us, ee, nl = world.make("US"), world.make("EE"), world.make("NL")
+    post(us, "one")
+    post(us, "two")
+    us.witnessed(ee, nl)
+    for peer in (ee, nl):
+        peer.sync(us)
+    forged = sign_checkpoint(Checkpoint(origin_of("US"), 2, bytes(32)), us.node.keys.log).encode()
+    url = f"/witness/{origin_hash(origin_of('US'))}/seen"
+    us.close()
+    revoke_log_key(world, us, at_index=2)
+    us.open()
+    us.line.rules = [lambda request: answer(200, forged) if request.url.path == url else None]
+    for peer in (us, ee, nl):
+        peer.node._adopted = None
+        peer.node.adopt(world.roster)
+    assert start_gate(us), us.node.gate.why
+
+
+def test_what_the_thief_had_cosigned_keeps_the_log_closed_and_the_reason_is_told(world: World) -> None:
+    us, ee, nl = world.make("US"), world.make("EE"), world.make("NL")
+    post(us, "one")
+    restore = world.back_up("US")
+    post(us, "the thief's")
+    us.witnessed(ee, nl)
+    us.close()
+    us = restore()
+    revoke_log_key(world, us, at_index=1)
+    us.close()
+    us.open()
+    for peer in (us, ee, nl):
+        peer.node._adopted = None
+        peer.node.adopt(world.roster)
+    assert not start_gate(us)
+    assert "EE: " in us.node.gate.why
+    assert "does not verify" in us.node.gate.why
+
+
+def us_size(peer: Peer) -> int:
+    return peer.log("US").size
