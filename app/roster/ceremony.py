@@ -550,8 +550,8 @@ def propose_membership(
             for a witness that was not honest, takes from other logs' histories what it cosigned since.
 
     Raises:
-        RosterRefused: unknown State, one that is listed already, a log without its end, or a member with a day on which
-            it left.
+        RosterRefused: unknown State, one that is listed already, a log without its end, a member with a day on which it
+            left, or such a day before it joined or still to come.
     """
     if status == "member" and left is not None:
         raise RosterRefused(f"{code} is to be a member: it has not left.")
@@ -567,6 +567,8 @@ def propose_membership(
         else:
             over = _ends(draft, code, status, ends or {})
             gone = None if status == "member" else left or utc_day(at)
+            if gone is not None and gone > utc_day(at):
+                raise RosterRefused(f"{code} cannot have left on {gone}, a day that is still to come.")
             states = tuple(
                 replace(s, status=status, ends=over, left=gone) if s.code == code else s
                 for s in federation.states

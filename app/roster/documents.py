@@ -574,6 +574,8 @@ def _membership(value: JsonValue) -> Membership:
         _end(entry, code) for entry in _list(members.get("ends", []), f"{code}: ends", longest=MAX_LOGS)
     )
     left = _date(members["left"], f"{code}: left") if given else None
+    if left is not None and left < joined:
+        raise RosterRefused(f"{code} left on {left}, before it joined.")
     return Membership(code, name, joined, next(choice for choice in choices if choice == status), ends, left)
 
 

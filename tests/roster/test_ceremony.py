@@ -223,10 +223,15 @@ def test_a_state_leaves_on_a_day_which_is_given_and_its_return_forgets_it(federa
     assert published("back", "member").left is None
     with pytest.raises(RosterRefused, match="has not left"):
         ceremony.propose_membership(federation.repository, "odd", "JP", "member", at=AT, left="2026-01-31")
-    with pytest.raises(RosterRefused, match="not a date"):
-        ceremony.propose_membership(
-            federation.repository, "odd", "JP", "suspended", ends=ends, at=AT, left="January"
-        )
+    for day, why in (
+        ("1 Jan 2026", "not a date"),
+        ("2023-01-01", "before it joined"),
+        ("2099-01-01", "to come"),
+    ):
+        with pytest.raises(RosterRefused, match=why):
+            ceremony.propose_membership(
+                federation.repository, "odd", "JP", "suspended", ends=ends, at=AT, left=day
+            )
 
 
 def test_a_document_of_an_earlier_version_does_not_say_when_a_state_left(federation: Federation) -> None:
