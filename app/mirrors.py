@@ -322,13 +322,13 @@ class Mirrors:
 
     def _take_history(self, followed: Followed, source: str, roster: Roster) -> None:
         """Copy what is new of a log's history; now and then compare it with what another node has of it."""
-        fetch_history(self._db, self._client, followed.log_id, source, roster)
+        fetch_history(self._db, self._client, followed.log_id, source, roster, self._roster)
         others = self.sources(followed)[1:]
         if others and self._clock() >= followed.compare_at:
             other = others[followed.compared % len(others)]
             followed.compared += 1
             followed.compare_at = self._clock() + COMPARE_INTERVAL_MS
-            compare_history(self._db, self._client, followed.log_id, other, roster)
+            compare_history(self._db, self._client, followed.log_id, other, roster, self._roster)
         self.tell_confirmed(followed.log_id)
 
     def tell_confirmed(self, log_id: int) -> None:

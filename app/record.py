@@ -150,7 +150,8 @@ def check_open(session: Session, log_id: int) -> None:
     """Check, in the transaction that appends or signs, that the own log may grow; see `app.replication.startup`.
 
     Raises:
-        NodeStarting: the start-up gate is closed; the message says that this State's node runs twice, or that its log key was revoked, if it is that.
+        NodeStarting: the start-up gate is closed; the message says that this State's node runs twice, or that its log key
+            was revoked, if it is that.
         LogStopped: the log is frozen.
     """
     status, closed, code, detail = execute(session, _OPEN, log=log_id).one()

@@ -51,10 +51,6 @@ TABLES: Final = (
 """Tables in which an erased notice has left something."""
 
 
-_is_here: Final = NoticeRow.content_state != MOVED
-"""The notice has not gone on in a later epoch, where it has another row."""
-
-
 @dataclass(frozen=True, slots=True)
 class Due:
     """A notice whose time is over: the leaf hash of its current version, and what for people."""
@@ -79,7 +75,11 @@ def due(session: Session, log_id: int, rules: Mapping[str, int], *, now_s: int) 
         return []
     rows = session.execute(
         select(NoticeRow.id, NoticeRow.current_hash)
-        .where(NoticeRow.log_id.in_([log_id, *earlier(session, log_id)]), _is_here, or_(*conditions))
+        .where(
+            NoticeRow.log_id.in_([log_id, *earlier(session, log_id)]),
+            NoticeRow.content_state != MOVED,  # goes on in a later epoch, where it has another row
+            or_(*conditions),
+        )
         .order_by(NoticeRow.log_id, NoticeRow.idx)
         .limit(AT_ONCE)
     )

@@ -32,6 +32,8 @@ from app.tlog.merkle import tree_root
 from app.tlog.store import node_reader
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from app.db import Database
     from app.domain.roster import Roster
     from app.replication.client import PeerClient
@@ -57,7 +59,9 @@ _UNTOLD: Final = select(
 ).where(_LOGS.c.id == bindparam("log"))
 
 
-def fetch_history(db: Database, client: PeerClient, log_id: int, source: str, roster: Roster) -> int:
+def fetch_history(
+    db: Database, client: PeerClient, log_id: int, source: str, roster: Roster, current: Callable[[], Roster]
+) -> int:
     """Take from `source` what is new in the history of a mirrored log. Returns how many checkpoints were taken.
 
     Asks nothing while the newest proven head is confirmed. What `source` serves badly is dropped and logged.
@@ -66,10 +70,12 @@ def fetch_history(db: Database, client: PeerClient, log_id: int, source: str, ro
         head_size, newest = execute(session, _NEWEST, log=log_id).one()
     if newest == head_size:
         return 0
-    return _take(db, client, log_id, source, roster, start=newest or 0)
+    return _take(db, client, log_id, source, roster, current, start=newest or 0)
 
 
-def compare_history(db: Database, client: PeerClient, log_id: int, source: str, roster: Roster) -> int:
+def compare_history(
+    db: Database, client: PeerClient, log_id: int, source: str, roster: Roster, current: Callable[[], Roster]
+) -> int:
     """Take from another mirror what it knows of the newest part of a log's history and this node does not."""
     with db.read() as session:
         sizes = session.scalars(
@@ -78,12 +84,14 @@ def compare_history(db: Database, client: PeerClient, log_id: int, source: str, 
             .order_by(ConfirmationRow.size.desc())
             .limit(HISTORY_PAGE)
         ).all()
-    return _take(db, client, log_id, source, roster, start=sizes[-1] if sizes else 0)
+    return _take(db, client, log_id, source, roster, current, start=sizes[-1] if sizes else 0)
 
 
-def recover_history(db: Database, client: PeerClient, log_id: int, source: str, roster: Roster) -> int:
+def recover_history(
+    db: Database, client: PeerClient, log_id: int, source: str, roster: Roster, current: Callable[[], Roster]
+) -> int:
     """Take all that a mirror knows of a log's history, in one go: after a restore, when what is missing may be anywhere."""
-    return _take(db, client, log_id, source, roster, start=0, pages=None)
+    return _take(db, client, log_id, source, roster, current, start=0, pages=None)
 
 
 def _take(
@@ -92,11 +100,16 @@ def _take(
     log_id: int,
     source: str,
     roster: Roster,
+    current: Callable[[], Roster],
     *,
     start: int,
     pages: int | None = PAGES_AT_ONCE,
 ) -> int:
-    """Read pages from `start` on; `pages` None: to the end. It ends, since each page has to reach a larger proven size."""
+    """Read pages from `start` on; `pages` None: to the end. It ends, since each page has to reach a larger proven size.
+
+    Args:
+        roster, current: what is served is verified by the one, and written while the other tells the same of who confirms.
+    """
     taken = 0
     for _ in count() if pages is None else range(pages):
         try:
@@ -109,6 +122,8 @@ def _take(
         if found:
             with db.write() as session:
                 state = session.execute(select(LogRow.state).where(LogRow.id == log_id)).scalar_one()
+                if current().confirms_by != roster.confirms_by:
+                    return taken  # a roster came meanwhile, by which the history here may be counted already
                 take_confirmations(db, session, log_id, found, roster.quorum_for(state))
             taken += len(found)
         if last is None or last <= start:

@@ -386,7 +386,7 @@ class Gate:
     def _take_history(self, roster: Roster) -> None:
         """Take back from mirrors what was confirmed of the own log after the backup: the times of its leaves rest on it."""
         for mirror in mirrors_of(roster, self._origin, but=self._state):
-            recover_history(self._db, self._client, self._log_id, mirror, roster)
+            recover_history(self._db, self._client, self._log_id, mirror, roster, self._roster)
 
     def _may_hold(self, lease: Answers, *, is_vouched: bool) -> bool:
         """Whether this process may sign as far as the lease goes; if not, `why` says so."""

@@ -19,6 +19,7 @@ from app.domain.times import utc_day
 from app.models import ConfirmationRow
 from app.projections.rejudge import is_due
 from app.proofs import open_history
+from app.replication.history import compare_history
 from app.replication.witness import log_keys
 from app.tlog.checkpoint import Checkpoint, sign_checkpoint
 from app.tlog.confirm import (
@@ -530,3 +531,23 @@ def test_a_history_that_is_counted_again_is_counted_once(five: World) -> None:
     with us.db.read() as session:
         assert us.log(ee).confirmed_under == five.roster.confirms_by
         assert not is_due(session, us.log(ee).id, five.roster)
+
+
+def test_what_was_verified_by_the_roster_before_is_not_added_to_a_history_that_was_counted_again(
+    five: World,
+) -> None:
+    """A look that began before the roster came writes after it."""
+    ee, us, nl, jp = everybody(five)
+    issue(ee, "first")
+    ee.witnessed(us, nl, jp)
+    us.sync(ee)
+    (kept,) = (note for note in history(us, ee) if Checkpoint.parse(parse_note(note).text).size == 1)
+    before = five.roster
+    five.change_state("JP", status="suspended", left="2024-01-01")
+    adopt(five, us)
+    us.judge(ee)
+    assert kept not in history(us, ee)
+    us.line.rules.append(partial(replaced, encode_history([kept])))
+    source = f"{five.roster.states['EE'].url}/log/1"
+    assert compare_history(us.db, us.node.client, us.log(ee).id, source, before, us.node.roster) == 0
+    assert kept not in history(us, ee)
