@@ -333,16 +333,31 @@ def revoke(
     repository: Repository,
     draft: DraftName,
     kid: Annotated[str, typer.Argument(help="The key's id, for instance EE/cp/1.")],
-    at_index: Annotated[int, typer.Option(help="First index of the State's log at which it does not count.")],
+    at_index: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="First index of the State's log at which it does not count; of a key that signs no leaf and no head: 0.",
+        ),
+    ] = None,
     suspect_from: Annotated[
         int | None,
-        typer.Option(help="Unix seconds: what it signed since is shown as to be reconfirmed."),
+        typer.Option(
+            help="Unix seconds: what it signed since is shown as to be reconfirmed. Of a witness key: what it cosigned before "
+            "still tells the time."
+        ),
     ] = None,
     pinned_root: PinnedRoot = None,
     at: At = None,
     as_json: AsJson = False,
 ) -> None:
     """Revoke a State's key from an index on, for good: the answer to a stolen one. Leaves below the index stay valid."""
+    if at_index is None:
+        if kid.split("/")[1:2] not in (["witness"], ["transport"], ["encryption"], ["webhook"]):
+            raise Malformed(
+                f"Say with --at-index from which index of its State's log on {kid} does not count."
+            )
+        at_index = 0
     made = ceremony.propose_revocation(
         repository,
         draft,

@@ -174,6 +174,14 @@ def _warnings(draft: Draft) -> tuple[str, ...]:
     lines = []
     if len(draft.root.roles["timestamp"].keyids) == 1:
         lines.append("One online key alone signs snapshot and timestamp: for a demonstration only.")
+    lines.extend(
+        f"{key.entry.kid} is revoked without a time (suspect_from): nothing that it ever cosigned tells the time of a notice."
+        for _, document in sorted(draft.states.items())
+        for key in document.keys
+        if key.entry.use == "witness"
+        and key.entry.revoked_at_index is not None
+        and key.entry.suspect_from is None
+    )
     local = ("http://127.", "http://localhost", "http://[::1]")
     for code, document in sorted(draft.states.items()):
         urls = sorted({document.url or "", *(log.url for log in document.logs)})
