@@ -18,7 +18,7 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from sqlalchemy import bindparam, select, update
+from sqlalchemy import bindparam, or_, select, update
 
 from app.db import execute
 from app.domain.errors import PeerFault, VerbaleError
@@ -136,7 +136,10 @@ _NOTHING_PENDING: Final = (
 )
 _PROVEN: Final = (
     update(_LOGS)  # type: ignore[arg-type]  # a mapped class's __table__
-    .where(_LOGS.c.id == bindparam("log"))
+    .where(
+        _LOGS.c.id == bindparam("log"),
+        or_(_LOGS.c.head_note.is_(None), _LOGS.c.head_size < bindparam("new_size")),
+    )
     .values(
         head_size=bindparam("new_size"),
         head_root=bindparam("new_root"),
@@ -144,6 +147,7 @@ _PROVEN: Final = (
         head_at=bindparam("now"),
         claimed_size=bindparam("new_size"),
     )
+    .returning(_LOGS.c.id)
 )
 _SEEN: Final = (
     update(_LOGS)  # type: ignore[arg-type]  # a mapped class's __table__
@@ -512,13 +516,18 @@ def _frontier(session: Session, log_id: int) -> Frontier:
 def _set_head(
     db: Database, session: Session, log_id: int, checkpoint: Checkpoint, note: Note, *, now: int
 ) -> None:
-    """The head is proven: store it with the log's own signature line (cosignatures are kept apart)."""
+    """The head is proven: store it with the log's own signature line (cosignatures are kept apart).
+
+    Unless there is a later one: several looks at one log may be under way, and the last to write read the mirror first.
+    """
     own = own_lines(note, checkpoint.origin)
     size, root = checkpoint.size, checkpoint.root
+    proven = execute(session, _PROVEN, log=log_id, new_size=size, new_root=root, new_note=own, now=now)
+    if proven.one_or_none() is None:
+        return
     execute(session, _NOTHING_PENDING, log=log_id)
     head = db.insert_ignore(HeadRow.__table__)
     execute(session, head, log_id=log_id, size=size, root=root, note=own, at=now)
-    execute(session, _PROVEN, log=log_id, new_size=size, new_root=root, new_note=own, now=now)
 
 
 def _note_served(db: Database, log_id: int, checkpoint: Checkpoint, raw: bytes) -> None:

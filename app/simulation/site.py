@@ -330,8 +330,7 @@ class Site:
 
     def stored(self, origin: str) -> int:
         """How many leaves of a log are on the disk."""
-        rows = self.disk.rows("SELECT size FROM logs WHERE origin = ?", origin)
-        return int(rows[0][0]) if rows else 0
+        return self.disk.leaves(origin)
 
     def cosigned(self, origin: str) -> int:
         """The largest size of a log that this site's witness cosigned."""

@@ -86,9 +86,23 @@ class Disk:
         """Look at what is there, from outside of any process."""
         return self.raw.execute(sql, values).fetchall()
 
+    def leaves(self, origin: str) -> int:
+        """How many leaves of a log are on it."""
+        rows = self.rows("SELECT size FROM logs WHERE origin = ?", origin)
+        return int(rows[0][0]) if rows else 0
+
     def close(self) -> None:
         """Forget it."""
         self.raw.close()
+
+
+def leaves_in(content: bytes, origin: str) -> int:
+    """How many leaves of a log a copy of a disk has."""
+    disk = Disk(content)
+    try:
+        return disk.leaves(origin)
+    finally:
+        disk.close()
 
 
 def _open(content: bytes) -> sqlite3.Connection:

@@ -25,7 +25,7 @@ from app.simulation.invariants import CONVERGENCE, LINE, Broken, Truth
 from app.simulation.network import Network, Weather
 from app.simulation.officers import ALL, Officer, Written, key
 from app.simulation.site import BEGIN_S, DAY_S, Head, Site, Surroundings, first_roster, origin_of, url_of
-from app.simulation.storage import PowerLost
+from app.simulation.storage import PowerLost, leaves_in
 from app.simulation.virtual import Schedule
 
 if TYPE_CHECKING:
@@ -424,7 +424,8 @@ class World:
     # ── backups ───────────────────────────────────────────────────────────────────────────────────────────────────
 
     def restore(self, site: Site) -> None:
-        """A node that was down starts on its backup. What no honest mirror has of its log is lost, and nothing else may be.
+        """A node that was down starts on its backup. What neither that nor an honest mirror has of its log is lost, and nothing
+        else may be.
 
         If only a dishonest node has more of it, or has seen a larger head, nobody can say what is lost: then the disk turns
         out to be whole. If an honest one has seen a head whose leaves are lost, the log must stay closed for good.
@@ -445,6 +446,9 @@ class World:
             return
         had = site.stored(site.origin)
         self.note(f"{site.name} starts on a backup; {mirrored} of its {had} leaves are mirrored")
+        mirrored = max(
+            mirrored, leaves_in(backup, site.origin)
+        )  # the backup may hold more of it than any mirror
         self.truth.restored(site, mirrored, seen, honest)
         site.is_lost = seen > mirrored
         if site.is_lost:

@@ -14,7 +14,10 @@ from hypothesis import strategies as st
 from sqlalchemy import select
 
 from app.models import BodyRow, EventRow
+from app.replication.follow import advance, read_followed
 from app.replication.signatures import sign_request
+from app.replication.witness import log_keys
+from app.tlog.checkpoint import open_checkpoint
 from tests import examples
 from tests.federation.test_bodies import ask_as
 from tests.federation.world import Peer, Signed, World, answer, dump, url_of
@@ -59,6 +62,34 @@ def test_a_posted_notice_is_found_at_another_state(world_on_both: World) -> None
     found = us.get(f"/v1/notices/{signed.id}", headers=us.token())
     assert (found["issuer"], found["status"], found["leaf_hash"]) == ("EE", "active", signed.ref)
     assert dump(ee.db, log_id=ee.log().id) == dump(us.db, log_id=us.log(ee).id)
+
+
+def test_a_look_that_was_overtaken_takes_no_head_back(world_on_both: World) -> None:
+    """Two looks at a log side by side, its loop's and one for gossip: the one that read first writes last."""
+    us, nl = world_on_both.make("US"), world_on_both.make("NL")
+    us.publish()
+    early = us.request("GET", "/log/1/checkpoint").content  # of size 0
+    nl.followed(us)
+    with nl.db.read() as session:
+        mirror = read_followed(session, nl.log(us).id)
+    issue(us, "meanwhile")
+    us.publish()
+    nl.sync(us)
+    assert nl.log(us).head_size == 1
+    head, note = open_checkpoint(early, log_keys(world_on_both.roster, mirror.origin), mirror.origin)
+    advance(
+        nl.db,
+        nl.node.client,
+        mirror,
+        f"{url_of('US')}/log/1",
+        head,
+        note,
+        roster=world_on_both.roster,
+        clock=world_on_both.clock,
+    )
+    log = nl.log(us)
+    assert (head.size, log.head_size, log.claimed_size) == (0, 1, 1)
+    assert log.head_note != early
 
 
 def test_a_whole_life_leaves_the_same_rows_everywhere(world_on_both: World) -> None:
