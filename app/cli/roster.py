@@ -10,7 +10,6 @@ import getpass
 import json
 import time
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -22,6 +21,7 @@ from app.cli.keys import ask_pin
 from app.domain.encoding import b64u_decode
 from app.domain.errors import Malformed, NonCanonicalEncoding, UnsafeKeyFile
 from app.domain.roster import CentralContactTerm, ContactPoint, RosterLog
+from app.domain.times import utc_day
 from app.hsm import open_key
 from app.keyfiles import KID_SEGMENTS, card_path, fingerprint, make_key, read_card
 from app.roster import ceremony, layout
@@ -352,12 +352,6 @@ def revoke(
     as_json: AsJson = False,
 ) -> None:
     """Revoke a State's key from an index on, for good: the answer to a stolen one. Leaves below the index stay valid."""
-    if at_index is None:
-        if kid.split("/")[1:2] not in (["witness"], ["transport"], ["encryption"], ["webhook"]):
-            raise Malformed(
-                f"Say with --at-index from which index of its State's log on {kid} does not count."
-            )
-        at_index = 0
     made = ceremony.propose_revocation(
         repository,
         draft,
@@ -458,7 +452,7 @@ def propose_freeze_log(
     if (size is None) != (root is None):
         raise typer.BadParameter("give --size and --root together")
     moment = _now(at)
-    since = datetime.fromtimestamp(moment, UTC).date().isoformat()
+    since = utc_day(moment)
     try:
         digest = None if root is None else b64u_decode(root)
     except NonCanonicalEncoding as error:
@@ -576,7 +570,7 @@ def show(
     """Show the published roster: States, nodes, keys, terms, and drafts under way."""
     verified = _current(repository, pinned_root)
     roster = verified.roster
-    today = datetime.fromtimestamp(_now(at), UTC).date().isoformat()
+    today = utc_day(_now(at))
     holder = roster.central_contact(today)
     if as_json:
         value = {

@@ -172,7 +172,6 @@ class Gate:
             for_s=lease_s,
         )
         self._stopped = False
-        self._silent: dict[str, str] = {}  # who gave no answer when asked last, and why
         self._has_opened = False  # this process, and it has not given way since
         self.why = ""
         """What it waits for, for people; empty while it is open."""
@@ -244,7 +243,9 @@ class Gate:
         if self._stopped or status != "ok":
             return False
         if closed is not None:
-            if size == 0 and restored is None and self._marker.exists():
+            if self._is_revoked():
+                self._tell_revoked(alarm=False)
+            elif size == 0 and restored is None and self._marker.exists():
                 self._open("first start: nothing was ever signed")
             else:
                 try:
@@ -261,11 +262,9 @@ class Gate:
         except RosterMissing as error:
             self.why = str(error)
             return
-        if self._is_revoked():
-            self._tell_revoked(alarm=False)
-            return
         lease = self.lease.ask()  # first: what is shown after it is given cannot be outrun by another process
-        shown = self._ask(self._origin, roster, seen=True)
+        silent: dict[str, str] = {}
+        shown = self._ask(self._origin, roster, seen=True, silent=silent)
         for one in sorted(shown, key=lambda s: s.head.size if s.head else 0):
             if not self._is_level(one, roster):
                 return
@@ -276,7 +275,7 @@ class Gate:
             size = session.execute(select(LogRow.size).where(LogRow.id == self._log_id)).scalar_one()
         if len(answered) < wanted and vouched != size:
             missing = sorted(needed.witnesses - answered)
-            said = "".join(f" {state}: {self._silent[state]}" for state in missing if state in self._silent)
+            said = "".join(f" {state}: {silent[state]}" for state in missing if state in silent)
             self.why = (
                 f"{len(answered)} of the {wanted} States' witnesses it needs have answered; {', '.join(missing)} have not. If they "
                 f"cannot be reached, ask them by telephone: see docs/operations.md.{said}"
@@ -292,12 +291,15 @@ class Gate:
             f"{len(answered)} witnesses agree" if vouched != size else "the operator vouches for the size"
         )
 
-    def _ask(self, origin: str, roster: Roster, *, seen: bool = False) -> list[Shown]:
+    def _ask(
+        self, origin: str, roster: Roster, *, seen: bool = False, silent: dict[str, str] | None = None
+    ) -> list[Shown]:
         """What the witnesses of a log cosigned last, of those that answer.
 
         Args:
             seen: also what their nodes have seen of it; a foreign witness has no node. Whoever answers the first alone has not
                 answered, and what it showed counts.
+            silent: filled with who gave no answer, and why.
         """
 
         def ask(witness: WitnessEndpoint) -> list[Shown]:
@@ -307,12 +309,12 @@ class Gate:
                 if seen and witness.state is not None:
                     found.append(ask_seen(self._client, witness, origin, roster))
             except PeerFault as fault:
-                self._silent[witness.state or witness.name] = str(fault)[:300]
+                if silent is not None:
+                    silent[witness.state or witness.name] = str(fault)[:300]
             return found
 
         listed = roster.state_of_origin(origin)
         others = [w for w in self._witnesses() if listed is None or w.state != listed.code]
-        self._silent.clear()
         with self._executor() as pool:
             return [one for some in pool.map(ask, others) for one in some]
 

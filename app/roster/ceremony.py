@@ -655,7 +655,7 @@ def propose_revocation(
     name: str,
     kid: str,
     *,
-    at_index: int,
+    at_index: int | None,
     at: int,
     suspect_from: int | None = None,
     pinned_root: bytes | None = None,
@@ -663,21 +663,25 @@ def propose_revocation(
     """Revoke a key of a State document from an index of that State's log on, for good.
 
     Args:
-        at_index: the first index at which it does not count; leaves below stay valid.
+        at_index: the first index at which it does not count; leaves below stay valid. None of a key that signs neither leaves
+            nor heads, for which it means nothing.
         suspect_from: unix seconds; what it signed since is shown as to be reconfirmed, although it counts.
 
     Raises:
-        RosterRefused: no such key, or it is revoked from an earlier index already.
+        RosterRefused: no such key, one that needs an index, or it is revoked from an earlier index already.
     """
     document = _document_of(repository, name, kid[:2], pinned_root)
-    if kid not in {key.entry.kid for key in document.keys}:
+    use = next((key.entry.use for key in document.keys if key.entry.kid == kid), None)
+    if use is None:
         raise RosterRefused(f"{kid} is not listed in the document of {kid[:2]}.")
+    if at_index is None and use in ("notices", "node", "log"):
+        raise RosterRefused(f"Say from which index of its State's log on {kid} does not count (--at-index).")
     keys = tuple(
         replace(
             k,
             entry=replace(
                 k.entry,
-                revoked_at_index=at_index,
+                revoked_at_index=at_index or 0,
                 suspect_from=suspect_from if suspect_from is not None else k.entry.suspect_from,
             ),
         )

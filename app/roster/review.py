@@ -6,6 +6,7 @@ published, never from what the proposer says about it. Leaves the judging of sig
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -170,17 +171,22 @@ def review(draft: Draft) -> Review:
     )
 
 
+def _voided_witnesses(states: Mapping[str, StateDocument]) -> frozenset[str]:
+    """Witness keys of which no cosignature counts: revoked, and nobody says since when."""
+    entries = (
+        key.entry for document in states.values() for key in document.keys if key.entry.use == "witness"
+    )
+    return frozenset(e.kid for e in entries if e.revoked_at_index is not None and e.suspect_from is None)
+
+
 def _warnings(draft: Draft) -> tuple[str, ...]:
     lines = []
     if len(draft.root.roles["timestamp"].keyids) == 1:
         lines.append("One online key alone signs snapshot and timestamp: for a demonstration only.")
+    was = _voided_witnesses(draft.base.states) if draft.base else frozenset()
     lines.extend(
-        f"{key.entry.kid} is revoked without a time (suspect_from): nothing that it ever cosigned tells the time of a notice."
-        for _, document in sorted(draft.states.items())
-        for key in document.keys
-        if key.entry.use == "witness"
-        and key.entry.revoked_at_index is not None
-        and key.entry.suspect_from is None
+        f"{kid} is revoked without a time (suspect_from): nothing that it ever cosigned tells the time of a notice."
+        for kid in sorted(_voided_witnesses(draft.states) - was)
     )
     local = ("http://127.", "http://localhost", "http://[::1]")
     for code, document in sorted(draft.states.items()):

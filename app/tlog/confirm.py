@@ -83,6 +83,11 @@ _LINES: Final = (
     .order_by(_COSIGNED.c.witness)
 )
 _SAME: Final = (_OTHER.c.log_id == bindparam("log"), _OTHER.c.size == bindparam("at_size"))
+_DROP: Final = delete(_KEPT).where(  # type: ignore[arg-type]  # a mapped class's __table__
+    _KEPT.c.log_id == bindparam("log"),
+    _KEPT.c.size == bindparam("at_size"),
+    _KEPT.c.at == bindparam("at_time"),
+)
 _BETWEEN: Final = delete(_KEPT).where(  # type: ignore[arg-type]  # a mapped class's __table__
     _KEPT.c.log_id == bindparam("log"),
     _KEPT.c.size == bindparam("at_size"),
@@ -370,9 +375,10 @@ def recount(session: Session, log_id: int, state: str, roster: Roster) -> Recoun
             ]
             counted = _counted(lines, by_id, partial(roster.quorum_for, state))
             now = None if counted is None else agreed_time(list(counted.values()))
-            if now != at:
-                dropped.append((size, at))
-            if now is not None and now != at:
+            if now == at:
+                continue
+            dropped.append((size, at))
+            if now is not None:
                 kept.append((size, now, note.encode()))
         if len(rows) < HISTORY_PAGE:
             return Recount(dropped, kept)
@@ -381,11 +387,9 @@ def recount(session: Session, log_id: int, state: str, roster: Roster) -> Recoun
 
 def apply_recount(db: Database, session: Session, log_id: int, found: Recount) -> None:
     """Write what `recount` found. What is confirmed stays so: it is history that tells other times, or none."""
-    for size, at in found.dropped:
-        session.execute(
-            delete(ConfirmationRow).where(
-                ConfirmationRow.log_id == log_id, ConfirmationRow.size == size, ConfirmationRow.at == at
-            )
+    if found.dropped:
+        session.connection().execute(
+            _DROP, [{"log": log_id, "at_size": size, "at_time": at} for size, at in found.dropped]
         )
     _store(db, session, log_id, found.kept)
 

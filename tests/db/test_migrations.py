@@ -27,6 +27,15 @@ def test_a_database_says_its_revision_and_an_empty_one_that_it_has_none(empty_ur
         db.dispose()
 
 
+def test_a_schema_that_is_current_is_left_alone_without_loading_alembic(sqlite_url: str) -> None:
+    program = (
+        "import sys; from app import migrations; from app.db import Database\n"
+        f"migrations.upgrade(Database({sqlite_url!r})); print('alembic' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
 def test_a_node_loads_nothing_that_only_a_command_or_a_migration_needs() -> None:
     """Each of these is some megabytes of every idle node."""
     unwanted = ("alembic", "holidays", "pygments", "rich")

@@ -53,6 +53,16 @@ def offered_alone(world: World) -> tuple[Peer, Peer, Peer]:
     return us, other, ee
 
 
+def one_ahead(world: World) -> tuple[Peer, Peer]:
+    """US, which has signed two leaves, and EE, which has the first of them."""
+    us, ee = world.make("US"), world.make("EE")
+    post(us, "one")
+    ee.sync(us)
+    post(us, "two")
+    us.publish()
+    return us, ee
+
+
 def test_an_offered_head_whose_leaves_did_not_come_is_shown_to_a_node_that_starts(world: World) -> None:
     us, _, ee = offered_alone(world)
     assert seen_size(ee) == "2"
@@ -64,11 +74,7 @@ def test_an_offered_head_whose_leaves_did_not_come_is_shown_to_a_node_that_start
 
 def test_an_offered_head_that_is_refused_for_its_old_size_is_remembered_too(world: World) -> None:
     """Its log is told from where to prove it, and may never come back."""
-    us, ee = world.make("US"), world.make("EE")
-    post(us, "one")
-    ee.sync(us)
-    post(us, "two")
-    us.publish()
+    us, ee = one_ahead(world)
     answers = iter((None, answer(503)))
     us.line.rules = [lambda request: next(answers) if "add-checkpoint" in str(request.url) else None]
     with pytest.raises(PeerFault):
@@ -123,11 +129,7 @@ def test_a_head_whose_leaves_come_later_is_nothing_to_remember(world: World) -> 
 
 
 def test_a_head_beyond_what_came_is_kept_until_it_is_reached(world: World) -> None:
-    us, ee = world.make("US"), world.make("EE")
-    post(us, "one")
-    ee.sync(us)
-    post(us, "two")
-    us.publish()
+    us, ee = one_ahead(world)
     at_two = us.request("GET", "/log/1/checkpoint")
     post(us, "three")
     us.publish()

@@ -545,6 +545,18 @@ def test_a_node_that_has_only_a_revoked_key_says_so_and_takes_nothing_until_it_h
     assert us.log().confirmed_size == 2
 
 
+def test_a_key_revoked_before_anything_was_signed_keeps_the_log_closed_and_is_told_once(world: World) -> None:
+    us = world.make("US")
+    assert (us.settings.data_dir / "first-start").exists()
+    revoke_log_key(world, us, at_index=0).unlink()
+    us.node.gate.hold()
+    for _ in range(3):
+        us.node.gate.step()
+        us.node.gate.hold()
+        assert not is_open(us)
+    assert faults_told(us) == ["key-not-active"]
+
+
 def faults_told(peer: Peer) -> list[str]:
     with peer.db.read() as session:
         told = session.scalars(select(EventRow.detail).where(EventRow.type == "log.fault")).all()

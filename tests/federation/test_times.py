@@ -344,6 +344,26 @@ def test_a_few_founders_cannot_confirm_by_naming_a_day_before_the_others_joined(
     assert us.federation(ee)["confirmed"]["size"] == 0
 
 
+def test_founders_who_date_a_checkpoint_back_hide_no_notice_that_is_dated_back(five: World) -> None:
+    """FI alone was a quorum once and says that it saw a notice of today then; the others' later times stand."""
+    witnessing_from(five, "FI", NOW - 500 * 86_400)
+    witnessing_from(five, "EE", NOW - 500 * 86_400, use="notices")
+    ee, us, nl, jp = everybody(five)
+    fi = five.make("FI")
+    issue(ee, "first")
+    ee.witnessed(us, nl, jp)
+    then = NOW - 365 * 86_400
+    claim(ee, "dated back", then)
+    ee.publish()
+    for peer in (us, fi):
+        peer.sync(ee)
+    head = parse_note(ee.request("GET", "/log/1/checkpoint").content)
+    served = encode_history([*history(ee, ee), cosigned_by(five, head, ("FI",), at=then)])
+    us.line.rules.append(partial(replaced, served))
+    us.follow(ee)
+    assert times(us)["dated back"] == (clock_text(NOW), clock_text(then), "back-dated")
+
+
 def test_a_mirror_serves_the_same_history_as_the_log(five: World) -> None:
     ee, us, nl, jp = everybody(five)
     for n in range(3):
@@ -365,11 +385,10 @@ def test_a_mirror_serves_the_same_history_as_the_log(five: World) -> None:
 # ── who counted then ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def witnessing_from(world: World, code: str, since: int) -> None:
-    """Have a State's witness key begin at another time."""
+def witnessing_from(world: World, code: str, since: int, use: str = "witness") -> None:
+    """Have a State's witness key, or its keys of another use, begin at another time."""
     keys = tuple(
-        replace(key, active_from=since) if key.use == "witness" else key
-        for key in world.roster.states[code].keys
+        replace(key, active_from=since) if key.use == use else key for key in world.roster.states[code].keys
     )
     world.change_state(code, keys=keys)
 
@@ -551,3 +570,26 @@ def test_what_was_verified_by_the_roster_before_is_not_added_to_a_history_that_w
     source = f"{five.roster.states['EE'].url}/log/1"
     assert compare_history(us.db, us.node.client, us.log(ee).id, source, before, us.node.roster) == 0
     assert kept not in history(us, ee)
+
+
+def test_a_history_is_counted_again_on_either_engine(world_on_both: World) -> None:
+    """NL's key is stolen between two checkpoints: of seventy sizes what was cosigned before stays, over more than one page."""
+    us, nl, ee = (world_on_both.make(code) for code in ("US", "NL", "EE"))
+    for n in range(70):
+        issue(us, f"notice {n}")
+        world_on_both.clock.tick(1)
+        us.witnessed(nl, ee)
+    ee.sync(us)
+    ee.follow(us)
+    stolen = NOW + 66
+    change_witness_key(world_on_both, "NL", revoked_at_index=0, suspect_from=stolen)
+    adopt(world_on_both, us, ee)
+    ee.judge(us)
+    for peer in (us, ee):
+        with peer.db.read() as session:
+            kept = session.scalars(
+                select(ConfirmationRow.at).where(
+                    ConfirmationRow.log_id == peer.log(us).id, ConfirmationRow.size > 0
+                )
+            ).all()
+        assert sorted(kept) == list(range(NOW + 1, stolen)), peer.state

@@ -234,6 +234,20 @@ def test_a_state_leaves_on_a_day_which_is_given_and_its_return_forgets_it(federa
             )
 
 
+def test_the_review_warns_of_a_witness_key_revoked_without_a_time_and_only_of_a_new_one(
+    federation: Federation,
+) -> None:
+    def warned(name: str) -> bool:
+        warnings = review(ceremony.load_draft(federation.repository, name)).warnings
+        return any("EE/witness/1 is revoked without a time" in line for line in warnings)
+
+    ceremony.propose_revocation(federation.repository, "void", "EE/witness/1", at_index=None, at=AT)
+    assert warned("void")
+    federation.finish("void")
+    ceremony.propose_revocation(federation.repository, "next", "JP/cp/1", at_index=4, at=AT)
+    assert not warned("next")
+
+
 def test_a_document_of_an_earlier_version_does_not_say_when_a_state_left(federation: Federation) -> None:
     ends = {"jp.verbale.example/log/1": 5}
     ceremony.propose_membership(federation.repository, "out", "JP", "suspended", ends=ends, at=AT)
