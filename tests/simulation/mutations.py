@@ -101,8 +101,8 @@ MUTATIONS = (
     Mutation(
         "skip the start-up gate",
         "app/replication/startup.py",
-        "            if size == 0 and restored is None and self._marker.exists():\n",
-        "            if size >= 0:\n",
+        "            elif size == 0 and restored is None and self._marker.exists():\n",
+        "            elif size >= 0:\n",
         "acknowledged is durable",
         2,
         steps=100,
