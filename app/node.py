@@ -46,6 +46,7 @@ from app.replication.startup import Gate
 from app.replication.witness import WitnessAhead, WitnessEndpoint, WitnessIdentity
 from app.retention import Housekeeper
 from app.roster import RosterClient
+from app.screening import watchlists
 from app.screening.crew import Crew
 from app.screening.find import Screener
 from app.screening.finder import ScreenerFinder
@@ -535,8 +536,12 @@ class Node:
         return more
 
     def look_after_portfolios(self) -> bool:
-        """Tell what clearances that are over mean for portfolios, and match what could not be matched in its time."""
-        more = watch_step(self.watcher, self.db, now=self.clock())
+        """Tell what clearances that are over mean for portfolios, and match what could not be matched in its time.
+
+        Also screen the parties that were stored and whose screening a crash prevented.
+        """
+        left = watchlists.screen_left(self.db, self.finder, self.state, now=self.clock())
+        more = watch_step(self.watcher, self.db, now=self.clock()) or left
         if more:
             self.wake_deliveries()
         return more

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Float, ForeignKey, Index, Integer, String, Text
+from sqlalchemy import BigInteger, Float, ForeignKey, Index, Integer, String, Text, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.models.base import Base
@@ -40,13 +40,24 @@ class WatchEntryRow(Base):
     """One party of a portfolio. `seq` numbers changes at this node: an index in memory reads what came after its last."""
 
     __tablename__ = "watch_entries"
-    __table_args__ = (Index("ix_watch_entries_watchlist_id_ref", "watchlist_id", "ref", unique=True),)
+    __table_args__ = (
+        Index("ix_watch_entries_watchlist_id_ref", "watchlist_id", "ref", unique=True),
+        Index(
+            "ix_watch_entries_left",
+            "id",
+            sqlite_where=text("screened <> version"),
+            postgresql_where=text("screened <> version"),
+        ),
+    )
 
     id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
     watchlist_id: Mapped[str] = mapped_column(ForeignKey("watchlists.id"))
     ref: Mapped[str] = mapped_column(String(200))  # the caller's own id of it
     seq: Mapped[int] = mapped_column(BigInteger, unique=True)
     version: Mapped[int] = mapped_column(Integer)
+    screened: Mapped[int] = mapped_column(
+        Integer, server_default=text("0")
+    )  # the version that was screened, or 0
     party: Mapped[str] = mapped_column(Text)  # JSON {"schema", "properties"}
     changed_at: Mapped[int] = mapped_column(BigInteger)
 

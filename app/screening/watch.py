@@ -215,7 +215,7 @@ class Watcher:
             )
             for id_, text, threshold in rows:
                 least = DEFAULT_THRESHOLD if threshold is None else threshold
-                query = _query(id_, text)
+                query = stored_query(id_, text)
                 if query is not None:
                     stored[id_] = (query, least)
         best: dict[int, Matched] = {}
@@ -263,7 +263,7 @@ class Watcher:
                 if not loading:
                     self._index.remove(0, id_)
                 self._seq = seq
-                query = _query(id_, party)
+                query = stored_query(id_, party)
                 if query is not None:
                     self._index.add(_indexed(id_, query))
             if len(rows) < PAGE:
@@ -276,7 +276,7 @@ def _counter(session: Session, name: str) -> int | None:
     return session.execute(select(CounterRow.value).where(CounterRow.name == name)).scalar_one_or_none()
 
 
-def _query(entry_id: int, party: str) -> Query | None:
+def stored_query(entry_id: int, party: str) -> Query | None:
     """A stored party; None for one that this version cannot read, which must not hide the others."""
     try:
         return Query.parse(orjson.loads(party), stored=True)

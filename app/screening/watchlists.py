@@ -3,6 +3,10 @@
 Guarantees that a token meets only its own lists; that a hit is shown only if its notice may be seen today, in lists and in
 counts; and that a clearance names who decided, why, and until when. A party that changes is a new version: what was cleared
 for the old one is heard again.
+
+A party is stored first and screened afterwards, in transactions of their own, since a screening takes longer than others may be
+kept waiting. A crash in between leaves a party whose `screened` is not its `version`: it is screened when it is put in again, and
+by the node's own loop if it is not.
 """
 
 from __future__ import annotations
@@ -11,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
-from sqlalchemy import and_, func, or_, select
+from sqlalchemy import and_, delete, func, or_, select
 
 from app.domain.errors import Conflict, InvalidCursor, InvalidFilter, MalformedRequest, NotFound
 from app.gate import operator, visible
@@ -21,7 +25,7 @@ from app.queries.notices import rfc3339
 from app.screening.answering import party_wire
 from app.screening.application import ANY_SCHEMA, Asked
 from app.screening.denials import load
-from app.screening.watch import SCREENED, WATCHED, begin_watch, forget_entries, write_hits
+from app.screening.watch import SCREENED, WATCHED, begin_watch, forget_entries, stored_query, write_hits
 from app.statements import uuid7
 
 if TYPE_CHECKING:
@@ -31,12 +35,16 @@ if TYPE_CHECKING:
 
     from app.db import Database
     from app.gate import Principal
-    from app.screening.answering import Finder
+    from app.screening.answering import Finder, Match
     from app.screening.denials import DenialView
 
 MAX_LISTS: Final = 100
 MAX_ENTRIES: Final = 200_000
 """Of one token: each costs about a kilobyte of memory while the node runs."""
+SCREENED_AT_ONCE: Final = 50
+"""Stored parties whose screening is kept in one transaction."""
+LEFT_MS: Final = 60_000
+"""A party that was put in so long ago and is not screened was left so by a crash, or by a fault."""
 MAX_FOUND: Final = 500
 """Notices kept for one stored party when it is put in; newer ones add to them."""
 LONGEST_CLEARANCE_MS: Final = 3 * 366 * 86_400_000
@@ -138,12 +146,17 @@ def wire(session: Session, row: WatchlistRow) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Put:
-    """What became of one party: `created`, `changed`, or neither, because it was there like that."""
+    """What became of one party: `created`, `changed`, or neither, because it was there like that.
+
+    It is screened if its `version` was not, whether it changed now or not.
+    """
 
     entry_id: int
     ref: str
+    version: int
     created: bool
     changed: bool
+    screened: bool = False
 
 
 def put(
@@ -175,19 +188,25 @@ def put(
         entry = known.get(ref)
         if entry is None:
             entry = known[ref] = WatchEntryRow(
-                id=number, watchlist_id=row.id, ref=ref, seq=number, version=1, party=party, changed_at=now
+                id=number,
+                watchlist_id=row.id,
+                ref=ref,
+                seq=number,
+                version=1,
+                screened=0,
+                party=party,
+                changed_at=now,
             )
             session.add(entry)
-            made.append(Put(entry.id, ref, created=True, changed=True))
+            made.append(Put(entry.id, ref, entry.version, created=True, changed=True))
         elif entry.party != party:
             entry.seq, entry.version, entry.party, entry.changed_at = number, entry.version + 1, party, now
-            forget_hits = select(WatchHitRow).where(WatchHitRow.entry_id == entry.id)
-            for hit in session.scalars(forget_hits):
-                session.delete(hit)
-            made.append(Put(entry.id, ref, created=False, changed=True))
+            session.execute(delete(WatchHitRow).where(WatchHitRow.entry_id == entry.id))
+            made.append(Put(entry.id, ref, entry.version, created=False, changed=True))
         else:
-            made.append(Put(entry.id, ref, created=False, changed=False))
-        session.flush()
+            screened = entry.screened == entry.version
+            made.append(Put(entry.id, ref, entry.version, created=False, changed=False, screened=screened))
+    session.flush()
     return made
 
 
@@ -210,6 +229,15 @@ def _stored(asked: Asked) -> str:
     return orjson.dumps({"schema": asked.schema or ANY_SCHEMA, "properties": properties}).decode()
 
 
+def _asked(entry_id: int, party: str) -> Asked | None:
+    query = stored_query(entry_id, party)
+    if query is None:
+        return None
+    stored = orjson.loads(party)
+    properties = {name: tuple(values) for name, values in stored["properties"].items()}
+    return Asked("", None, None, stored["schema"], properties, query)
+
+
 def screen_put(
     db: Database, finder: Finder, state: str, parties: Sequence[tuple[Put, Asked]], *, now: int
 ) -> None:
@@ -217,27 +245,79 @@ def screen_put(
 
     It asks as the operator: whether a hit may be seen is asked when it is read, of whoever reads it then.
     """
-    everything = operator(state)
-    for done, asked in parties:
-        if not done.changed:
-            continue
+    # Of a party that stands twice in one call, the last is the one that is kept.
+    due = list({put.entry_id: (put, asked) for put, asked in parties if not put.screened}.values())
+    for at in range(0, len(due), SCREENED_AT_ONCE):
+        _screen(
+            db, finder, state, [(p.entry_id, p.version, a) for p, a in due[at : at + SCREENED_AT_ONCE]], now
+        )
+
+
+def screen_left(db: Database, finder: Finder, state: str, *, now: int) -> bool:
+    """Screen parties that were stored and whose screening a crash prevented, some at once; True if there may be more.
+
+    Args:
+        now: unix ms.
+    """
+    left: list[_Due] = []
+    after: int | None = -1
+    while after is not None and not left:  # one that cannot be read hides no other
         with db.read() as session:
-            entry = session.get(WatchEntryRow, done.entry_id)
-            least = None if entry is None else session.get_one(WatchlistRow, entry.watchlist_id).threshold
-        found = finder.find(everything, asked, limit=MAX_FOUND, threshold=least, now_ms=now)
-        with db.write() as session:
-            entry = session.get(WatchEntryRow, done.entry_id)
-            if entry is None:  # deleted meanwhile
+            rows = session.execute(
+                select(WatchEntryRow.id, WatchEntryRow.version, WatchEntryRow.party)
+                .where(WatchEntryRow.screened != WatchEntryRow.version)
+                .where(WatchEntryRow.changed_at < now - LEFT_MS, WatchEntryRow.id > after)
+                .order_by(WatchEntryRow.id)
+                .limit(SCREENED_AT_ONCE)
+            ).all()
+        after = rows[-1].id if len(rows) == SCREENED_AT_ONCE else None
+        for id_, version, party in rows:
+            if (asked := _asked(id_, party)) is not None:
+                left.append((id_, version, asked))
+    if left:
+        _screen(db, finder, state, left, now)
+    return after is not None
+
+
+_Due = tuple[int, int, Asked]
+"""A stored party that is to be screened: its id, the version that was read, and what it says."""
+
+
+def _screen(db: Database, finder: Finder, state: str, due: Sequence[_Due], now: int) -> None:
+    """Screen stored parties, and keep what is found for them.
+
+    What a crash leaves behind is screened again: until the commit `screened` says that it was not.
+    """
+    everything = operator(state)
+    ids = [id_ for id_, _, _ in due]
+    with db.read() as session:
+        of_list = select(WatchEntryRow.id, WatchlistRow.threshold).join(
+            WatchlistRow, WatchlistRow.id == WatchEntryRow.watchlist_id
+        )
+        least = dict(session.execute(of_list.where(WatchEntryRow.id.in_(ids))).all())
+    found = {
+        id_: finder.find(everything, asked, limit=MAX_FOUND, threshold=least[id_], now_ms=now).matches
+        for id_, _, asked in due
+        if id_ in least
+    }
+    with db.write() as session:
+        db.next_values(session, SCREENED, 0)  # a notice that is being recorded may be writing the same hits
+        of_ids = select(WatchEntryRow).where(WatchEntryRow.id.in_(ids)).with_for_update()
+        rows = {row.id: row for row in session.scalars(of_ids)}
+        for id_, version, _ in due:
+            entry = rows.get(id_)
+            if (
+                entry is None or entry.version != version
+            ):  # deleted or changed meanwhile: whoever did, screens it
                 continue
-            views = load(session, everything, {m.key for m in found.matches}, now_ms=now)
-            kept = [
-                (m.key, m.position, m.score, views[m.key].version) for m in found.matches if m.key in views
-            ]
+            matches: Sequence[Match] = found.get(id_, ())
+            views = load(session, everything, {m.key for m in matches}, now_ms=now) if matches else {}
             best: dict[tuple[int, int], tuple[tuple[int, int], int, float, int]] = {}
-            for each in kept:
-                if each[0] not in best or each[2] > best[each[0]][2]:
-                    best[each[0]] = each
+            for m in matches:
+                if m.key in views and (m.key not in best or m.score > best[m.key][2]):
+                    best[m.key] = (m.key, m.position, m.score, views[m.key].version)
             write_hits(session, entry, best.values(), now=now)
+            entry.screened = version
 
 
 def entry_of(session: Session, row: WatchlistRow, ref: str) -> WatchEntryRow:

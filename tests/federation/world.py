@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Final
 
 import httpx
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -207,6 +207,10 @@ def answer(status: int = 200, body: bytes | Iterator[bytes] = b"", **headers: st
     )
 
 
+HANGS_S: Final = 120
+"""A request that takes so long hangs. No test waits for it, and no limit on speed: a busy machine may be slow."""
+
+
 class Network:
     """Every node's address → its application. One event loop in a thread serves all of them."""
 
@@ -222,9 +226,8 @@ class Network:
         if app is None:
             raise httpx.ConnectError("connection refused", request=request)
         request.read()
-        status, headers, body = asyncio.run_coroutine_threadsafe(self._call(app, request), self._loop).result(
-            15
-        )
+        asked = asyncio.run_coroutine_threadsafe(self._call(app, request), self._loop)
+        status, headers, body = asked.result(HANGS_S)
         return httpx.Response(status, headers=headers, stream=Bytes(body))
 
     def gather(self, requests: Sequence[httpx.Request]) -> list[httpx.Response]:
@@ -233,7 +236,7 @@ class Network:
         async def all_of_them() -> list[Any]:
             return await asyncio.gather(*(self._call(self.apps[r.url.netloc.decode()], r) for r in requests))
 
-        answers = asyncio.run_coroutine_threadsafe(all_of_them(), self._loop).result(15)
+        answers = asyncio.run_coroutine_threadsafe(all_of_them(), self._loop).result(HANGS_S)
         return [httpx.Response(status, headers=headers, content=body) for status, headers, body in answers]
 
     async def _call(self, app: Any, request: httpx.Request) -> tuple[int, Any, bytes]:

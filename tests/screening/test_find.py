@@ -19,7 +19,7 @@ from app.gate import ANONYMOUS, Principal, operator
 from app.screening.denials import by_log
 from app.screening.find import Screener, Screening
 from app.screening.party import NothingToCompare, Query, UnreadableParty
-from app.screening.watch import _query
+from app.screening.watch import stored_query
 from tests import examples
 from tests.db.test_rebuild import amendment, rebuild, withdrawal
 from tests.federation.world import Peer, World
@@ -273,7 +273,7 @@ def test_a_name_that_says_nothing_is_refused_and_not_answered_with_no_match(name
 
 def test_a_stored_party_with_a_day_that_the_calendar_has_not_goes_on_being_screened() -> None:
     stored = {"schema": "Person", "properties": {"name": ["Ann Lee"], "birthDate": ["1970-02-31"]}}
-    query = _query(1, json.dumps(stored))
+    query = stored_query(1, json.dumps(stored))
     assert query is not None
     assert query.birth_dates == ("1970-02-31",)
 

@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor, wait
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
-from sqlalchemy import func, select, text
+from sqlalchemy import delete, func, select, text, update
 
 from app.domain.handling import Tlp
-from app.models import EventRow, WatchEntryRow, WatchHitRow, WatchlistRow
-from app.screening.watch import COMPARED, Watcher
+from app.models import EventRow, NoticeRow, WatchEntryRow, WatchHitRow, WatchlistRow
+from app.screening import watchlists
+from app.screening.application import Asked, read_party
+from app.screening.watch import COMPARED, SCREENED, Watcher, write_hits
 from tests.db.test_rebuild import amendment, rebuild, withdrawal
-from tests.federation.world import DAY, Peer, World
+from tests.federation.world import DAY, HANGS_S, Peer, World
 from tests.screening.asking import ACME, denial, token
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from sqlalchemy.orm import Session
+
+    from app.screening.answering import Finder, Found
 
 
 @pytest.fixture
@@ -250,6 +260,136 @@ def test_many_parties_are_put_in_at_once_paged_and_deleted_with_all_that_was_fou
     with ee.db.read() as session:
         for row in (WatchlistRow, WatchEntryRow, WatchHitRow):
             assert session.scalar(select(func.count()).select_from(row)) == 0
+
+
+def left_by_a_crash(peer: Peer, headers: dict[str, str], path: str) -> None:
+    """Store a party and die before it is screened."""
+    asked = read_party(ACME)
+    assert isinstance(asked, Asked)
+    with peer.db.write() as session:
+        row = watchlists.owned(session, headers["authorization"].split("_")[1], path[1:])
+        (put,) = watchlists.put(peer.db, session, row, [("7", asked)], now=peer.world.clock())
+    assert (put.changed, put.screened) == (True, False)
+
+
+def test_a_party_that_a_crash_left_without_screening_is_screened_when_it_is_put_in_again(ee: Peer) -> None:
+    ee.must_post(ee.officer.sign(denial("Borealis Signals Ltd")))
+    headers = token(ee)
+    path = made(ee, headers)
+    left_by_a_crash(ee, headers, path)
+    assert hits(ee, path, headers) == []
+    again = call(ee, "PUT", f"{path}/entries/7", headers, ACME).json()
+    assert (again["state"], len(again["hits"])) == ("unchanged", 1)
+    with ee.db.read() as session:
+        assert session.scalars(select(WatchEntryRow.screened)).one() == 1
+
+
+def test_a_party_that_a_crash_left_without_screening_is_screened_by_the_node(ee: Peer) -> None:
+    ee.must_post(ee.officer.sign(denial("Borealis Signals Ltd")))
+    headers = token(ee)
+    path = made(ee, headers)
+    left_by_a_crash(ee, headers, path)
+    ee.node.look_after_portfolios()  # whoever stored it may still be at it
+    assert hits(ee, path, headers) == []
+    ee.world.clock.ms += watchlists.LEFT_MS + 1
+    ee.node.look_after_portfolios()
+    (hit,) = hits(ee, path, headers)
+    assert (hit["ref"], hit["entry_version"]) == ("7", 1)
+    with ee.db.read() as session:
+        assert session.scalars(select(WatchEntryRow.screened)).one() == 1
+
+
+def test_stored_parties_that_cannot_be_read_hide_none_that_was_left(ee: Peer) -> None:
+    ee.must_post(ee.officer.sign(denial("Borealis Signals Ltd")))
+    headers = token(ee)
+    path = made(ee, headers)
+    many = [ACME | {"id": f"n{number}"} for number in range(watchlists.SCREENED_AT_ONCE + 1)]
+    assert call(ee, "POST", f"{path}/entries", headers, {"parties": many}).status_code == 200
+    with ee.db.write() as session:
+        session.execute(delete(WatchHitRow))
+        session.execute(update(WatchEntryRow).values(screened=0))
+        session.execute(
+            update(WatchEntryRow).where(WatchEntryRow.ref != many[-1]["id"]).values(party='{"schema": "?"}')
+        )
+    ee.world.clock.ms += watchlists.LEFT_MS + 1
+    assert ee.node.look_after_portfolios() is False
+    assert [hit["ref"] for hit in hits(ee, path, headers)] == [many[-1]["id"]]
+
+
+class Meddled:
+    """A finder: something happens after what it looked at, and before what it found is kept."""
+
+    def __init__(self, real: Finder, meanwhile: Callable[[], None]) -> None:
+        self._real, self._meanwhile = real, meanwhile
+
+    def find(self, *args: Any, **options: Any) -> Found:
+        found = self._real.find(*args, **options)
+        self._meanwhile()
+        return found
+
+    def algorithm(self) -> Mapping[str, Any]:
+        return self._real.algorithm()
+
+
+def screened_while(peer: Peer, path: str, meanwhile: Callable[[], None]) -> None:
+    """Screen a party that a crash left, and meanwhile something happens."""
+    finder = Meddled(peer.node.finder, meanwhile)
+    now = peer.world.clock() + watchlists.LEFT_MS + 1
+    watchlists.screen_left(peer.db, finder, peer.state, now=now)
+
+
+def test_what_was_found_for_a_party_that_changed_meanwhile_is_not_kept(ee: Peer) -> None:
+    ee.must_post(ee.officer.sign(denial("Borealis Signals Ltd")))
+    headers = token(ee)
+    path = made(ee, headers)
+    left_by_a_crash(ee, headers, path)
+    other = {"name": "Meridian Optics Ltd"}
+
+    def change() -> None:
+        assert call(ee, "PUT", f"{path}/entries/7", headers, other).status_code == 200
+
+    screened_while(ee, path, change)
+    assert hits(ee, path, headers) == []
+
+
+def waits_for_a_lock(session: Session) -> bool:
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    return session.execute(text(waiting)).scalar_one() > 0
+
+
+def test_a_notice_that_is_being_recorded_and_a_screening_write_one_hit(ee: Peer) -> None:
+    issued = ee.must_post(ee.officer.sign(denial("Borealis Signals Ltd")))
+    headers = token(ee)
+    path = made(ee, headers)
+    left_by_a_crash(ee, headers, path)
+    with ThreadPoolExecutor(1) as pool:
+        with ee.db.write() as session:  # as whoever records a notice does
+            ee.db.next_values(session, SCREENED, 0)
+            entry = session.scalars(select(WatchEntryRow)).one()
+            with ee.db.read() as reader:
+                key = reader.execute(select(NoticeRow.log_id, NoticeRow.idx)).one()
+            screening = pool.submit(screened_while, ee, path, lambda: None)
+            if (
+                session.get_bind().dialect.name == "postgresql"
+            ):  # SQLite has one writer, and cannot tell who waits
+                while not waits_for_a_lock(session):
+                    wait([screening], 0.01)
+                    assert not screening.done()
+            write_hits(session, entry, [(key, 0, 0.9, 1)], now=ee.world.clock())
+        screening.result(HANGS_S)
+    assert [hit["notice"]["id"] for hit in hits(ee, path, headers)] == [issued.id]
+
+
+def test_of_a_party_that_stands_twice_in_one_call_the_last_is_screened(ee: Peer) -> None:
+    for name in ("Borealis Signals Ltd", "Meridian Optics Ltd"):
+        ee.must_post(ee.officer.sign(denial(name)))
+    headers = token(ee)
+    path = made(ee, headers)
+    twice = [ACME | {"id": "a"}, {"id": "a", "name": "Meridian Optics Ltd"}]
+    answer = call(ee, "POST", f"{path}/entries", headers, {"parties": twice}).json()["items"]
+    assert [item["state"] for item in answer] == ["created", "changed"]
+    (hit,) = hits(ee, path, headers)
+    assert (hit["entry_version"], hit["ref"]) == (2, "a")
 
 
 def test_five_hundred_namesakes_are_found_and_the_log_says_when_there_are_more(
