@@ -14,13 +14,13 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Literal, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from sqlalchemy import select
 
 from app.domain.errors import NotAllowed, PeerFault
 from app.loops import Loop
-from app.models import LogRow, RosterSaidRow
+from app.models import LogRow
 from app.projections.rejudge import rejudge_log
 from app.replication import remote, sealed
 from app.replication import witness as witnessing
@@ -130,9 +130,6 @@ class Followed:
     judging: Lock = field(default_factory=threading.Lock)
     early: Early | None = None
     wanted_after: int = -1
-    absent_after: int | None = (
-        None  # as `wanted_after`, for bodies that were not given; None: not asked again
-    )
     compared: int = 0  # histories of this log that were compared with another mirror's
     compare_at: int = 0  # unix ms
     looks: int = 0
@@ -381,8 +378,7 @@ class Mirrors:
             return self._ask_for_bodies(followed, indexes)
 
         roster = self._roster()
-        if self.rejudge(followed.log_id, roster):
-            followed.absent_after = -1
+        self.rejudge(followed.log_id, roster)
         judged = remote.judge_step(
             self._db,
             followed.log_id,
@@ -455,8 +451,8 @@ class Mirrors:
             while followed is not None and self.judge(followed):
                 pass
 
-    def rejudge(self, log_id: int, roster: Roster) -> int:
-        """Bring the verdicts of a log up to the roster. Returns how many leaves count again."""
+    def rejudge(self, log_id: int, roster: Roster) -> None:
+        """Bring the verdicts of a log up to the roster."""
         done = rejudge_log(self._db, log_id, judge=self._judges.leaves, roster=roster, now=self._clock())
         if done is not None and done.folded:
             extra = {
@@ -468,7 +464,6 @@ class Mirrors:
             }
             log.warning("leaves judged again", extra=extra)
             self._wake()
-        return 0 if done is None else done.cleared
 
     # ── bodies ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -483,43 +478,19 @@ class Mirrors:
     def _ask_again(
         self, followed: Followed, roster: Roster, bodies: Callable[[Sequence[int]], Given | None]
     ) -> remote.Asked | None:
-        """Ask once more for bodies that are wanted; when none is, and this roster lets leaves count again, also for those that
-        were not given: their issuer gives none while it still holds a roster under which they do not count.
-        """
-
-        def ask(state: Literal["wanted", "absent"], after: int) -> remote.Asked | None:
-            return remote.fetch_missing(
-                self._db,
-                followed.log_id,
-                roster=roster,
-                judges=self._judges,
-                bodies=bodies,
-                clock=self._clock,
-                state=state,
-                after=after,
-                watch=self._watcher,
-            )
-
-        found = ask("wanted", followed.wanted_after)
+        """Ask once more for bodies that are wanted."""
+        found = remote.fetch_missing(
+            self._db,
+            followed.log_id,
+            roster=roster,
+            judges=self._judges,
+            bodies=bodies,
+            clock=self._clock,
+            after=followed.wanted_after,
+            watch=self._watcher,
+        )
         followed.wanted_after = found.last if found is not None and found.answered else -1
-        if found is None and followed.absent_after is not None and self._is_said(followed.state, roster):
-            found = ask("absent", followed.absent_after)
-            if found is None:
-                followed.absent_after = None
-            elif found.answered:
-                followed.absent_after = found.last
         return found
-
-    def _is_said(self, state: str, roster: Roster) -> bool:
-        """Whether a State's node has said in a log of it that it follows this roster, or one after it."""
-        with self._db.read() as session:
-            said = session.execute(
-                select(RosterSaidRow.idx)
-                .join(LogRow, LogRow.id == RosterSaidRow.log_id)
-                .where(LogRow.state == state, RosterSaidRow.version >= roster.version)
-                .limit(1)
-            ).first()
-        return said is not None
 
     def _ask_for_bodies(self, followed: Followed, indexes: Sequence[int]) -> Given | None:
         """Ask the issuer; if it cannot be reached, other nodes, any of which may hold a body and give it to whom it is for.

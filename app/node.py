@@ -63,7 +63,7 @@ if TYPE_CHECKING:
     import httpx
     from starlette.requests import Request
 
-    from app.domain.keys import Signer
+    from app.domain.keys import PublicKey, Signer
     from app.domain.roster import Roster
     from app.domain.signed import SignedNotice
     from app.gate import Principal
@@ -577,7 +577,9 @@ class Node:
         """Sign the newest head, then tell every witness."""
         if not self.gate.may_sign():
             return False
-        checkpoint = publish_step(self.db, self.log_id, self.keys.log, now=self.clock())
+        checkpoint = publish_step(
+            self.db, self.log_id, self.keys.log, now=self.clock(), revoked=self._revoked_keys()
+        )
         if checkpoint is None:
             return False
         if checkpoint.size > 0:
@@ -587,6 +589,13 @@ class Node:
         for loop in offerers:
             loop.wake()
         return True
+
+    def _revoked_keys(self) -> frozenset[PublicKey]:
+        """Of the own log."""
+        try:
+            return witnessing.revoked_log_keys(self.roster(), self.origin)
+        except RosterMissing:
+            return frozenset()
 
     def _offer_to(self, endpoint: WitnessEndpoint) -> None:
         if endpoint.name in self._offerers:

@@ -4,6 +4,10 @@
 ``{"origin", "index", "parts": {name: {"salt", "content"}}}``. For the rest there is no line: the same as for an index that
 does not exist. An answer that would grow too large ends early with ``{"more": true}``; the caller asks for the rest.
 
+A log's own node, which alone can say "not for you" by its silence, says ``{"origin", "index", "later": true}`` of a leaf
+that does not count there: two nodes may hold different rosters for a while, and silence would stand for good. It says so to
+whoever asks, since it tells nothing that the leaf and the roster do not.
+
 A node that carries sealed bodies of another State's log (`app.replication.sealed`) answers with what is sealed to the
 caller's State: ``{"origin", "index", "sealed": {"id", "kid", "parts"}}``. Opening it gives the parts; the commitment then
 decides, as ever.
@@ -16,7 +20,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import orjson
 from sqlalchemy import bindparam, select
@@ -46,7 +50,9 @@ MAX_ASKED: Final = 512
 MAX_GIVEN_BYTES: Final = 16 * 2**20
 """An answer ends after the body that passes this; below the caller's own limit by the size of the largest body."""
 _READ_AT_ONCE: Final = 64
-_INDEX: Final = re.compile(rb'\{"origin":"[^"]{1,300}","index":([0-9]{1,15}),"(parts|sealed)":\{')
+_INDEX: Final = re.compile(
+    rb'\{"origin":"[^"]{1,300}","index":([0-9]{1,15}),"(parts":\{|sealed":\{|later":true\}$)'
+)
 """How a line begins, members in this order: enough to file it by index without parsing it."""
 
 # ── giving ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -88,8 +94,7 @@ def give(session: Session, principal: Principal, wanted: Sequence[tuple[str, int
         allowed = _allowed(session, principal, origin, indexes)
         if allowed is None:
             continue
-        log_id, open_to_caller = allowed
-        for line in _lines(session, principal, origin, log_id, indexes, open_to_caller):
+        for line in _lines(session, principal, origin, indexes, allowed):
             if given > MAX_GIVEN_BYTES:
                 yield b'{"more":true}\n'
                 return
@@ -101,17 +106,18 @@ def _lines(
     session: Session,
     principal: Principal,
     origin: str,
-    log_id: int,
     asked: Sequence[int],
-    allowed: Sequence[int],
+    allowed: _Allowed,
 ) -> Iterator[bytes]:
-    """The lines about one log: what is held and may be had; then what is carried for the caller of the rest."""
+    """The lines about one log: what is held and may be had; then, of the rest, what is carried for the caller, and what this node
+    cannot decide under its roster.
+    """
 
     def line(index: int, **members: Any) -> bytes:  # noqa: ANN401 - what JSON takes
         return orjson.dumps({"origin": origin, "index": index, **members}, option=orjson.OPT_APPEND_NEWLINE)
 
     given = set()
-    held = stored.of_leaves(session, log_id, allowed, at_once=_READ_AT_ONCE)
+    held = stored.of_leaves(session, allowed.log_id, allowed.indexes, at_once=_READ_AT_ONCE)
     for index, parts in groupby(held, key=itemgetter(0)):
         given.add(index)
         yield line(
@@ -125,20 +131,34 @@ def _lines(
     if principal.state is not None and missing:
         for index, sealed in carried_for(session, principal.state, origin, missing).items():
             yield line(index, sealed=orjson.Fragment(sealed))
+    if allowed.is_own and missing:
+        for index in execute(session, _NOT_COUNTING, log=allowed.log_id, indexes=missing).scalars():
+            yield line(index, later=True)
 
 
 _LOGS, _ENTRIES = LogRow.__table__.c, EntryRow.__table__.c
-_LOG: Final = select(_LOGS.id, _LOGS.state).where(_LOGS.origin == bindparam("of"))
+_LOG: Final = select(_LOGS.id, _LOGS.state, _LOGS.is_own).where(_LOGS.origin == bindparam("of"))
 _HELD: Final = select(_ENTRIES.idx, _ENTRIES.tlp_rank, _ENTRIES.audience).where(
     _ENTRIES.log_id == bindparam("log"),
     _ENTRIES.idx.in_(bindparam("indexes", expanding=True)),
     _ENTRIES.body_state == "held",
 )
+_NOT_COUNTING: Final = select(_ENTRIES.idx).where(
+    _ENTRIES.log_id == bindparam("log"),
+    _ENTRIES.idx.in_(bindparam("indexes", expanding=True)),
+    _ENTRIES.fault_code.is_not(None),
+)
 
 
-def _allowed(
-    session: Session, principal: Principal, origin: str, indexes: Sequence[int]
-) -> tuple[int, list[int]] | None:
+class _Allowed(NamedTuple):
+    """Of one log: the indexes whose bodies are here and may be given to the caller."""
+
+    log_id: int
+    is_own: bool
+    indexes: Sequence[int]
+
+
+def _allowed(session: Session, principal: Principal, origin: str, indexes: Sequence[int]) -> _Allowed | None:
     log = execute(session, _LOG, of=origin).one_or_none()
     if log is None:
         return None
@@ -151,7 +171,7 @@ def _allowed(
             known[tlp_rank, audience] = may
         if may:
             allowed.append(idx)
-    return log.id, allowed
+    return _Allowed(log.id, log.is_own, allowed)
 
 
 # ── taking ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -161,7 +181,8 @@ def _allowed(
 class Given:
     """A peer's answer: its lines by index, unparsed, and the indexes it said nothing about and will not.
 
-    Lines are read where they are judged. Which body a line is about is only its own claim until then.
+    Lines are read where they are judged. Which body a line is about is only its own claim until then. An index that is in neither
+    is to be asked for again.
     """
 
     lines: Mapping[int, bytes]
@@ -184,6 +205,7 @@ def ask(
         PeerUnreachable, PeerAnswerRefused: then nothing is known about any of them.
     """
     lines: dict[int, bytes] = {}
+    later: set[int] = set()
     open_indexes = list(indexes)
     while open_indexes:
         asked, rest = open_indexes[:MAX_ASKED], open_indexes[MAX_ASKED:]
@@ -193,20 +215,22 @@ def ask(
             raise PeerAnswerRefused(
                 f"{node_url}/bodies answered {status}: {answer[:300].decode(errors='replace')}"
             )
-        found, more = _split_answer(answer, node_url, origin, keys)
+        found, undecided, more = _split_answer(answer, node_url, origin, keys)
+        later |= undecided
         lines |= {index: line for index in asked if (line := found.get(index)) is not None}
-        unanswered = [index for index in asked if index not in found] if more else []
+        unanswered = [i for i in asked if i not in found and i not in undecided] if more else []
         if more and len(unanswered) == len(asked):
             raise PeerAnswerRefused(f"{node_url}/bodies says there is more and gives nothing.")
         open_indexes = unanswered + rest
-    return Given(lines, frozenset(indexes) - lines.keys())
+    return Given(lines, frozenset(indexes) - lines.keys() - later)
 
 
 def _split_answer(
     answer: bytes, node_url: str, origin: str, keys: Mapping[str, EncryptionKey]
-) -> tuple[dict[int, bytes | None], bool]:
-    """The lines by index; None for a sealed one that does not open here."""
+) -> tuple[dict[int, bytes | None], set[int], bool]:
+    """The lines by index, None for a sealed one that does not open here; the indexes to be asked for later; if there is more."""
     found: dict[int, bytes | None] = {}
+    later: set[int] = set()
     more = False
     for line in answer.splitlines():
         if line == b'{"more":true}':
@@ -216,8 +240,13 @@ def _split_answer(
         if claimed is None:
             raise PeerAnswerRefused(f"{node_url}/bodies answered a line that is no body: {line[:100]!r}")
         index = int(claimed[1])
-        found[index] = line if claimed[2] == b"parts" else _opened(line, origin, index, keys)
-    return found, more
+        if claimed[2].startswith(b"later"):
+            later.add(index)
+        elif claimed[2].startswith(b"parts"):
+            found[index] = line
+        else:
+            found[index] = _opened(line, origin, index, keys)
+    return found, later, more
 
 
 def _opened(line: bytes, origin: str, index: int, keys: Mapping[str, EncryptionKey]) -> bytes | None:

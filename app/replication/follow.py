@@ -37,11 +37,11 @@ from app.replication.forks import (
     report_rollback,
     watch_log,
 )
-from app.replication.witness import collect_cosignatures, log_keys
+from app.replication.witness import collect_cosignatures, log_keys, revoked_log_keys
 from app.tlog.checkpoint import Checkpoint, open_checkpoint
 from app.tlog.evidence import Sighting
 from app.tlog.merkle import Frontier, tree_root
-from app.tlog.note import Note
+from app.tlog.note import Note, names_key
 from app.tlog.note import parse as parse_note
 from app.tlog.store import append_leaves, lock_log, node_reader
 from app.tlog.tiles import (
@@ -159,6 +159,17 @@ _SEEN: Final = (
         error_detail=None,
         error_at=None,
     )
+)
+_SIGNED_AGAIN: Final = (
+    update(_LOGS)  # type: ignore[arg-type]  # a mapped class's __table__
+    .where(_LOGS.c.id == bindparam("log"), _LOGS.c.head_size == bindparam("at_size"))
+    .values(head_note=bindparam("new_note"))
+)
+_HEADS: Final = HeadRow.__table__
+_HEAD_SIGNED_AGAIN: Final = (
+    update(_HEADS)  # type: ignore[arg-type]  # a mapped class's __table__
+    .where(_HEADS.c.log_id == bindparam("log"), _HEADS.c.size == bindparam("at_size"))
+    .values(note=bindparam("new_note"))
 )
 
 
@@ -279,6 +290,11 @@ def advance(
         with db.write() as session:
             _set_head(db, session, log_id, checkpoint, note, now=clock())
         grew = True
+    elif checkpoint.size == mirror.head_size and _stands_under_a_revoked_key(mirror, roster):
+        with db.write() as session:
+            own = own_lines(note, checkpoint.origin)
+            execute(session, _SIGNED_AGAIN, log=log_id, at_size=checkpoint.size, new_note=own)
+            execute(session, _HEAD_SIGNED_AGAIN, log=log_id, at_size=checkpoint.size, new_note=own)
     if grew:
         look.hold_against_claimed(mirror)
     if (
@@ -286,6 +302,14 @@ def advance(
     ):  # otherwise another worker was here first, and nothing was compared
         collect_cosignatures(db, log_id, checkpoint.size, note, roster)
     return grew
+
+
+def _stands_under_a_revoked_key(mirror: Followed, roster: Roster) -> bool:
+    """Whether nobody would take this mirror's head from it, as the log's key was revoked since: its State signs it again."""
+    if not revoked_log_keys(roster, mirror.origin) or mirror.head_note is None:
+        return False
+    held = parse_note(mirror.head_note)
+    return not any(names_key(held, key) for key in log_keys(roster, mirror.origin))
 
 
 def advance_from(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from sqlalchemy import bindparam, literal_column, select, update
 
@@ -59,8 +59,8 @@ _RUN: Final = (
     )
     .order_by(_LEAVES.c.idx)
 )
-_MISSING: Final = {
-    state: select(_LEAVES.c.idx, _LEAVES.c.leaf_hash, _LEAVES.c.leaf, _LEAVES.c.received_at)
+_MISSING: Final = (
+    select(_LEAVES.c.idx, _LEAVES.c.leaf_hash, _LEAVES.c.leaf, _LEAVES.c.received_at)
     .join_from(
         _LEAVES,
         _ENTRIES,
@@ -68,14 +68,12 @@ _MISSING: Final = {
     )
     .where(
         _ENTRIES.c.log_id == bindparam("log"),
-        _ENTRIES.c.body_state
-        == literal_column(f"'{state}'"),  # not bound: there is an index of what is wanted
+        _ENTRIES.c.body_state == literal_column("'wanted'"),  # not bound: there is an index of what is wanted
         _ENTRIES.c.idx > bindparam("after"),
     )
     .order_by(_ENTRIES.c.idx)
     .limit(LATE_AT_ONCE)
-    for state in ("wanted", "absent")
-}
+)
 
 
 def judge_step(
@@ -180,14 +178,13 @@ def fetch_missing(
     judges: Judges,
     bodies: Callable[[Sequence[int]], Given | None],
     clock: Clock,
-    state: Literal["wanted", "absent"] = "wanted",
     after: int = -1,
     watch: Watch | None = None,
 ) -> Asked | None:
-    """Ask once more for bodies in `state`, beyond index `after`. Returns None if there are none."""
+    """Ask once more for bodies that are wanted, beyond index `after`. Returns None if there are none."""
     with db.read() as session:
         origin, _, _, backfilled, _ = execute(session, _PLACE, log=log_id).one()
-        rows = execute(session, _MISSING[state], log=log_id, after=after).all()
+        rows = execute(session, _MISSING, log=log_id, after=after).all()
     leaves = [MirroredLeaf(idx, bytes(leaf_hash), bytes(leaf), at) for idx, leaf_hash, leaf, at in rows]
     if not leaves:
         return None

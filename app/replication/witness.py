@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from app.db import Database
-    from app.domain.keys import Signer
+    from app.domain.keys import PublicKey, Signer
     from app.domain.roster import Roster
     from app.replication.client import PeerClient
 
@@ -147,6 +147,13 @@ def log_keys(roster: Roster, origin: str, *, settled: int | None = None) -> tupl
         if k.key.alg == "Ed25519"
         if k.revoked_at_index is None or (settled is not None and settled <= k.revoked_at_index)
     )
+
+
+def revoked_log_keys(roster: Roster, origin: str) -> frozenset[PublicKey]:
+    """The keys under which no head of `origin` stands by itself any more."""
+    state = roster.state_of_origin(origin)
+    listed = () if state is None else roster.keys_of(state.code, "log")
+    return frozenset(k.key for k in listed if k.revoked_at_index is not None)
 
 
 def cosigner_keys(roster: Roster) -> dict[CosignerKey, str]:

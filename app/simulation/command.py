@@ -23,6 +23,8 @@ from app.simulation.world import Outcome, World
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from app.simulation.faults import Extent
+
 LEAST_STATES: Final = 4
 """A fork needs a State that is shown one history, one that is shown another, and a witness."""
 
@@ -36,6 +38,12 @@ def simulate(
     mild: Annotated[
         bool,
         typer.Option("--mild", help="No start-up gate, backups, gossip, accusations or other node keys."),
+    ] = False,
+    members: Annotated[
+        bool,
+        typer.Option(
+            "--members", help="Also suspend States and take them back, and revoke keys of their nodes."
+        ),
     ] = False,
     trace: Annotated[bool, typer.Option("--trace", help="Print everything that happens, in order.")] = False,
     shrink: Annotated[
@@ -52,15 +60,18 @@ def simulate(
     Exit 0 only if every invariant held. The same seed, States and steps give the same trace again, to the last byte.
     """
     logging.disable(logging.CRITICAL)  # what nodes log of the faults they meet is not what is asked here
+    if mild and members:
+        raise typer.BadParameter("--mild leaves out what --members adds to.")
+    extent: Extent = "mild" if mild else "members" if members else "usual"
     if growth:
         typer.echo(measure(states, as_json=as_json))
         return DONE
     if seeds == 1:
-        outcome = play(seed, states, steps, trace=trace, mild=mild)
+        outcome = play(seed, states, steps, trace=trace, extent=extent)
         outcomes: Iterator[Outcome] = iter((outcome,))
     else:
         outcomes = _many(
-            range(seed, seed + seeds), states, steps, processes or min(2, os.cpu_count() or 1), mild=mild
+            range(seed, seed + seeds), states, steps, processes or min(2, os.cpu_count() or 1), extent=extent
         )
     failed = 0
     began = time.monotonic()
@@ -69,33 +80,33 @@ def simulate(
         if as_json:
             typer.echo(json.dumps(asdict(outcome)))
         elif outcome.broken is not None or seeds == 1:
-            typer.echo(_describe(outcome, mild=mild))
+            typer.echo(_describe(outcome, extent=extent))
         if shrink and outcome.broken is not None:
-            typer.echo(f"  fewest steps that break it: {fewest_steps(outcome, mild=mild)}")
+            typer.echo(f"  fewest steps that break it: {fewest_steps(outcome, extent=extent)}")
     if seeds > 1 and not as_json:
         took = time.monotonic() - began
         typer.echo(f"{seeds} seeds of {states} States, {steps} steps each: {failed} broken. {took:.0f} s.")
     return REFUSED if failed else DONE
 
 
-def play(seed: int, states: int, steps: int, *, trace: bool = False, mild: bool = False) -> Outcome:
+def play(seed: int, states: int, steps: int, *, trace: bool = False, extent: Extent = "usual") -> Outcome:
     """Play one seed."""
-    return World(seed, states, steps, trace=typer.echo if trace else None, mild=mild).play()
+    return World(seed, states, steps, trace=typer.echo if trace else None, extent=extent).play()
 
 
-def fewest_steps(failed: Outcome, *, mild: bool = False) -> int:
+def fewest_steps(failed: Outcome, *, extent: Extent = "usual") -> int:
     """Fewest steps after which the same invariant breaks: a shorter run is a prefix of a longer one, then all heals."""
     low, high = 0, failed.steps
     while low < high:
         middle = (low + high) // 2
-        if play(failed.seed, failed.states, middle, mild=mild).broken == failed.broken:
+        if play(failed.seed, failed.states, middle, extent=extent).broken == failed.broken:
             high = middle
         else:
             low = middle + 1
     return low
 
 
-def _describe(outcome: Outcome, *, mild: bool = False) -> str:
+def _describe(outcome: Outcome, *, extent: Extent = "usual") -> str:
     line = (
         f"seed {outcome.seed}: {outcome.notices} statements, {outcome.messages} messages, {outcome.virtual_s} s of virtual "
         f"time, trace {outcome.trace[:16]}"
@@ -104,12 +115,12 @@ def _describe(outcome: Outcome, *, mild: bool = False) -> str:
         return f"{line}: every invariant held"
     again = (
         f"verbale simulate --seed {outcome.seed} --states {outcome.states} --steps {outcome.steps} --trace"
-        f"{' --mild' if mild else ''}"
+        f"{'' if extent == 'usual' else f' --{extent}'}"
     )
     return f"{line}\n  BROKEN in step {outcome.at}: {outcome.broken}: {outcome.what}\n  again: {again}"
 
 
-def _many(seeds: range, states: int, steps: int, processes: int, *, mild: bool) -> Iterator[Outcome]:
+def _many(seeds: range, states: int, steps: int, processes: int, *, extent: Extent) -> Iterator[Outcome]:
     progress = Progress(
         TextColumn("seeds"),
         BarColumn(),
@@ -124,13 +135,15 @@ def _many(seeds: range, states: int, steps: int, processes: int, *, mild: bool) 
     ):
         task = progress.add_task("seeds", total=len(seeds))
         left = iter(seeds)
-        running = {pool.submit(play, seed, states, steps, mild=mild) for seed in _take(left, 2 * processes)}
+        running = {
+            pool.submit(play, seed, states, steps, extent=extent) for seed in _take(left, 2 * processes)
+        }
         while running:
             done, running = wait(running, return_when=FIRST_COMPLETED)
             for future in done:
                 progress.advance(task)
                 yield future.result()
-                running |= {pool.submit(play, seed, states, steps, mild=mild) for seed in _take(left, 1)}
+                running |= {pool.submit(play, seed, states, steps, extent=extent) for seed in _take(left, 1)}
 
 
 def _take(seeds: Iterator[int], count: int) -> Iterator[int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 from app.domain.states import STATES
 from app.simulation import malice
@@ -19,6 +19,12 @@ if TYPE_CHECKING:
 
 HOUR_MS: Final = 3_600_000
 MAX_ROTATIONS: Final = 3
+MAX_SUSPENDED: Final = 2
+"""States that are no members at one time."""
+
+Extent = Literal["mild", "usual", "members"]
+"""What may happen in a run. mild: no start-up gate, no backup is restored, nobody gossips or accuses, and node keys stay.
+members: everything, and States are suspended and taken back, and keys of nodes are revoked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +66,7 @@ class Plan:
 
 def step(world: World) -> None:
     """One step of the run."""
-    steps, weights = zip(*(_STEPS if world.mild else _ALL_STEPS), strict=True)
+    steps, weights = zip(*_OF_EXTENT[world.extent], strict=True)
     chosen: Callable[[World], None] = world.rng.choices(steps, weights)[0]
     chosen(world)
 
@@ -225,6 +231,37 @@ def _fault_node_key(world: World) -> None:
         world.do(site, lambda: world.rotate_node_key(site, use))
 
 
+def _fault_suspend(world: World) -> None:
+    """The States suspend one of them: what a quorum has not confirmed of its log does not count until it is taken back."""
+    site = _site(world)
+    standing = [code for code in world.codes if world.roster.states[code].status == "member"]
+    left = len(standing) - 1
+    if site.state not in standing or len(world.codes) - left > MAX_SUSPENDED:
+        return
+    # The dishonest that stay must still be so few that the others do not need them.
+    if (
+        len([code for code in world.plan.dishonest if code in standing and code != site.state])
+        > (left - 2) // 3
+    ):
+        return
+    world.suspend(site)
+
+
+def _fault_take_back(world: World) -> None:
+    """A suspended State is a member again."""
+    away = [code for code in world.codes if world.roster.states[code].status != "member"]
+    if away:
+        world.take_back(world.sites[world.rng.choice(away)])
+
+
+def _fault_revoke(world: World) -> None:
+    """A node's key is stolen: it gets another, and the old one is revoked."""
+    site = _poster(world) if world.rng.randrange(2) else _site(world)
+    use: KeyUse = world.rng.choice(("log", "witness", "witness", "transport"))
+    if site.honest and site.power.alive and site.kids[use].endswith("/1"):
+        world.do(site, lambda: world.rotate_node_key(site, use, revoke=True))
+
+
 def _malice(world: World) -> None:
     malice.step(world)
 
@@ -250,3 +287,10 @@ _ALL_STEPS: Final = (
     (_fault_node_key, 1),
     (malice.accuse, 2),
 )
+_MEMBER_STEPS: Final = (
+    *_ALL_STEPS,
+    (_fault_suspend, 3),
+    (_fault_take_back, 4),
+    (_fault_revoke, 2),
+)
+_OF_EXTENT: Final = {"mild": _STEPS, "usual": _ALL_STEPS, "members": _MEMBER_STEPS}

@@ -151,6 +151,7 @@ _HEAD: Final = (
 _COSIGNED: Final = (
     "SELECT max(c.size) FROM cosignatures c JOIN logs ON logs.id = c.log_id WHERE origin = ? AND witness = ?"
 )
+_CONFIRMED: Final = "SELECT max(c.size) FROM confirmations c JOIN logs ON logs.id = c.log_id WHERE origin = ?"
 _SEEN: Final = (
     "SELECT head_size, served_size, shown_size, pending_note, claimed_note FROM logs "
     "LEFT JOIN log_watch ON log_watch.log_id = logs.id WHERE origin = ?"
@@ -322,8 +323,9 @@ class Site:
         """Hear what another State's witness shows of every log; tell it of evidence; see whether a log is withheld."""
 
         def step(node: Node) -> None:
-            (witness,) = [e for e in witness_endpoints(node.roster(), self.state) if e.state == state]
-            node.vigil.hear_from(witness)
+            for witness in witness_endpoints(node.roster(), self.state):
+                if witness.state == state:  # a suspended State's is not asked
+                    node.vigil.hear_from(witness)
 
         self.run(f"gossip {state}", step)
         self.run("look after", lambda node: node.look_after())
@@ -335,6 +337,11 @@ class Site:
     def cosigned(self, origin: str) -> int:
         """The largest size of a log that this site's witness cosigned."""
         rows = self.disk.rows(_COSIGNED, origin, witness_name(self.state))
+        return int(rows[0][0] or 0)
+
+    def confirmed(self, origin: str) -> int:
+        """The largest size of a log that a quorum has confirmed, as far as this site has told."""
+        rows = self.disk.rows(_CONFIRMED, origin)
         return int(rows[0][0] or 0)
 
     def seen(self, origin: str) -> int:

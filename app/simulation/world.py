@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final
 from app.domain.errors import Busy, NodeFault, PeerFault, Refused, VerbaleError
 from app.domain.roster import RosterKey
 from app.domain.states import ISO_3166_1, STATES
+from app.domain.times import utc_day
 from app.simulation import faults, malice
 from app.simulation.invariants import CONVERGENCE, LINE, Broken, Truth
 from app.simulation.network import Network, Weather
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from app.domain.roster import KeyUse
+    from app.simulation.faults import Extent
     from app.simulation.network import Answer
 
 QUIET_ROUNDS: Final = 12
@@ -87,7 +89,7 @@ class World:
         trace: Callable[[str], None] | None = None,
         faultless: bool = False,
         quick: bool = True,
-        mild: bool = False,
+        extent: Extent = "usual",
     ) -> None:
         """Set it up.
 
@@ -97,10 +99,11 @@ class World:
             steps: how many events before everything heals.
             trace: takes each line of what happens.
             faultless: nobody is dishonest.
-            mild: no start-up gate, no backup is restored, nobody gossips or accuses, and node keys stay.
+            extent: what may happen.
             quick: sessions spare what SQLAlchemy does for each statement; the run is the same without.
         """
-        self.seed, self.steps, self.mild = seed, steps, mild
+        self.seed, self.steps, self.extent = seed, steps, extent
+        self.mild = extent == "mild"
         self.rng = random.Random(f"verbale simulation {seed}")  # noqa: S311 - replayed, not secret
         self.schedule = Schedule()
         self.truth = Truth()
@@ -120,7 +123,7 @@ class World:
             self.truth.signs_head,
             self.truth.signs_receipt,
             quick,
-            gates=not mild,
+            gates=not self.mild,
         )
         self.codes = _codes(states)
         self.roster = first_roster(self.codes)
@@ -322,6 +325,9 @@ class World:
         self.schedule.run()
         self.twins.clear()
         for site in self.sites.values():
+            if self.roster.states[site.state].status != "member":
+                self.take_back(site)
+        for site in self.sites.values():
             site.skew_ms = 0
             site.roster_client.newest = self.roster
             if site.is_down:
@@ -474,17 +480,42 @@ class World:
         self.note(f"{site.state} signs with {new} from index {size} on")
         site.node.refresh_roster()
 
-    def rotate_node_key(self, site: Site, use: KeyUse) -> None:
-        """Give a node another log, witness or transport key: it lies there before the roster lists it, and a start takes it up."""
+    def rotate_node_key(self, site: Site, use: KeyUse, *, revoke: bool = False) -> None:
+        """Give a node another log, witness or transport key: it lies there before the roster lists it, and a start takes it up.
+
+        Args:
+            revoke: the old one, from the index that its log has reached and from now on.
+        """
         number = int(site.kids[use].rsplit("/", 1)[1]) + 1
         new = f"{site.state}/{use}/{number}"
         fresh = RosterKey(new, use, key(new).public, BEGIN_S - 30 * DAY_S)
-        self.change_roster(site.state, keys=(*self.roster.states[site.state].keys, fresh))
+        keys = self.roster.states[site.state].keys
+        if revoke:
+            ((size,),) = site.disk.rows("SELECT size FROM logs WHERE is_own")
+            at = BEGIN_S + self.schedule.now // 1000
+            old = site.kids[use]
+            keys = tuple(
+                replace(k, revoked_at_index=size, suspect_from=at) if k.kid == old else k for k in keys
+            )
+            self.note(f"{old} is revoked from index {size} on")
+        self.change_roster(site.state, keys=(*keys, fresh))
         site.kids[use] = new
         self.note(f"{site.state} signs with {new}")
         site.kill()
         site.roster_client.roster = site.roster_client.newest = self.roster
         site.start()
+
+    def suspend(self, site: Site) -> None:
+        """The other States suspend one: what of its log is not confirmed yet does not count until it is taken back."""
+        end = max(other.confirmed(site.origin) for other in self.sites.values() if other.honest)
+        today = utc_day(BEGIN_S + self.schedule.now // 1000)
+        self.change_roster(site.state, status="suspended", ends=((site.origin, end),), left=today)
+        self.note(f"{site.state} is suspended; {end} of its leaves count")
+
+    def take_back(self, site: Site) -> None:
+        """It is a member again, and all that it logged counts."""
+        self.change_roster(site.state, status="member", ends=(), left=None)
+        self.note(f"{site.state} is a member again")
 
     def change_roster(self, state: str, **changes: object) -> None:
         """A new version of the roster, in which one State differs; sites adopt it when the seed says."""

@@ -343,10 +343,12 @@ class Recount:
     Attributes:
         dropped: (size, time) of rows that no quorum confirms any more.
         kept: (size, time, note) of those of them that one still does, at another time.
+        fallen: (witness, key id, unix seconds) of revoked keys: what was cosigned under them from then on does not count.
     """
 
     dropped: Sequence[tuple[int, int]] = ()
     kept: Sequence[tuple[int, int, bytes]] = ()
+    fallen: Sequence[tuple[str, bytes, int]] = ()
 
 
 def recount(session: Session, log_id: int, state: str, roster: Roster) -> Recount:
@@ -355,6 +357,7 @@ def recount(session: Session, log_id: int, state: str, roster: Roster) -> Recoun
     So that a node which was there tells the times that one which comes later can verify.
     """
     by_id = _by_id(confirmers(roster))
+    fallen = [(*who, one.until) for who, one in by_id.items() if one.until is not None]
     dropped: list[tuple[int, int]] = []
     kept: list[tuple[int, int, bytes]] = []
     key = tuple_(ConfirmationRow.size, ConfirmationRow.at)
@@ -381,17 +384,55 @@ def recount(session: Session, log_id: int, state: str, roster: Roster) -> Recoun
             if now is not None:
                 kept.append((size, now, note.encode()))
         if len(rows) < HISTORY_PAGE:
-            return Recount(dropped, kept)
+            return Recount(dropped, kept, fallen)
         last = (rows[-1].size, rows[-1].at)
 
 
 def apply_recount(db: Database, session: Session, log_id: int, found: Recount) -> None:
-    """Write what `recount` found. What is confirmed stays so: it is history that tells other times, or none."""
+    """Write what `recount` found. What is confirmed stays so: it is history that tells other times, or none.
+
+    Cosignatures under a revoked key are forgotten, or they would go on confirming what came after; with its next key the
+    witness gives others. Those of this node itself stay: they are what keeps it from cosigning a second root.
+    """
     if found.dropped:
         session.connection().execute(
             _DROP, [{"log": log_id, "at_size": size, "at_time": at} for size, at in found.dropped]
         )
     _store(db, session, log_id, found.kept)
+    own = session.execute(select(LogRow.state).where(LogRow.is_own)).scalar()
+    for witness, key_id, until in found.fallen:
+        _forget(session, log_id, witness, key_id, until, but=own)
+
+
+def _forget(
+    session: Session, log_id: int, witness: str, key_id: bytes, until: int, *, but: str | None
+) -> None:
+    """Forget what a witness cosigned under one key from `until` on, except for the State `but`."""
+
+    def fell(line: bytes | None, at: int | None) -> bool:
+        if line is None or at is None or at < until:
+            return False
+        return notes.parse_signature_lines(line)[0].key_id == key_id
+
+    rows = session.scalars(
+        select(CosignatureRow).where(
+            CosignatureRow.log_id == log_id,
+            CosignatureRow.witness == witness,
+            func.coalesce(CosignatureRow.fresh_at, CosignatureRow.timestamp) >= until,
+            func.coalesce(CosignatureRow.state, "") != (but or ""),
+        )
+    ).all()
+    for row in rows:
+        if fell(row.fresh_line, row.fresh_at):
+            row.fresh_at = row.fresh_line = None
+        if not fell(row.line, row.timestamp):
+            continue
+        if row.fresh_line is None or row.fresh_at is None:
+            session.delete(row)
+        else:
+            row.timestamp, row.line = row.fresh_at, row.fresh_line
+            row.fresh_at = row.fresh_line = None
+    session.flush()
 
 
 # ── reading the time ──────────────────────────────────────────────────────────────────────────────────────────────

@@ -254,6 +254,11 @@ def verify(note: Note, verifiers: Iterable[Verifier]) -> tuple[Signature, ...]:
     return tuple(held.values())
 
 
+def names_key(note: Note, verifier: Verifier) -> bool:
+    """Whether a line of the note is said to be this key's. It is not verified: for notes that were verified before."""
+    return any((s.name, s.key_id) == (verifier.name, verifier.key_id) for s in note.signatures)
+
+
 def check_text(text: bytes) -> None:
     """Raise ValueError unless `text` can be the text of a note: UTF-8, no control characters, final newline."""
     if not text.endswith(b"\n") or _CONTROL.search(text):

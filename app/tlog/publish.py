@@ -3,6 +3,9 @@
 Guarantees one truth per size: (log, size) is the primary key of `heads` and is committed with its root before the key is
 asked to sign, so neither a race nor a restart can sign a second root for a size. A crash between the two leaves a head
 without a note; the next step signs that same root.
+
+A head whose key is revoked is signed again, with the same size and root, by the key that counts now: whoever comes to the log
+would otherwise find nothing that verifies until its next leaf.
 """
 
 from __future__ import annotations
@@ -17,13 +20,16 @@ from app.models import CosignatureRow, HeadRow, LogRow, WatchRow
 from app.tlog import note as notes
 from app.tlog.checkpoint import Checkpoint, sign_checkpoint
 from app.tlog.cosignature import with_cosignatures
+from app.tlog.note import VerifierKey
 from app.tlog.store import lock_log
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from sqlalchemy.orm import Session
 
     from app.db import Database
-    from app.domain.keys import Signer
+    from app.domain.keys import PublicKey, Signer
 
 
 _LOGS, _HEADS, _WATCHED = LogRow.__table__, HeadRow.__table__, WatchRow.__table__
@@ -54,8 +60,13 @@ _PUBLISHED: Final = (
 )
 
 
-def publish_step(db: Database, log_id: int, signer: Signer, *, now: int) -> Checkpoint | None:
+def publish_step(
+    db: Database, log_id: int, signer: Signer, *, now: int, revoked: Collection[PublicKey] = ()
+) -> Checkpoint | None:
     """Sign the head of what is committed, if that is new. Returns the checkpoint, or None when there was nothing to sign.
+
+    Args:
+        revoked: keys of this log that do not count any more; a head that stands under one of them is new as well.
 
     Raises:
         LogCorrupt: another root was decided for this size earlier; nothing is signed.
@@ -66,7 +77,9 @@ def publish_step(db: Database, log_id: int, signer: Signer, *, now: int) -> Chec
         if status != "ok" or closed_at is not None:  # frozen, or behind a closed start-up gate
             return None
         if head_note is not None and head_size == log.size:
-            return None
+            signed = notes.parse(head_note)
+            if not any(notes.names_key(signed, VerifierKey(log.origin, key)) for key in revoked):
+                return None
         root = log.frontier.root()
         decided = execute(session, _DECIDED, log=log_id, at_size=log.size).scalar_one_or_none()
         if decided is None:

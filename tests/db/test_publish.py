@@ -19,7 +19,7 @@ from app.tlog.note import VerifierKey
 from app.tlog.publish import publish_step
 from app.tlog.store import node_reader
 from tests.db.own_log import LOG, ORIGIN, check_whole, heads, log_row, notice, open_log, record
-from tests.federation.world import NOW
+from tests.federation.world import NOW, seeded
 
 
 class Watched:
@@ -81,6 +81,22 @@ def test_what_is_committed_is_signed_once(log: tuple[Database, int]) -> None:
     row = log_row(db, log_id)
     assert (row.head_size, row.size) == (2, 2)
     assert_one_truth(db, log_id, signer)
+
+
+def test_a_head_under_a_revoked_key_is_signed_again_once_with_the_same_root(
+    log: tuple[Database, int],
+) -> None:
+    db, log_id = log
+    record(db, log_id, [notice()])
+    head = publish(db, log_id, Watched())
+    following = seeded("the next log key")
+    for revoked in ((), [following.public]):
+        assert publish_step(db, log_id, following, now=NOW * 1000, revoked=revoked) is None
+    assert publish_step(db, log_id, following, now=NOW * 1000, revoked=[LOG.public]) == head
+    assert publish_step(db, log_id, following, now=NOW * 1000, revoked=[LOG.public]) is None
+    for note in (log_row(db, log_id).head_note, heads(db, log_id)[1].note):
+        assert note is not None
+        assert open_checkpoint(note, [VerifierKey(ORIGIN, following.public)], ORIGIN)[0] == head
 
 
 def test_an_empty_log_is_signed_too(log: tuple[Database, int]) -> None:

@@ -8,6 +8,7 @@ from functools import partial
 from itertools import zip_longest
 from typing import Any
 
+import orjson
 import pytest
 from sqlalchemy import select
 
@@ -21,6 +22,7 @@ from app.projections.rebuild import rebuild_log
 from app.record import record_own
 from tests import examples
 from tests.db.test_rebuild import LIVE, amendment, everything, live_through_much, withdrawal
+from tests.federation.test_bodies import ask_as
 from tests.federation.world import NOW, Peer, Signed, World, seeded
 
 SECOND = "NL/cp/2"
@@ -121,10 +123,9 @@ def test_a_key_revoked_at_an_index_loses_what_stands_there_and_what_hangs_on_it(
     is_a_fixed_point(us)
 
 
-def test_an_issuer_that_comes_late_to_a_roster_is_asked_again_once_it_follows_it(world: World) -> None:
+def test_an_issuer_that_comes_late_to_a_roster_says_that_it_cannot_give_the_body_yet(world: World) -> None:
     """Until then it gives no body of a leaf that does not count there, and that must not stand for "not for you"."""
     us, nl = world.make("US"), world.make("NL")
-    nl.node.vigil.look_after()
     nl.must_post(nl.officer.sign(examples.best_practice(issuer="NL", title="In between")))
     us.sync(nl)
     world.change_state("NL", status="suspended", ends=((nl.node.origin, 0),))
@@ -134,17 +135,51 @@ def test_an_issuer_that_comes_late_to_a_roster_is_asked_again_once_it_follows_it
     world.change_state("NL", status="member", ends=())
     us.judge(nl)
     us.judge(nl)
-    assert us.entry("NL", 0).body_state == "absent"
+    assert us.entry("NL", 0).body_state == "wanted"
+    us.close()
+    us.open()  # what it waits for does not depend on what a process remembers
+    us.judge(nl)
+    assert us.entry("NL", 0).body_state == "wanted"
     nl.node.mirrors.rejudge(nl.node.log_id, world.roster)
     us.judge(nl)
-    assert us.entry("NL", 0).body_state == "absent"  # its mirror cannot know yet that the issuer has come
-    nl.node.vigil.look_after()
-    us.sync(nl)
     assert us.titles() == ["In between"]
     is_a_fixed_point(us)
-    followed = us.followed(nl)
+
+
+def test_only_the_logs_own_node_says_later_of_a_body(world: World) -> None:
+    us, nl, ee = world.make("US"), world.make("NL"), world.make("EE")
+    nl.must_post(nl.officer.sign(examples.best_practice(issuer="NL", title="For all")))
+    us.sync(nl)
+    world.change_state("NL", status="suspended", ends=((nl.node.origin, 0),))
+    nl.node.mirrors.rejudge(nl.node.log_id, world.roster)
     us.judge(nl)
-    assert followed.absent_after is None
+    assert orjson.loads(ask_as(ee, nl, 0)) == {"origin": nl.node.origin, "index": 0, "later": True}
+    assert ask_as(ee, us, 0, origin=nl.node.origin) == b""
+
+
+def test_a_mirror_that_never_held_the_roster_under_which_a_leaf_did_not_count_gets_its_body(
+    world: World,
+) -> None:
+    """It asked under an older roster than the issuer's, and adopts one after it, in which nothing is other than before."""
+    us, nl, ee = world.make("US"), world.make("NL"), world.make("EE")
+    nl.must_post(nl.officer.sign(examples.best_practice(issuer="NL", title="For all")))
+    nl.must_post(
+        nl.officer.sign(
+            examples.best_practice(issuer="NL", title="For two", tlp="TLP:RED", audience=["NL", "US"])
+        )
+    )
+    before = world.roster
+    world.change_state("NL", status="suspended", ends=((nl.node.origin, 0),))
+    nl.node.mirrors.rejudge(nl.node.log_id, world.roster)
+    world.shared_roster.roster = before
+    for mirror in (us, ee):
+        mirror.sync(nl)
+        assert [mirror.entry("NL", index).body_state for index in (0, 1)] == ["wanted", "wanted"]
+    nl.node.mirrors.rejudge(nl.node.log_id, world.roster)
+    for mirror in (us, ee):
+        mirror.judge(nl)
+    assert set(us.titles()) == {"For all", "For two"}
+    assert [ee.entry("NL", index).body_state for index in (0, 1)] == ["held", "absent"]
 
 
 def test_a_rebuild_keeps_no_body_that_does_not_count_either(world: World) -> None:

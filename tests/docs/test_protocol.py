@@ -313,10 +313,11 @@ def test_the_signed_request_counts_once_in_time_and_for_its_own_bytes(
 def test_the_answer_is_filed_by_its_beginning_and_opens_the_leaf() -> None:
     asked = bodies.parse_request(REQUEST["body"].encode())
     assert asked == [(generator.EE, 0), (generator.EE, 7)]
-    found, more = bodies._split_answer(
-        REQUEST["answer"].encode(), "https://ee.verbale.example", generator.EE, {}
+    later = b'{"origin":"ee.verbale.example/log/1","index":7,"later":true}\n'
+    found, undecided, more = bodies._split_answer(
+        REQUEST["answer"].encode() + b"\n" + later, "https://ee.verbale.example", generator.EE, {}
     )
-    assert (list(found), more) == ([0], False)
+    assert (list(found), undecided, more) == ([0], {7}, False)
     read = statement.parse(LOG["leaves"][0].encode())
     line = found[0]
     assert line is not None

@@ -190,6 +190,31 @@ def test_an_answer_in_pieces_is_asked_for_until_it_is_whole(pair: tuple[Peer, Pe
     assert nl.titles(limit="3") == ["piece 2", "piece 1", "piece 0"]
 
 
+def test_what_is_to_be_asked_for_later_stays_wanted_and_is_not_asked_for_at_once(
+    pair: tuple[Peer, Peer],
+) -> None:
+    us, nl = pair
+    first = us.log().size
+    for n in range(2):
+        post(us, f"later {n}")
+    asked_for: list[list[int]] = []
+
+    def one_later(asked: list[int], request: httpx.Request) -> httpx.Response:
+        asked_for.append(asked)
+        if len(asked) > 1:
+            return lines({"origin": origin_of("US"), "index": first, "later": True}, {"more": True})
+        return nl.line.honest(request)
+
+    nl.line.rules = [when_asked(nl, "US", one_later)]
+    nl.sync(us)
+    nl.line.rules = []
+    assert asked_for[0] == [first, first + 1]
+    assert asked_for[1] == [first + 1]
+    assert nl.titles(limit="1") == ["later 1"]
+    nl.judge(us)
+    assert nl.titles(limit="2") == ["later 1", "later 0"]
+
+
 # ── giving ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -20,7 +20,8 @@ from app.replication import witness as witnessing
 from app.replication.follow import follow_step
 from app.replication.forks import CheckpointFork, watch_log
 from app.replication.witness import WitnessAhead
-from app.tlog.checkpoint import Checkpoint, sign_checkpoint
+from app.tlog.checkpoint import Checkpoint, open_checkpoint, sign_checkpoint
+from app.tlog.note import NoKnownSignature
 from app.tlog.note import parse as parse_note
 from app.tlog.witness import origin_hash
 from tests.federation.test_evidence import offer, post, two_histories
@@ -503,6 +504,44 @@ def test_a_node_whose_log_key_was_revoked_while_it_was_down_goes_on_with_the_nex
         peer.sync(us)
         assert peer.titles(issuer="US") == ["two", "one"]
     assert us.log().confirmed_size == 2
+
+
+def test_a_head_under_a_revoked_key_is_signed_again_and_whoever_comes_finds_one_that_verifies(
+    world: World,
+) -> None:
+    """Without it a newcomer would find nothing of the log that verifies until its next leaf."""
+    us, ee, nl = world.make("US"), world.make("EE"), world.make("NL")
+    post(us, "one")
+    us.witnessed(ee)
+    ee.sync(us)
+    us.close()
+    revoke_log_key(world, us, at_index=1)
+    us.open()
+    for peer in (us, ee, nl):
+        peer.node._adopted = None
+        peer.node.adopt(world.roster)
+    assert start_gate(us), us.node.gate.why
+    counting = witnessing.log_keys(world.roster, us.node.origin)
+
+    def head(peer: Peer) -> Checkpoint:
+        return open_checkpoint(peer.log("US").head_note or b"", counting, us.node.origin)[0]
+
+    before = us.log().head_root
+    with pytest.raises(NoKnownSignature):
+        head(us)
+    assert us.node.publish()
+    assert (head(us).size, head(us).root) == (1, before)
+    assert not us.node.publish()
+    nl.sync(us)
+    assert nl.titles(issuer="US") == ["one"]
+    with pytest.raises(NoKnownSignature):
+        head(ee)
+    ee.follow(us)
+    assert head(ee) == head(us)
+    for tail in ("", "/1"):
+        url = f"/mirror/{origin_hash(us.node.origin)}/checkpoint{tail}"
+        served = ee.request("GET", url).content
+        assert open_checkpoint(served, counting, us.node.origin)[0] == head(us)
 
 
 @pytest.mark.parametrize("noticed", ["at the next look", "when a head is to be signed"])

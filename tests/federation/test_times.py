@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -16,7 +16,8 @@ from sqlalchemy import delete, select
 from app.domain.errors import Refused
 from app.domain.quorum import quorum_of
 from app.domain.times import utc_day
-from app.models import ConfirmationRow
+from app.keyfiles import card_path, create_key, read_card
+from app.models import ConfirmationRow, CosignatureRow
 from app.projections.rejudge import is_due
 from app.proofs import open_history
 from app.replication.history import compare_history
@@ -593,3 +594,74 @@ def test_a_history_is_counted_again_on_either_engine(world_on_both: World) -> No
                 )
             ).all()
         assert sorted(kept) == list(range(NOW + 1, stolen)), peer.state
+
+
+def test_what_was_cosigned_under_a_key_that_is_revoked_confirms_nothing_from_then_on(five: World) -> None:
+    """Two of three had cosigned, one of them under a stolen key. The third comes after the revocation."""
+    ee, us, nl, jp = everybody(five)
+    issue(ee, "first")
+    ee.witnessed(us, jp)
+    us.sync(ee)
+    assert {row.state for row in cosignatures(us)} == {"US", "JP"}
+    change_witness_key(five, "JP", revoked_at_index=0, suspect_from=NOW)
+    adopt(five, ee, us, nl, jp)
+    for mirror in (us, jp):
+        mirror.judge(ee)
+    assert cosignatures(us, by="JP") == []
+    ee.witnessed(nl)
+    us.sync(ee)
+    for peer in (ee, us):
+        assert {row.state for row in cosignatures(peer)} == {"US", "NL"}
+        assert peer.log("EE").confirmed_size == 0
+    assert len(cosignatures(jp, by="JP")) == 1  # a witness never forgets what it cosigned itself
+
+
+def test_a_cosignature_from_before_the_theft_stays_and_one_given_again_after_it_goes(five: World) -> None:
+    ee, us, nl, jp = everybody(five)
+    issue(ee, "first")
+    ee.witnessed(us, nl, jp)
+    five.clock.tick(REFRESH_S)
+    ee.witnessed(jp)
+    (line,) = cosignatures(ee, by="JP")
+    assert line.fresh_at == NOW + REFRESH_S
+    change_witness_key(five, "JP", revoked_at_index=0, suspect_from=NOW + 1)
+    adopt(five, ee)
+    (line,) = cosignatures(ee, by="JP")
+    assert (line.timestamp, line.fresh_at, line.fresh_line) == (NOW, None, None)
+
+
+def test_a_cosignature_under_the_next_key_stays_where_the_first_was_revoked(five: World) -> None:
+    ee, us, nl, jp = everybody(five)
+    issue(ee, "first")
+    ee.witnessed(us, nl, jp)
+    five.clock.tick(REFRESH_S)
+    file = jp.settings.keys_dir / "witness-2.key"
+    create_key(file, "JP/witness/2", "witness")
+    (key,) = five.roster.keys_of("JP", "witness")
+    fresh = replace(
+        key, kid="JP/witness/2", key=read_card(card_path(file)).key, active_from=key.active_from + 1
+    )
+    five.change_state("JP", keys=(*five.roster.states["JP"].keys, fresh))
+    jp.node._adopted = None  # and looks which of its keys the roster lists
+    adopt(five, ee, jp)
+    assert jp.node.keys.witness.public == fresh.key
+    ee.witnessed(jp)
+    (line,) = cosignatures(ee, by="JP")
+    again = line.fresh_line
+    assert again is not None
+    five.change_state(
+        "JP",
+        keys=tuple(
+            replace(k, revoked_at_index=0) if k.kid == key.kid else k for k in five.roster.states["JP"].keys
+        ),
+    )
+    adopt(five, ee)
+    (line,) = cosignatures(ee, by="JP")
+    assert (line.timestamp, line.line, line.fresh_line) == (NOW + REFRESH_S, again, None)
+
+
+def cosignatures(peer: Peer, by: str | None = None) -> Sequence[CosignatureRow]:
+    """What a node keeps of cosignatures over EE's log."""
+    of_log = select(CosignatureRow).where(CosignatureRow.log_id == peer.log("EE").id)
+    with peer.db.read() as session:
+        return session.scalars(of_log if by is None else of_log.where(CosignatureRow.state == by)).all()

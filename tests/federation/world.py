@@ -325,7 +325,14 @@ class Peer:
     # Steps.
 
     def publish(self) -> None:
-        publish_step(self.db, self.node.log_id, self.node.keys.log, now=self.world.clock())
+        roster = self.world.roster
+        publish_step(
+            self.db,
+            self.node.log_id,
+            self.node.keys.log,
+            now=self.world.clock(),
+            revoked=witnessing.revoked_log_keys(roster, self.node.origin),
+        )
 
     def offer(self, to: Peer) -> bool:
         """Offer the own newest head to another State's witness, which then follows; keep its cosignature."""

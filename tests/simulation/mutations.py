@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from app.simulation.faults import Extent
+
 ROOT = Path(__file__).resolve().parents[2]
 SEARCHED = 80
 """Seeds tried for one bug before the search gives up."""
@@ -36,7 +38,7 @@ class Mutation:
     seed: int
     states: int = 5
     steps: int = 40
-    mild: bool = True
+    extent: Extent = "mild"
 
 
 MUTATIONS = (
@@ -106,7 +108,7 @@ MUTATIONS = (
         "acknowledged is durable",
         2,
         steps=100,
-        mild=False,
+        extent="usual",
     ),
     Mutation(
         "forget the history at a restore",
@@ -116,7 +118,7 @@ MUTATIONS = (
         "every node tells the same time",
         30,
         steps=100,
-        mild=False,
+        extent="usual",
     ),
     Mutation(
         "take the latest time instead of the agreed one",
@@ -126,7 +128,7 @@ MUTATIONS = (
         "every node tells the same time",
         2,
         steps=100,
-        mild=False,
+        extent="usual",
     ),
     Mutation(
         "believe an accusation",
@@ -136,7 +138,40 @@ MUTATIONS = (
         "nobody can frame an honest State",
         6,
         steps=200,
-        mild=False,
+        extent="usual",
+    ),
+    Mutation(
+        "say nothing of a body that does not count here",
+        "app/replication/bodies.py",
+        "            yield line(index, later=True)\n",
+        "            continue\n",
+        "convergence after the network heals",
+        21,
+        states=7,
+        steps=100,
+        extent="members",
+    ),
+    Mutation(
+        "leave the head under a revoked key",
+        "app/node.py",
+        "revoked=self._revoked_keys()",
+        "revoked=()",
+        "every node tells the same time",
+        17,
+        states=7,
+        steps=100,
+        extent="members",
+    ),
+    Mutation(
+        "let a stolen witness key go on confirming",
+        "app/tlog/confirm.py",
+        "        _forget(session, log_id, witness, key_id, until, but=own)\n",
+        "        continue\n",
+        "every node tells the same time",
+        28,
+        states=7,
+        steps=100,
+        extent="members",
     ),
 )
 
@@ -177,13 +212,13 @@ def plant(mutation: Mutation, folder: Path) -> None:
     (folder / "app/tlog/mutant.py").write_text(FORGET_UNSIGNED, "utf-8")
 
 
-def run(folder: Path, seed: int, states: int, steps: int, *, mild: bool) -> list[dict[str, Any]]:
+def run(folder: Path, seed: int, states: int, steps: int, *, extent: Extent) -> list[dict[str, Any]]:
     """Play a seed in the copy; what became of it."""
     command = [sys.executable, "-m", "app.cli", "simulate", "--json"]
     numbers = {"--seed": seed, "--states": states, "--steps": steps}
     arguments = [text for name, value in numbers.items() for text in (name, str(value))]
     done = subprocess.run(
-        [*command, *arguments, *(["--mild"] if mild else [])],
+        [*command, *arguments, *([] if extent == "usual" else [f"--{extent}"])],
         cwd=folder,
         capture_output=True,
         text=True,
@@ -201,7 +236,7 @@ def find(mutation: Mutation, *, search: bool = False) -> dict[str, Any] | None:
         folder = Path(name)
         plant(mutation, folder)
         for seed in range(1, SEARCHED + 1) if search else (mutation.seed,):
-            (outcome,) = run(folder, seed, mutation.states, mutation.steps, mild=mutation.mild)
+            (outcome,) = run(folder, seed, mutation.states, mutation.steps, extent=mutation.extent)
             if outcome["broken"] is not None:
                 return outcome
     return None
