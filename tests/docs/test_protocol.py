@@ -315,7 +315,7 @@ def test_the_answer_is_filed_by_its_beginning_and_opens_the_leaf() -> None:
     assert asked == [(generator.EE, 0), (generator.EE, 7)]
     later = b'{"origin":"ee.verbale.example/log/1","index":7,"later":true}\n'
     found, undecided, more = bodies._split_answer(
-        REQUEST["answer"].encode() + b"\n" + later, "https://ee.verbale.example", generator.EE, {}
+        REQUEST["answer"].encode() + later, "https://ee.verbale.example", generator.EE, {}
     )
     assert (list(found), undecided, more) == ([0], {7}, False)
     read = statement.parse(LOG["leaves"][0].encode())
