@@ -212,8 +212,8 @@ class Comparer:
             query,
             notice,
             tuple(met),
-            tuple(i for i in range(len(ours)) if i not in used_q),
-            tuple(j for j in range(len(theirs)) if j not in used_n),
+            tuple([i for i in range(len(ours)) if i not in used_q]),
+            tuple([j for j in range(len(theirs)) if j not in used_n]),
         )
 
     def _joins(self, notice: Name, strong_q: set[int], strong_n: set[int]) -> list[_Pair]:

@@ -84,11 +84,14 @@ def _unscanned(word: str) -> str:
     return word.translate(_LETTERS_FOR_DIGITS)
 
 
-@lru_cache(maxsize=8_192)
 def latin(word: str) -> str:
     """A folded word in Latin letters and digits; "" if nothing of it can be written so."""
-    if word.isascii():
-        return word
+    return word if word.isascii() else _transliterated(word)
+
+
+@lru_cache(maxsize=8_192)
+def _transliterated(word: str) -> str:
+    # Words in Latin letters are not remembered: of a long list they would crowd out those that cost something.
     return re.sub("[^0-9a-z]+", "", anyascii(word).lower())
 
 

@@ -60,6 +60,7 @@ class Token:
         classes: words of organisations it is one of, such as TRADING.
         weight: what agreeing on it says, 0 to 1: rare words say more.
         semitic: its script writes no vowels.
+        native: it is in another script than Latin.
         letters: a bit for each letter of `latin`, whatever its number and place.
     """
 
@@ -71,21 +72,17 @@ class Token:
     weight: float
     semitic: bool
     unspaced: bool
+    native: bool
     is_number: bool
     letters: int
     bare_bones: str = ""
-
-    @property
-    def native(self) -> bool:
-        """Whether it is in another script than Latin."""
-        return self.text != self.latin
 
 
 def letters_of(word: str) -> int:
     """A bit for each of a word's letters, 64 kinds: one edit changes two at most."""
     bits = 0
-    for letter in word:
-        bits |= 1 << (ord(letter) & 63)
+    for letter in word.encode():
+        bits |= 1 << (letter & 63)
     return bits
 
 
@@ -94,9 +91,14 @@ def token(text: str) -> Token:
     """Everything about a word that `spelling.words_of` gave."""
     plain = latin(text)
     number = text.isdigit()
-    own_classes = classes_of(text) or (classes_of(plain) if plain != text else ())
-    semitic = is_semitic(text)
-    bare = text.startswith(_ARTICLE) and len(text) > len(_ARTICLE) + 2
+    own_classes = classes_of(text)
+    semitic = unspaced = False
+    bare_bones = ""
+    if not text.isascii():
+        own_classes = own_classes or classes_of(plain)
+        semitic, unspaced = is_semitic(text), is_unspaced(text)
+        if text.startswith(_ARTICLE) and len(text) > len(_ARTICLE) + 2:
+            bare_bones = skeleton(latin(text[len(_ARTICLE) :]))
     return Token(
         text=text,
         latin=plain,
@@ -105,10 +107,11 @@ def token(text: str) -> Token:
         classes=own_classes,
         weight=_weight(text, plain, own_classes),
         semitic=semitic,
-        unspaced=is_unspaced(text),
+        unspaced=unspaced,
+        native=plain != text,
         is_number=number,
         letters=letters_of(plain),
-        bare_bones=skeleton(latin(text[len(_ARTICLE) :])) if bare else "",
+        bare_bones=bare_bones,
     )
 
 
@@ -122,8 +125,7 @@ def _weight(text: str, plain: str, own_classes: tuple[str, ...]) -> float:
         return 0.1
     if len(plain) <= 1 and text.isascii():
         return 0.15
-    count = _counts().get(plain, UNCOUNTED)
-    weight = math.log(ENTRIES / count) / math.log(ENTRIES / UNCOUNTED)
+    weight = _weights().get(plain, 1.0)
     if plain in HONORIFICS:
         weight = min(weight, 0.2)
     if own_classes:
@@ -145,9 +147,11 @@ def _words() -> dict[str, Any]:
 
 
 @cache
-def _counts() -> dict[str, int]:
+def _weights() -> dict[str, float]:
+    """What agreeing on a word says that was counted; on one that was not, 1."""
     counts: dict[str, int] = _words()["counts"]
-    return counts
+    most = math.log(ENTRIES / UNCOUNTED)
+    return {word: math.log(ENTRIES / count) / most for word, count in counts.items()}
 
 
 def classes_of(word: str) -> tuple[str, ...]:
