@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 DEFAULT_LIMIT: Final = 5
 MAX_LIMIT: Final = 100
 """Hits shown of one party."""
+FORESEEN: Final = 16
+"""Parties that are searched for together, as far as they can be."""
 COMPARED: Final = 200
 """Hits of an end-user or consignee whose transactions are compared, however few are shown."""
 
@@ -135,6 +137,10 @@ class Finder(Protocol):
         Args:
             session: the snapshot to answer from; None takes a new one.
         """
+        ...
+
+    def foresee(self, principal: Principal, parties: Sequence[Asked], session: Session) -> None:
+        """What is told before several calls of `find` in one snapshot, so that they can share work. It changes no answer."""
         ...
 
     def algorithm(self) -> Mapping[str, Any]:
@@ -329,6 +335,14 @@ class Answering:
     state: str
     contact: ContactPoint | None
 
+    def foresee(
+        self, session: Session, principal: Principal, parties: Sequence[Asked | NotUnderstood]
+    ) -> None:
+        """Share work between some parties that are answered next in this snapshot."""
+        asked = [party for party in parties if isinstance(party, Asked)]
+        if len(asked) > 1:
+            self.finder.foresee(principal, asked, session)
+
     def answer(
         self,
         session: Session,
@@ -346,7 +360,9 @@ class Answering:
             now_ms: unix ms.
         """
         found: list[tuple[Asked, Found] | NotUnderstood] = []
-        for party in application.parties:
+        for at, party in enumerate(application.parties):
+            if at % FORESEEN == 0:
+                self.foresee(session, principal, application.parties[at : at + FORESEEN])
             if isinstance(party, NotUnderstood):
                 found.append(party)
                 continue

@@ -142,7 +142,7 @@ class Column:
 
 
 class Texts:
-    """Texts by number, one behind the other."""
+    """Texts by number, one behind the other, each with a line feed: none may have one of its own."""
 
     def __init__(self, store: Store) -> None:
         self._letters = Column(store, np.uint8)
@@ -151,15 +151,14 @@ class Texts:
 
     def append(self, text: str) -> None:
         """Put a text behind the last."""
-        self._letters.extend(np.frombuffer(text.encode(), np.uint8))
+        self._letters.extend(np.frombuffer(f"{text}\n".encode(), np.uint8))
         self._ends.append(self._letters.size)
 
     def at(self, numbers: Uints) -> list[str]:
         """The texts of some numbers."""
         ends = self._ends.array
-        letters = self._letters.array.data
-        begun, ended = ends[numbers].tolist(), ends[numbers + np.uint32(1)].tolist()
-        return [str(letters[a:b], "utf-8") for a, b in zip(begun, ended, strict=True)]
+        _, within = spread(ends[numbers], ends[numbers + np.uint32(1)])
+        return self._letters.array[within].tobytes().decode().split("\n")[:-1]
 
     def __len__(self) -> int:
         return self._ends.size - 1

@@ -16,7 +16,7 @@ import orjson
 
 from app.domain.errors import TooLarge, VerbaleError
 from app.domain.json import parse_strict
-from app.screening.application import read_application
+from app.screening.application import Application, read_application
 from app.screening.freshness import read_freshness
 
 if TYPE_CHECKING:
@@ -189,14 +189,19 @@ def answer_lines(
     out: list[bytes] = []
     kept: list[Kept] = []
     failed = 0
+    read = [_read(raw, cut=last and not asking.ended) for _, raw, last in lines]
     with db.read() as session:
         freshness = read_freshness(session, roster, now_ms=now_ms)
-        for number, raw, last in lines:
-            wire: dict[str, Any] = {"line": number, "id": None}
+        alone = [one.parties[0] for _, one in read if isinstance(one, Application) and len(one.parties) == 1]
+        answering.foresee(session, asking.principal, alone)
+        for (number, _, _), (asked, application) in zip(lines, read, strict=True):
+            wire: dict[str, Any] = {
+                "line": number,
+                "id": asked.get("id") if isinstance(asked, dict) else None,
+            }
             try:
-                asked = _parsed(raw, cut=last and not asking.ended)
-                wire["id"] = asked.get("id") if isinstance(asked, dict) else None
-                application = read_application(asked)
+                if isinstance(application, VerbaleError):
+                    raise application
                 answer = answering.answer(
                     session, asking.principal, application, asking.options, freshness, now_ms=now_ms
                 )
@@ -209,6 +214,16 @@ def answer_lines(
                 wire |= {"status": 200, "screening": answer.wire(every_state=False)}
             out.append(orjson.dumps(wire, option=orjson.OPT_APPEND_NEWLINE))
     return Answered(b"".join(out), kept, len(kept), failed)
+
+
+def _read(raw: bytes | None, *, cut: bool) -> tuple[Any, Application | VerbaleError]:
+    """What a line asks, as JSON and read, or why it cannot be."""
+    asked = None
+    try:
+        asked = _parsed(raw, cut=cut)
+        return asked, read_application(asked)
+    except VerbaleError as refusal:
+        return asked, refusal
 
 
 def _parsed(raw: bytes | None, *, cut: bool) -> Any:  # noqa: ANN401 - any JSON

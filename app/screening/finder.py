@@ -10,7 +10,7 @@ from app.screening.features import FEATURES
 from app.screening.find import DEFAULT_THRESHOLD
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from sqlalchemy.orm import Session
 
@@ -64,6 +64,10 @@ class ScreenerFinder:
         ignored = asked.query.ignored
         notes = (f"Not compared: {', '.join(ignored)}.",) if ignored else ()
         return Found(matches, screening.matches > len(matches), least, below[0] if below else None, notes)
+
+    def foresee(self, principal: Principal, parties: Sequence[Asked], session: Session) -> None:
+        """See `answering.Finder`."""
+        self._screener.foresee(principal, [asked.query for asked in parties], session)
 
     def algorithm(self) -> Mapping[str, Any]:
         """See `answering.Finder`."""

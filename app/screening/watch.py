@@ -247,7 +247,7 @@ class Watcher:
                 "not every stored party compared", extra={"action": "watch_capped", "count": len(named)}
             )
         parties = [f.party for f in found if f.agreement is None] + [p for _, p in named[:COMPARED]]
-        return [index.key_of(p)[1] for p in parties]
+        return [entry for _, entry, _ in index.keys_of(parties)]
 
     def _follow(self, session: Session) -> None:
         """Read the portfolios' changes. What was deleted stays until the next start, and is dropped when it is looked up."""

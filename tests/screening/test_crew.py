@@ -6,21 +6,27 @@ import io
 import json
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import pytest
 from sqlalchemy import event, text
 
 from app.gate import operator
 from app.problems import document
-from app.screening.answering import Answering, Options
-from app.screening.batch import LONG, Answered, Asking, Batch, Line, numbered
+from app.screening.answering import FORESEEN, Answering, Options
+from app.screening.batch import LONG, Answered, Asking, Batch, Line, answer_lines, numbered
 from app.screening.crew import Crew
 from app.screening.find import Screener
 from app.screening.finder import ScreenerFinder
 from app.screening.party import Query
 from tests.federation.world import Peer, World, wait_until
 from tests.screening.asking import denial, screen, token
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from app.gate import Principal
+    from app.screening.application import Asked
 
 NAMES = ["Borealis Signals Ltd", "Meridian Optics GmbH", "Qaanaaq Dynamics"]
 
@@ -73,6 +79,35 @@ class Eager(Crew):
     @property
     def has_begun(self) -> bool:
         return True
+
+
+class Telling(ScreenerFinder):
+    """Keeps what it is told of before it is asked."""
+
+    told: list[list[str]]
+
+    def foresee(self, principal: Principal, parties: Sequence[Asked], session: Session) -> None:
+        self.told.append([asked.caption for asked in parties])
+        super().foresee(principal, parties, session)
+
+
+def test_parties_that_are_answered_together_are_told_of_together(world: World) -> None:
+    ee = world.make("EE")
+    ee.must_post(ee.officer.sign(denial(NAMES[0])))
+    finder = Telling(ee.node.screener)
+    finder.told = []
+    asking = Asking(operator("EE"), Options(), partial(document, base_url="https://ee.example"))
+    answering = Answering(finder, "EE", None)
+    one = [json.dumps({"party": name}).encode() for name in NAMES]
+    many = json.dumps({"parties": [f"Borealis {n:02}" for n in range(FORESEEN + 2)]}).encode()
+    lines = [(n, raw, False) for n, raw in enumerate([one[0], many, b"not JSON", one[1]], 1)]
+    answered = answer_lines(ee.db, answering, asking, lines, None, now_ms=world.clock())
+    assert (answered.screened, answered.failed) == (3, 1)
+    assert finder.told == [
+        NAMES[:2],
+        [f"Borealis {n:02}" for n in range(FORESEEN)],
+        [f"Borealis {n:02}" for n in range(FORESEEN, FORESEEN + 2)],
+    ]
 
 
 class Late(Crew):

@@ -14,6 +14,7 @@ from app.screening.arrays import Mapped, Numbered, Pairs, Store, dump, restore
 from app.screening.index import (
     BLENDED_AT_ONCE,
     CANDIDATES,
+    FORESEEN_MOST,
     MAX_MET,
     POOL,
     Index,
@@ -49,7 +50,7 @@ def ask(index: Index, name: str, schema: Schema = "Company", *, now: int = 0) ->
     visible = index.visible(gates, statuses=(1,), now=now)
     query = Query(schema, (name,))
     found = index.search(query.read, (), visible, gates)
-    return sorted(((index.key_of(f.party)[1], f.score) for f in found), key=lambda f: (-f[1], f[0]))
+    return sorted(((index.keys_of([f.party])[0][1], f.score) for f in found), key=lambda f: (-f[1], f[0]))
 
 
 # ── keys ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -171,6 +172,37 @@ def test_one_search_leaves_nothing_behind_for_the_next() -> None:
 
 
 PAIRS = st.lists(st.tuples(st.integers(0, 12), st.integers(0, 50)), max_size=40)
+
+
+def test_what_was_foreseen_is_found_the_same_without_comparing_a_word_again() -> None:
+    names = [
+        f"{a} {b}" for a in ("Borealis", "Borealys", "Meridian") for b in ("Optics", "Optiks", "Signals")
+    ]
+    parties = [
+        listed(number, name, gate=HIDDEN if number % 4 == 0 else OPEN) for number, name in enumerate(names)
+    ]
+    asked = [*names, "Nowhere Kobelt", "Merdian Optics"] * 2
+    plain, ready = loaded(*parties), loaded(*parties)
+    gates = [gate == OPEN for gate in ready.gates]
+    ready.foresee([name for text in asked for name in Query("Company", (text,)).read], gates)
+    compared = ready.work.words
+    assert compared > 0
+    assert [ask(ready, name) for name in asked] == [ask(plain, name) for name in asked]
+    assert ready.work.words == compared == plain.work.words
+
+
+def test_no_more_words_are_foreseen_than_others_may_be_held_up_for() -> None:
+    words = [
+        f"{chr(97 + n // 676)}{chr(97 + n // 26 % 26)}{chr(97 + n % 26)}word"
+        for n in range(FORESEEN_MOST + 100)
+    ]
+    index = loaded(*(listed(number, word) for number, word in enumerate(words)))
+    index.foresee([normalise(word, "Company") for word in words[:FORESEEN_MOST]], [True])
+    most = index.work.words
+    again = loaded(*(listed(number, word) for number, word in enumerate(words)))
+    again.foresee([normalise(word, "Company") for word in words], [True])
+    assert again.work.words == most
+    assert ask(again, words[-1])[0][0] == len(words) - 1
 
 
 @given(PAIRS, PAIRS, PAIRS, st.lists(st.lists(st.integers(0, 15), max_size=4), min_size=1, max_size=5))

@@ -20,10 +20,11 @@ from tests.federation.world import DAY, HANGS_S, Peer, World
 from tests.screening.asking import ACME, denial, token
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from sqlalchemy.orm import Session
 
+    from app.gate import Principal
     from app.screening.answering import Finder, Found
 
 
@@ -326,6 +327,9 @@ class Meddled:
         found = self._real.find(*args, **options)
         self._meanwhile()
         return found
+
+    def foresee(self, principal: Principal, parties: Sequence[Asked], session: Session) -> None:
+        self._real.foresee(principal, parties, session)
 
     def algorithm(self) -> Mapping[str, Any]:
         return self._real.algorithm()
