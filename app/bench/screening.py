@@ -5,7 +5,8 @@
     cold       from the start of a node's process until it is ready, and its first answer
     one        one party through HTTP, one after another
     batch      one party a line through `POST /v1/screenings/batch`, and the most memory the node took meanwhile
-    peer       the scoring of nomenklatura's LogicV2 on the same queries' candidates, where it can be had
+    scoring    one query against the parties that were compared with it, without search, HTTP and explanation's text
+    peer       the same by nomenklatura's LogicV2, where it can be had
 
 The entities are invented (`app.bench.invented`) and written straight into the tables that a fold would write. Sizes are
 in MB of 2**20 bytes, times in ms of the wall clock. Beside them stands the time that the node's processes had of a core
@@ -61,7 +62,7 @@ LONGEST_S: Final = 1_800.0
 YEAR_MS: Final = 365 * 86_400_000
 PEER_QUERIES: Final = 200
 PEER_CANDIDATES: Final = 50
-"""As many as yente hands to LogicV2 for an answer of five."""
+"""At most: as many as yente hands to LogicV2 for an answer of five. A search here seldom compares so many."""
 
 LIMITS: Final[dict[int, dict[str, tuple[str, float]]]] = {
     100_000: {
@@ -153,6 +154,8 @@ class Result:
             if value:
                 ratios[name] = round(value / limit if how == "at most" else limit / value, 3)
         if figures.get("peer_p50_ms"):
+            ratios["scoring_p50_to_peer"] = round(figures["scoring_p50_ms"] / figures["peer_p50_ms"], 3)
+            ratios["scoring_p99_to_peer"] = round(figures["scoring_p99_ms"] / figures["peer_p99_ms"], 3)
             ratios["one_p50_to_peer"] = round(figures["one_p50_ms"] / figures["peer_p50_ms"], 3)
             ratios["one_p99_to_peer"] = round(figures["one_p99_ms"] / figures["peer_p99_ms"], 3)
         return figures | {"ratios": ratios}
@@ -396,10 +399,11 @@ def _index(result: Result, node: FoundedNode, log_id: int) -> None:
 
 
 def measure_peer(python: str, database: str, parties: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """LogicV2's times, in an environment that has it. It runs in that Python with this program's path after its own."""
-    from app.bench.peer import candidates  # noqa: PLC0415 - it loads an index
+    """LogicV2's times in an environment that has it, and this program's for the same: scoring, without search and HTTP."""
+    from app.bench.peer import candidates, own_times  # noqa: PLC0415 - it loads an index
 
     listed = candidates(database, parties, PEER_CANDIDATES)
+    own = sorted(own_times(listed))
     script = Path(__file__).with_name("peer_logic_v2.py")
     try:
         answer = subprocess.run(  # noqa: S603 - what the caller named
@@ -415,7 +419,7 @@ def measure_peer(python: str, database: str, parties: Sequence[dict[str, Any]]) 
             f"{python} has no nomenklatura that works: {answer.stderr.decode()[-300:]} See docs/screening.md, “The peer”."
         )
     measured: dict[str, Any] = json.loads(answer.stdout)
-    return measured
+    return {"scoring_p50_ms": _at(own, 0.5), "scoring_p99_ms": _at(own, 0.99), **measured}
 
 
 # ── in the process that indexes ───────────────────────────────────────────────────────────────────────────────────

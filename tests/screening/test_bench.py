@@ -10,6 +10,7 @@ import pytest
 
 from app.bench import invented
 from app.bench.federation import BenchFailed
+from app.bench.peer import own_times
 from app.bench.screening import Result, measure_peer, run
 from app.cli.common import progress
 from app.db import Database
@@ -62,6 +63,21 @@ def test_a_ratio_is_one_or_less_within_the_limit() -> None:
     )
     ratios = result.as_dict()["ratios"]
     assert (ratios["index_per_s"], ratios["one_p50_ms"], ratios["batch_per_s"]) == (0.5, 0.5, 2.0)
+
+
+def test_what_the_peer_scores_is_scored_here_too() -> None:
+    listed = [
+        {"query": party, "candidates": [{"schema": party["schema"], "properties": party["properties"]}] * 3}
+        for party in islice(invented.queries(30, 500), 30)
+    ]
+    times = own_times(listed)
+    assert len(times) == len(listed)
+    assert min(times) > 0
+    result = Result(100, 150, "sqlite", 1.0, 1.0, one_ms=[4.0] * 100)
+    result.peer = {"scoring_p50_ms": 0.5, "scoring_p99_ms": 2.0, "peer_p50_ms": 1.0, "peer_p99_ms": 4.0}
+    ratios = result.as_dict()["ratios"]
+    assert (ratios["scoring_p50_to_peer"], ratios["scoring_p99_to_peer"]) == (0.5, 0.5)
+    assert (ratios["one_p50_to_peer"], ratios["one_p99_to_peer"]) == (4.0, 1.0)
 
 
 def test_a_python_without_the_peer_is_named(tmp_path: Path) -> None:
