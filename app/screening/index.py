@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass
+from functools import cache
 from itertools import chain, pairwise
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -187,6 +188,20 @@ def _sought(name: Name) -> tuple[list[_Asked], list[_Keyed]]:
     every = tuple(range(len(tokens)))
     keyed.append((len(asked) + len(keyed), every, WHOLE, acronym_keys(name), ACRONYM))
     return asked, keyed
+
+
+_ESTIMATED: Final = (
+    "one", "agreement", "evidence", "conflict", "only_in_query", "only_in_notice", "worst_word", "equal_words",
+    "common_words_only",
+)  # fmt: skip
+"""Of NAME_FEATURES those that meetings tell of, in the order in which `_estimates` has them."""
+
+
+@cache
+def _estimated() -> NDArray[np.float64]:
+    """The model's weights of _ESTIMATED: a row for each; the columns are other parties and persons."""
+    places = [NAME_FEATURES.index(feature) for feature in _ESTIMATED]
+    return np.array([[model()[kind][at] for kind in ("other", "person")] for at in places])
 
 
 _NONE: Final = token("a")
@@ -625,21 +640,20 @@ class Index:
             + np.where(persons, PERSON_LEFT, OTHER_LEFT) * other
         )
         total = np.maximum(total, 0.05)
-        seen = {
-            "one": 1.0,
-            "agreement": matched / np.maximum(below, 1e-6),
-            "evidence": np.log1p(matched),
-            "conflict": conflict / (conflict + total),
-            "only_in_query": left / max(name.weight, 0.1),
-            "only_in_notice": other / np.maximum(self._name_weight.array[numbers], 0.1),
-            "worst_word": np.minimum(worst, np.where(meets & (weights > 0.25), alike, 1.0).min(0)),
-            "equal_words": np.where(alike == 1, weights, 0).sum(0) / total,
-            "common_words_only": (alike * weights).max(0) < 0.5,
-        }
+        known = (
+            1.0,
+            matched / np.maximum(below, 1e-6),
+            np.log1p(matched),
+            conflict / (conflict + total),
+            left / max(name.weight, 0.1),
+            other / np.maximum(self._name_weight.array[numbers], 0.1),
+            np.minimum(worst, np.where(meets & (weights > 0.25), alike, 1.0).min(0)),
+            np.where(alike == 1, weights, 0).sum(0) / total,
+            (alike * weights).max(0) < 0.5,
+        )
         found = np.zeros(len(numbers))
-        for feature, value in seen.items():
-            at = NAME_FEATURES.index(feature)
-            found += np.where(persons, model()["person"][at], model()["other"][at]) * value
+        for weight, value in zip(_estimated()[:, persons.view(np.uint8)], known, strict=True):
+            found += weight * value
         return found
 
     def _meetings(
