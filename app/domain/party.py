@@ -26,6 +26,9 @@ Role = Literal[
 SCHEMATA: Final[tuple[Schema, ...]] = get_args(Schema)
 ROLES: Final[tuple[Role, ...]] = get_args(Role)
 
+APPLICATION_ROLES: Final[tuple[str, ...]] = (*ROLES, "exporter")
+"""A licence application has an exporter; in a notice it is the applicant."""
+
 END_ROLES: Final[frozenset[Role]] = frozenset({"end_user", "ultimate_consignee"})
 """A denial names at least one of these: otherwise nobody could screen for it."""
 

@@ -9,10 +9,24 @@ from __future__ import annotations
 from typing import Any, Final
 
 from app.domain.control_codes import SYSTEMS
-from app.domain.party import PROPERTIES, ROLES, SCHEMATA
+from app.domain.party import APPLICATION_ROLES, PROPERTIES, SCHEMATA
 
 _TEXTS: Final[dict[str, Any]] = {
     "oneOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}],
+}
+
+_CODE: Final[dict[str, Any]] = {
+    "oneOf": [
+        {"type": "string"},
+        {
+            "type": "object",
+            "properties": {
+                "system": {"enum": list(SYSTEMS)},
+                "edition": {"type": "string"},
+                "code": {"type": "string"},
+            },
+        },
+    ],
 }
 
 PARTY_SCHEMA: Final[dict[str, Any]] = {
@@ -27,7 +41,7 @@ PARTY_SCHEMA: Final[dict[str, Any]] = {
             "properties": dict.fromkeys(PROPERTIES, _TEXTS),
         },
         "name": _TEXTS,
-        "role": {"enum": list(ROLES)},
+        "role": {"enum": list(APPLICATION_ROLES)},
         "id": {"type": "string", "maxLength": 200, "description": "the caller's own; echoed"},
         "native_names": {
             "type": "array",
@@ -39,6 +53,7 @@ PARTY_SCHEMA: Final[dict[str, Any]] = {
 EXAMPLE_APPLICATION: Final[dict[str, Any]] = {
     "id": "2026/117",
     "parties": {
+        "exporter": [{"schema": "Company", "properties": {"name": ["Tulip Networks BV"]}}],
         "end_user": [
             {"schema": "Company", "properties": {"name": ["Meridia Telecom Authority"], "country": ["ZM"]}}
         ],
@@ -75,22 +90,8 @@ APPLICATION_SCHEMA: Final[dict[str, Any]] = {
                 "description": "As in a notice: docs/schemas.",
                 "properties": {
                     "description": {"type": "string"},
-                    "codes": {
-                        "type": "array",
-                        "items": {
-                            "oneOf": [
-                                {"type": "string"},
-                                {
-                                    "type": "object",
-                                    "properties": {
-                                        "system": {"enum": list(SYSTEMS)},
-                                        "edition": {"type": "string"},
-                                        "code": {"type": "string"},
-                                    },
-                                },
-                            ]
-                        },
-                    },
+                    "codes": {"type": "array", "items": _CODE},
+                    "code": _CODE | {"description": "Instead of codes, for one."},
                     "hs": {"type": "array", "items": {"type": "string"}},
                     "technical_parameters": {
                         "type": "array",

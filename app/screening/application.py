@@ -5,7 +5,8 @@
     {"parties": {"end_user": [Party, …], "consignee": Party, …}, "items": [Item, …], "destination": "KP", "stated_end_use": "…"}
 
 A Party is FollowTheMoney's shape, `{"schema", "properties": {"name": [...]}}`, with an optional `role` and `id`; a single text
-may stand for a list of one, and `name` beside `properties` for `properties.name`. An Item is that of a notice.
+may stand for a list of one, and `name` beside `properties` for `properties.name`. An Item is that of a notice; a code may be
+written alone, and `code` for a list of one.
 
 Guarantees that whatever was not understood is an error that points at it: of one party, which stops no other party, or of
 the application, which then is not screened at all. Unlike a notice, what is asked may hold characters that cannot be seen:
@@ -24,7 +25,7 @@ from app.domain.control_codes import ControlCode, InvalidControlCode, canonical_
 from app.domain.errors import Malformed, Refused
 from app.domain.notices.fields import MAX_ITEMS, MAX_TEXT, MAX_VALUES
 from app.domain.notices.shared import Item
-from app.domain.party import PROPERTIES, ROLES, SCHEMATA
+from app.domain.party import APPLICATION_ROLES, PROPERTIES, SCHEMATA
 from app.domain.states import UnknownCountry, country
 from app.screening.party import Query
 from app.screening.undercut import Goods, Parameter
@@ -44,7 +45,7 @@ _PARTY_MEMBERS: Final = frozenset({"schema", "properties", "name", "role", "id",
 _MEMBERS: Final = frozenset(
     {"party", "parties", "items", "destination", "stated_end_use", "reference", "received_on", "id"}
 )
-_ROLES: Final = frozenset(ROLES)
+_ROLES: Final = frozenset(APPLICATION_ROLES)
 _SCHEMATA: Final = frozenset(SCHEMATA)
 _PROPERTIES: Final = frozenset(PROPERTIES)
 _ITEM: Final = TypeAdapter(Item)
@@ -98,7 +99,7 @@ class Asked:
         """As it would stand in a notice (`PartyIn`)."""
         properties = {name: list(values) for name, values in self.properties.items()}
         ftm = {"schema": self.schema or ANY_SCHEMA, "properties": properties}
-        return {"ftm": ftm, "role": self.role or DEFAULT_ROLE}
+        return {"ftm": ftm, "role": "applicant" if self.role == "exporter" else self.role or DEFAULT_ROLE}
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +207,7 @@ def _listed(parties: Any, faults: Faults) -> Iterator[tuple[str, Any, str | None
         for role, values in parties.items():
             pointer = f"/parties/{_step(role)}"
             if role not in _ROLES:
-                faults.append((pointer, f"not a role; known: {', '.join(ROLES)}"))
+                faults.append((pointer, f"not a role; known: {', '.join(APPLICATION_ROLES)}"))
             elif isinstance(values, list):
                 yield from ((f"{pointer}/{n}", value, role) for n, value in enumerate(values))
             else:
@@ -240,8 +241,12 @@ def read_party(value: Any, pointer: str = "", role: str | None = None) -> Asked 
         faults.append((f"{pointer}/id", f"must be a text of at most {MAX_ID} characters"))
         own_id = None
     own_role = value.get("role", role)
-    if own_role is not None and (own_role not in ROLES or (role is not None and own_role != role)):
-        faults.append((f"{pointer}/role", f"must be one of {', '.join(ROLES)}, and the one it stands under"))
+    if own_role is not None and (
+        own_role not in APPLICATION_ROLES or (role is not None and own_role != role)
+    ):
+        faults.append(
+            (f"{pointer}/role", f"must be one of {', '.join(APPLICATION_ROLES)}, and the one it stands under")
+        )
         own_role = role
     schema = value.get("schema")
     if schema is not None and not (isinstance(schema, str) and schema in _SCHEMATA):
@@ -344,6 +349,14 @@ def _with_systems(value: Any, pointer: str, faults: Faults) -> dict[str, Any] | 
     if not isinstance(value, dict):
         faults.append((pointer, "an item is an object with description and codes"))
         return None
+    alone = "code" in value
+    if alone:
+        if "codes" in value:
+            faults.append((f"{pointer}/code", "give either code, for one, or codes"))
+            return None
+        value = {name: member for name, member in value.items() if name != "code"} | {
+            "codes": [value["code"]]
+        }
     codes = value.get("codes", [])
     if not isinstance(codes, list):
         faults.append((f"{pointer}/codes", "must be a list of codes"))
@@ -355,10 +368,10 @@ def _with_systems(value: Any, pointer: str, faults: Faults) -> dict[str, Any] | 
             continue
         system = _system_of(code)
         if system is None:
-            faults.append((f"{pointer}/codes/{n}", _code_fault(code)))
+            faults.append((f"{pointer}/code" if alone else f"{pointer}/codes/{n}", _code_fault(code)))
             return None
         listed.append({"system": system, "code": code})
-    item = value | ({"codes": listed} if "codes" in value else {})
+    item: dict[str, Any] = value | ({"codes": listed} if "codes" in value else {})
     if not item.get("description"):
         item["description"] = (
             ", ".join(code.get("code", "") for code in listed if isinstance(code, dict)) or "item"

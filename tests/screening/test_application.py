@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.domain.party import ROLES
+from app.domain.party import APPLICATION_ROLES, ROLES
 from app.screening.application import (
     MAX_PARTIES,
     Application,
@@ -49,6 +49,24 @@ def test_one_party_may_be_a_text_a_name_or_the_whole_shape() -> None:
     asked = only(read_application({"party": ACME | {"id": "42", "role": "agent", "name": "ACME"}}))
     assert (asked.schema, asked.role, asked.id) == ("Company", "agent", "42")
     assert asked.properties == {"name": ("ACME", "Acme Ltd"), "country": ("ru",)}
+
+
+def test_an_exporter_is_a_role_of_an_application_and_the_applicant_of_a_notice() -> None:
+    read = read_application({"parties": {"exporter": ACME, "end_user": "Quiet Harbour"}})
+    exporter, end_user = read.asked()
+    assert (exporter.role, end_user.role) == ("exporter", "end_user")
+    assert [party.as_notice_party()["role"] for party in (exporter, end_user)] == ["applicant", "end_user"]
+    assert {party.as_notice_party()["role"] for party in (exporter, end_user)} <= set(ROLES)
+
+
+def test_an_item_may_have_one_code() -> None:
+    alone, listed = (
+        {"parties": [ACME], "items": [item]} for item in ({"code": "5A001.j"}, {"codes": ["5A001.j"]})
+    )
+    assert read_application(alone).items == read_application(listed).items
+    both = {"parties": [ACME], "items": [{"code": "5A001.j", "codes": ["5A002"]}]}
+    assert list(faults(both)) == ["/items/0/code"]
+    assert list(faults({"parties": [ACME], "items": [{"code": "ZZ9"}]})) == ["/items/0/code"]
 
 
 def test_an_application_has_its_parties_by_role_and_what_is_to_be_exported() -> None:
@@ -168,7 +186,7 @@ PARTY = st.dictionaries(st.sampled_from(["schema", "properties", "name", "role",
         optional={
             "party": PARTY | JSON,
             "parties": st.lists(PARTY | JSON, max_size=3)
-            | st.dictionaries(st.sampled_from(ROLES), PARTY | JSON),
+            | st.dictionaries(st.sampled_from(APPLICATION_ROLES), PARTY | JSON),
             "items": st.lists(st.dictionaries(st.sampled_from(["codes", "description", "hs"]), JSON)) | JSON,
             "destination": JSON,
             "received_on": JSON,
