@@ -11,7 +11,7 @@ import logging
 from itertools import count
 from typing import TYPE_CHECKING, Final
 
-from sqlalchemy import bindparam, func, insert, literal, or_, select, update
+from sqlalchemy import bindparam, case, func, insert, literal, or_, select, update
 
 from app.db import execute
 from app.domain.errors import PeerFault, Refused
@@ -137,8 +137,12 @@ def _verify(
 ) -> tuple[list[Confirmed], int | None]:
     """What is new and holds, and the largest size served that this mirror has proven already."""
     with db.read() as session:
+        # Of the own log every leaf counts: after a restore the newest may have been signed and confirmed, and the head that says so
+        # be lost.
         origin, state, head_size = session.execute(
-            select(LogRow.origin, LogRow.state, LogRow.head_size).where(LogRow.id == log_id)
+            select(
+                LogRow.origin, LogRow.state, case((LogRow.is_own, LogRow.size), else_=LogRow.head_size)
+            ).where(LogRow.id == log_id)
         ).one()
         known = {
             bytes(note): size

@@ -469,6 +469,33 @@ def test_a_twin_that_is_ahead_stops_the_one_that_is_behind(world: World) -> None
     assert us.log().size == 2
 
 
+def test_what_was_confirmed_of_a_leaf_whose_head_the_backup_has_not_comes_back(world: World) -> None:
+    """The backup was made between the leaf and the head over it; the head was signed, and confirmed, before the disk was lost."""
+    us, ee, nl = world.make("US"), world.make("EE"), world.make("NL")
+    post(us, "one")
+    restore = world.back_up("US")
+    us.witnessed(ee, nl)
+    for peer in (ee, nl):
+        peer.sync(us)
+        peer.follow(us)
+    us.close()
+    us = restore()
+    assert us.log().head_size < us.log().size == 1
+    with us.db.write() as session:
+        mark_restored(us.db, session, world.clock())
+    assert start_gate(us), us.node.gate.why
+
+    def confirmed(peer: Peer) -> list[tuple[int, int]]:
+        kept = select(ConfirmationRow.size, ConfirmationRow.at).where(
+            ConfirmationRow.log_id == peer.log("US").id
+        )
+        with peer.db.read() as session:
+            return [(size, at) for size, at in session.execute(kept.order_by(ConfirmationRow.size))]
+
+    assert confirmed(ee) == [(1, NOW)]
+    assert confirmed(us) == confirmed(ee)
+
+
 # ── a log key that was revoked while its node was down ────────────────────────────────────────────────────────────
 
 
