@@ -41,7 +41,7 @@ from app.replication.witness import log_keys
 from app.tlog.checkpoint import Checkpoint, open_checkpoint
 from app.tlog.cosignature import verify_cosignatures
 from app.tlog.evidence import Sighting
-from app.tlog.note import Note
+from app.tlog.note import Note, names_key
 from app.tlog.note import parse as parse_note
 from app.tlog.witness import origin_hash
 
@@ -122,8 +122,7 @@ def _ask_for(client: PeerClient, witness: WitnessEndpoint, what: str, origin: st
         raise PeerFault(
             f"{witness.name} shows a checkpoint of {origin} that does not verify: {error}"
         ) from error
-    counting = {(key.name, key.key_id) for key in log_keys(roster, origin)}
-    counts = any((line.name, line.key_id) in counting for line in note.signatures)
+    counts = any(names_key(note, key) for key in log_keys(roster, origin))
     return Shown(witness, head, note, is_stored=is_stored, key_counts=counts)
 
 

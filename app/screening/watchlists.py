@@ -295,11 +295,13 @@ def _screen(db: Database, finder: Finder, state: str, due: Sequence[_Due], now: 
             WatchlistRow, WatchlistRow.id == WatchEntryRow.watchlist_id
         )
         least = dict(session.execute(of_list.where(WatchEntryRow.id.in_(ids))).all())
-    found = {
-        id_: finder.find(everything, asked, limit=MAX_FOUND, threshold=least[id_], now_ms=now).matches
-        for id_, _, asked in due
-        if id_ in least
-    }
+        found = {
+            id_: finder.find(
+                everything, asked, limit=MAX_FOUND, threshold=least[id_], now_ms=now, session=session
+            ).matches
+            for id_, _, asked in due
+            if id_ in least
+        }
     with db.write() as session:
         db.next_values(session, SCREENED, 0)  # a notice that is being recorded may be writing the same hits
         of_ids = select(WatchEntryRow).where(WatchEntryRow.id.in_(ids)).with_for_update()

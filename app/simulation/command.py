@@ -59,9 +59,9 @@ def simulate(
 
     Exit 0 only if every invariant held. The same seed, States and steps give the same trace again, to the last byte.
     """
-    logging.disable(logging.CRITICAL)  # what nodes log of the faults they meet is not what is asked here
     if mild and members:
         raise typer.BadParameter("--mild leaves out what --members adds to.")
+    logging.disable(logging.CRITICAL)  # what nodes log of the faults they meet is not what is asked here
     extent: Extent = "mild" if mild else "members" if members else "usual"
     if growth:
         typer.echo(measure(states, as_json=as_json))

@@ -233,23 +233,19 @@ def _fault_node_key(world: World) -> None:
 
 def _fault_suspend(world: World) -> None:
     """The States suspend one of them: what a quorum has not confirmed of its log does not count until it is taken back."""
-    site = _site(world)
-    standing = [code for code in world.codes if world.roster.states[code].status == "member"]
-    left = len(standing) - 1
-    if site.state not in standing or len(world.codes) - left > MAX_SUSPENDED:
+    site, standing = _site(world), world.roster.members()
+    left = standing - {site.state}
+    if site.state not in standing or len(world.codes) - len(left) > MAX_SUSPENDED:
         return
     # The dishonest that stay must still be so few that the others do not need them.
-    if (
-        len([code for code in world.plan.dishonest if code in standing and code != site.state])
-        > (left - 2) // 3
-    ):
+    if len(left & world.plan.dishonest.keys()) > (len(left) - 2) // 3:
         return
     world.suspend(site)
 
 
 def _fault_take_back(world: World) -> None:
     """A suspended State is a member again."""
-    away = [code for code in world.codes if world.roster.states[code].status != "member"]
+    away = [code for code in world.codes if code not in world.roster.members()]
     if away:
         world.take_back(world.sites[world.rng.choice(away)])
 

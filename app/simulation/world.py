@@ -103,7 +103,6 @@ class World:
             quick: sessions spare what SQLAlchemy does for each statement; the run is the same without.
         """
         self.seed, self.steps, self.extent = seed, steps, extent
-        self.mild = extent == "mild"
         self.rng = random.Random(f"verbale simulation {seed}")  # noqa: S311 - replayed, not secret
         self.schedule = Schedule()
         self.truth = Truth()
@@ -135,6 +134,11 @@ class World:
         self.given = 0
         self.plan = faults.Plan.draw(self.rng, self.codes, faultless=faultless)
         self._by_netloc = {url_of(code).removeprefix("https://"): code for code in self.codes}
+
+    @property
+    def mild(self) -> bool:
+        """Whether the harder faults are left out."""
+        return self.extent == "mild"
 
     # ── the run ───────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -325,7 +329,7 @@ class World:
         self.schedule.run()
         self.twins.clear()
         for site in self.sites.values():
-            if self.roster.states[site.state].status != "member":
+            if site.state not in self.roster.members():
                 self.take_back(site)
         for site in self.sites.values():
             site.skew_ms = 0

@@ -76,10 +76,9 @@ def publish_step(
         status, closed_at, head_size, head_note = execute(session, _HEAD, log=log_id).one()
         if status != "ok" or closed_at is not None:  # frozen, or behind a closed start-up gate
             return None
-        if head_note is not None and head_size == log.size:
-            signed = notes.parse(head_note)
-            if not any(notes.names_key(signed, VerifierKey(log.origin, key)) for key in revoked):
-                return None
+        is_old = head_note is not None and head_size == log.size
+        if is_old and not (revoked and _stands_under(head_note, log.origin, revoked)):
+            return None
         root = log.frontier.root()
         decided = execute(session, _DECIDED, log=log_id, at_size=log.size).scalar_one_or_none()
         if decided is None:
@@ -98,6 +97,11 @@ def publish_step(
             session, _PUBLISHED, log=log_id, at_size=checkpoint.size, new_root=root, new_note=note, now=now
         )
     return checkpoint
+
+
+def _stands_under(head_note: bytes, origin: str, keys: Collection[PublicKey]) -> bool:
+    signed = notes.parse(head_note)
+    return any(notes.names_key(signed, VerifierKey(origin, key)) for key in keys)
 
 
 def head_with_cosignatures(session: Session, log_id: int, size: int | None = None) -> bytes | None:

@@ -8,8 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
 
-from app.simulation.command import play
+from app.simulation.command import play, simulate
 from app.simulation.faults import Extent
 from app.simulation.world import World
 from tests.simulation.mutations import MUTATIONS, ROOT, Mutation, find
@@ -76,6 +77,11 @@ def test_what_spares_work_in_the_sessions_changes_nothing() -> None:
     quick, usual = (World(12, 4, 40, quick=quick).play() for quick in (True, False))
     assert quick.broken is None
     assert quick == usual
+
+
+def test_a_run_is_mild_or_has_changing_members_and_not_both() -> None:
+    with pytest.raises(typer.BadParameter, match="--members"):
+        simulate(mild=True, members=True)
 
 
 def test_another_seed_is_another_run() -> None:
