@@ -26,8 +26,8 @@ MAX_CHECKPOINT_BYTES: Final = 64 * 2**10
 MAX_BUNDLE_BYTES: Final = 256 * (2 + 65_535)
 MAX_TILE_BYTES: Final = 256 * 32
 MAX_BODIES_BYTES: Final = 64 * 2**20
-DATE_STEP_MS: Final = 1000
-"""Date is cut to the second, so a clock that agrees seems up to this much behind."""
+DATE_BEHIND_MS: Final = 2000
+"""How far a Date header may be behind its clock: it is cut to the second, and uvicorn writes it anew once a second."""
 DEADLINE_FACTOR: Final = 6
 """A whole answer may take this many times the time-out that each read has: a peer that trickles bytes is cut off."""
 
@@ -131,9 +131,11 @@ class PeerClient:
         deadline = self.timer() + DEADLINE_FACTOR * self._timeout_s
         # A request built outside the client has no time-outs of its own.
         request.extensions["timeout"] = self._http.timeout.as_dict()
+        asked = self._clock()
         try:
             response = self._http.send(request, stream=True)
             try:
+                self._note_skew(response, asked)
                 body = self._read(response, limit, deadline, request)
             finally:
                 response.close()
@@ -141,7 +143,6 @@ class PeerClient:
             raise PeerUnreachable(
                 f"{request.url} did not answer: {type(error).__name__} {error}".strip()[:500]
             ) from error
-        self._note_skew(response)
         if response.is_redirect:
             raise PeerAnswerRefused(
                 f"{request.url} redirects. A node answers at the address the roster gives; nothing is followed."
@@ -162,8 +163,12 @@ class PeerClient:
             pieces.append(piece)
         return b"".join(pieces)
 
-    def _note_skew(self, response: httpx.Response) -> None:
-        """The peer's clock minus ours, from the Date header: whole seconds, good enough to show who is hours off."""
+    def _note_skew(self, response: httpx.Response, asked: int) -> None:
+        """The peer's clock minus ours, from the Date header: the least that explains it.
+
+        The peer wrote it at some moment between our asking (`asked`, unix ms) and now, when the head of its answer is here.
+        How long the body takes says nothing of its clock.
+        """
         date = response.headers.get("date")
         if date is None:
             return
@@ -171,8 +176,8 @@ class PeerClient:
             theirs = int(parsedate_to_datetime(date).timestamp() * 1000)
         except (TypeError, ValueError, OverflowError):
             return
-        skew = theirs - self._clock()
-        self.skew_ms = 0 if -DATE_STEP_MS < skew <= 0 else skew
+        ahead, behind = theirs - self._clock(), asked - (theirs + DATE_BEHIND_MS)
+        self.skew_ms = ahead if ahead > 0 else min(0, -behind)
 
 
 def mirror_url(node_url: str, origin: str) -> str:

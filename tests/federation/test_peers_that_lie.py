@@ -9,6 +9,8 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import UTC, datetime
+from email.utils import format_datetime
 from pathlib import Path
 
 import httpx
@@ -612,4 +614,40 @@ def test_a_whole_answer_has_its_time_however_quick_each_piece_comes() -> None:
     client = PeerClient(system_clock, timeout_s=10, transport=pieces, timer=lambda: float(next(seconds)))
     with pytest.raises(PeerUnreachable, match="longer than 60 seconds"):
         client.get("https://ee.example/checkpoint", limit=10)
+    client.close()
+
+
+@pytest.mark.parametrize(
+    ("off_ms", "head_s", "body_s", "shown_ms"),
+    [
+        (0, 0, 0, 0),
+        (-1_900, 0, 0, 0),  # within what the header leaves open
+        (0, 30, 0, 0),  # it was written at any moment since we asked
+        (0, 0, 30, 0),  # a long body says nothing of a clock
+        (90_000, 5, 30, 90_000),
+        (-90_000, 5, 30, -83_000),  # two seconds of the header, five until it came
+    ],
+)
+def test_a_clock_is_off_by_the_least_that_explains_its_date(
+    off_ms: int, head_s: int, body_s: int, shown_ms: int
+) -> None:
+    now = 1_790_000_000_000
+
+    def wait(seconds: int) -> None:
+        nonlocal now
+        now += seconds * 1000
+
+    def give(_request: httpx.Request) -> httpx.Response:
+        wait(head_s)
+        date = format_datetime(datetime.fromtimestamp((now + off_ms) // 1000, UTC), usegmt=True)
+
+        def body() -> Iterator[bytes]:
+            wait(body_s)
+            yield b"a"
+
+        return httpx.Response(200, headers={"date": date}, content=body())
+
+    client = PeerClient(lambda: now, transport=httpx.MockTransport(give), timer=lambda: 0.0)
+    client.get("https://ee.example/checkpoint", limit=10)
+    assert client.skew_ms == shown_ms
     client.close()
