@@ -38,6 +38,10 @@ DRILLS: Final[dict[str, tuple[str, str]]] = {
         "app.drill.recovery",
         "After a fork the States end the log, and its State goes on in the next epoch.",
     ),
+    "chosen-history": (
+        "app.drill.chosen_history",
+        "After a fork the States end the log with one history, and whoever holds the other takes it.",
+    ),
     "cut-off": ("app.drill.cut_off", "A State is away while the others say a great deal, and comes back."),
     "restored-backup": (
         "app.drill.restored_backup",

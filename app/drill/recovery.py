@@ -6,16 +6,11 @@ What people do here they do with the commands of docs/operations.md, and nothing
 from __future__ import annotations
 
 import json
-from contextlib import redirect_stdout
-from io import StringIO
 from typing import TYPE_CHECKING, Any, Final
 
-from app.cli import run as verbale
 from app.demo import fiction
 from app.demo.author import Author
-from app.demo.errors import DemoFailed
-from app.demo.found import GOVERNANCE
-from app.drill.ceremonies import adopt
+from app.drill.by_hand import end_log, verbale
 from app.drill.fork import HONEST, LIAR, check_evidence, part_ways
 from app.replication.client import mirror_url
 
@@ -27,15 +22,13 @@ if TYPE_CHECKING:
 KNOWN: Final = "What everybody knows"
 MENDED: Final = "What everybody knows, put right"
 AGAIN: Final = "Said again in the next epoch"
-MAJORITY: Final = ("FI", "NL", "US")
 
 
 def run(field: Field) -> None:
     """See the module."""
     step, report = field.report.step, field.report
     common = part_ways(field)
-    old, new = field.origin(LIAR), field.origin(LIAR).replace("/log/1", "/log/2")
-    repository = str(field.federation.repository)
+    old = field.origin(LIAR)
     with step("Three of five States end the log where both histories part; Estonia lists its next epoch"):
         seen = [field.log(state, LIAR) for state in HONEST]
         field.holds(
@@ -43,13 +36,7 @@ def run(field: Field) -> None:
             {(log["frozen_size"], log["frozen_root"]) for log in seen} == {(common, seen[0]["frozen_root"])},
             "the nodes do not agree on where the histories part",
         )
-        _verbale(
-            field, "roster", "propose", "freeze-log", repository, "end", old, "--reason", "two histories",
-            "--size", str(common), "--root", seen[0]["frozen_root"],
-        )  # fmt: skip
-        _sign(field, "end", *(f"{state.lower()}-governance" for state in MAJORITY))
-        _verbale(field, "roster", "propose", "next-epoch", repository, "epoch", new)
-        adopt(field, _sign(field, "epoch", f"{LIAR.lower()}-authority"))
+        new = end_log(field, LIAR, size=common, root=seen[0]["frozen_root"])
 
         def is_settled() -> bool:
             return all(
@@ -68,7 +55,7 @@ def run(field: Field) -> None:
         )
     with step("Estonia's operator goes on in the same folder: verbale node next-epoch"):
         settings = str(field.federation.node(LIAR).settings_file)
-        _verbale(field, "node", "next-epoch", "--settings", settings)
+        verbale(field, "node", "next-epoch", "--settings", settings)
         field.start(LIAR)
         running = tuple(field.nodes)
         field.wait(
@@ -89,7 +76,7 @@ def run(field: Field) -> None:
         document = field.directory / "mended.json"
         document.write_text(json.dumps(item["document"] | {"title": MENDED}), "utf-8")
         node = field.federation.node(LIAR)
-        _verbale(
+        verbale(
             field, "notice", "amend", item["id"], "--url", field.apis[LIAR].url, "--key", str(node.contact_key),
             "--kid", node.contact_kid, "--with", str(document), "--token-file", str(_token(field)),
         )  # fmt: skip
@@ -114,7 +101,7 @@ def run(field: Field) -> None:
         )
     with step("One file proves all of it to whoever trusts nobody"):
         proof = field.apis["JP"].json(f"/v1/notices/{item['id']}/proof")
-        _verbale(
+        verbale(
             field,
             "verify",
             str(_write(field, "proof.json", proof)),
@@ -123,7 +110,7 @@ def run(field: Field) -> None:
         )
         field.holds("the proof of both versions verifies offline", kept=True, otherwise="")
         cut = {name: value for name, value in proof.items() if name != "before"}
-        refused = _verbale(
+        refused = verbale(
             field, "verify", str(_write(field, "cut.json", cut)), "--roster-root", str(field.federation.root),
             expect=1,
         )  # fmt: skip
@@ -142,31 +129,6 @@ def run(field: Field) -> None:
             held == old,
             f"Estonia serves {held}",
         )
-
-
-def _verbale(field: Field, *words: str, expect: int = 0) -> str:
-    """Run a command as a person would; what it printed. DemoFailed with its exit code if that is another one."""
-    printed = StringIO()
-    with redirect_stdout(printed):  # standard output is the drill's own, with --json one document
-        code = verbale(list(words))
-    field.report.quote(f"verbale {' '.join(words[:3])} …: exit code {code}")
-    if code != expect:
-        raise DemoFailed(
-            f"verbale {' '.join(words)} ended with exit code {code}: {printed.getvalue()[-500:]}"
-        )
-    return printed.getvalue()
-
-
-def _sign(field: Field, draft: str, *names: str) -> int:
-    """Review a draft, sign it with these offline keys and the online ones, and publish it; the roster's version."""
-    repository, keys = str(field.federation.repository), field.federation.directory / GOVERNANCE
-    _verbale(field, "roster", "review", repository, draft)
-    for name in (*names, *(f"{state.lower()}-online" for state in ("EE", "FI"))):
-        _verbale(field, "roster", "sign", repository, draft, "--key", str(keys / f"{name}.key"))
-    _verbale(field, "roster", "publish", repository, draft)
-    shown: dict[str, Any] = json.loads(_verbale(field, "roster", "show", repository, "--json"))
-    version: int = shown["version"]
-    return version
 
 
 def _continues(field: Field, reader: str, origin: str) -> Any:  # noqa: ANN401 - a JSON value
