@@ -534,7 +534,7 @@ def _claim_rate(database: Database, setup: WebhookSetup) -> float:
     """Claims as a worker makes them while its endpoints are quick, with the gate asked for each; the best of some."""
     best = 0.0
     ids = _ids(database)
-    quick = {id_: claims.Busy(0, CLAIMED // len(ids) // 2) for id_ in ids}
+    quick = {id_: claims.Busy(0, CLAIMED // len(ids)) for id_ in ids}
     for _ in range(CLAIMS):
         began = time.monotonic()
         rows = claims.claim(database, system_clock(), CLAIMED, busy=quick)

@@ -456,7 +456,9 @@ def propose_freeze_log(
     try:
         digest = None if root is None else b64u_decode(root)
     except NonCanonicalEncoding as error:
-        raise typer.BadParameter("--root is no base64url: take it as `verbale federation` prints it") from error
+        raise typer.BadParameter(
+            "--root is no base64url: take it as `verbale federation` prints it"
+        ) from error
     frozen = FrozenLog(origin, since, reason, size, digest)
     made = ceremony.propose_frozen_log(repository, draft, frozen, at=moment, pinned_root=_read(pinned_root))
     _show_draft(made, as_json)

@@ -58,6 +58,7 @@ def _wire(row: SubscriptionRow, counts: Counts) -> dict[str, Any]:
         "told": counts.told,
         "pending": counts.pending,
         "failed": counts.failed,
+        "events_ahead": counts.events_ahead,
         "oldest_pending_at": _time(counts.oldest_pending_at),
         "median_ms": counts.median_ms,
     }

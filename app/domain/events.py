@@ -52,6 +52,9 @@ WITHOUT_NOTICE: Final[frozenset[EventType]] = frozenset(
 )
 """Types that concern no notice. No filter over notices selects them; their type alone does."""
 
+URGENT: Final[frozenset[EventType]] = frozenset({"notice.withdrawn", "notice.recalled", "notice.erased"})
+"""Told before everything else that waits: somebody may be acting on what is no longer so."""
+
 OF_KIND: Final[dict[str, EventType]] = {
     "issue": "notice.issued",
     "amend": "notice.amended",

@@ -20,10 +20,14 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Mapped, mapped_column
 
+from app.domain.events import URGENT
 from app.models.base import Base
 
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement
+
+URGENT_EVENT: Final = f"live AND type IN ({', '.join(repr(type_) for type_ in sorted(URGENT))})"
+"""Condition of the index of such events, in the words that both engines know it by."""
 
 
 class CounterRow(Base):
@@ -54,6 +58,13 @@ class EventRow(Base):
             "seq",
             sqlite_where=text("owner IS NOT NULL"),
             postgresql_where=text("owner IS NOT NULL"),
+        ),
+        # "Does anything urgent stand further on?" Few do.
+        Index(
+            "ix_events_urgent",
+            "seq",
+            sqlite_where=text(URGENT_EVENT),
+            postgresql_where=text(URGENT_EVENT),
         ),
     )
 

@@ -100,14 +100,17 @@ class Withheld:
 
 @dataclass(frozen=True, slots=True)
 class Busy:
-    """What this worker has of one endpoint. `quick` is how many it finished since it last got some: twice as many may wait ahead."""
+    """What this worker has of one endpoint, and how much may wait there for a place: what it sends of it in a moment."""
 
     held: int = 0
-    quick: int = 0
+    ahead: int = 0
 
 
-AHEAD: Final = 160
-"""Rows of one endpoint that may wait in a worker's memory, leased, for a place. They are sent within a second or so."""
+AHEAD: Final = 800
+"""Rows of one endpoint that may wait in a worker's memory, leased, for a place, however quick it is."""
+
+MADE_ANYWAY: Final = 3
+"""So many times what it wants a worker takes of what is made for another endpoint that wants more."""
 
 
 # ── which endpoints, and how much of each ─────────────────────────────────────────────────────────────────────────
@@ -179,8 +182,13 @@ _WAITING: Final = {False: _waiting(require_proof=False), True: _waiting(require_
 
 
 def room(places: int, mine: Busy | None) -> int:
-    """How many more deliveries a worker takes of an endpoint that is well, by what it has of it; not above 0: none."""
-    return places if mine is None else places + min(2 * mine.quick, AHEAD) - mine.held
+    """How many more deliveries a worker wants of an endpoint that is well, by what it has of it; not above 0: none."""
+    return places if mine is None else places + min(mine.ahead, AHEAD) - mine.held
+
+
+def most(places: int, mine: Busy | None) -> int:
+    """How many more it takes if they are made anyway: claimed later, they would cost twice as much."""
+    return places if mine is None else places + min(MADE_ANYWAY * mine.ahead, AHEAD) - mine.held
 
 
 def spread(wanted: Mapping[str, int], limit: int) -> dict[str, int]:

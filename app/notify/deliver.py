@@ -58,8 +58,20 @@ _SILENT: Final = frozenset({b"set-cookie", b"www-authenticate", b"authorization"
 """Headers of an answer that are not kept: they may hold a secret of the receiver."""
 
 CONCURRENCY: Final = 128
-AHEAD_IN_ALL: Final = 1_600
+AHEAD_IN_ALL: Final = 8_000
 """Deliveries that a worker holds in memory, however many wait."""
+
+AHEAD_BYTES: Final = 32 * 2**20
+"""So much of bodies, about: full ones are up to 64 KiB."""
+
+AHEAD_SECONDS: Final = 0.5
+"""For so long an endpoint's queue is to last, at the pace at which it takes deliveries: longer than a look at the database."""
+
+PACE_SECONDS: Final = 0.02
+"""An endpoint's pace is measured over no less."""
+
+RESTING_PACE: Final = 1.0
+"""Deliveries a second below which an endpoint that has none is forgotten."""
 
 POLL_SECONDS: Final = 1.0
 GATHER_SECONDS: Final = 0.02
@@ -249,18 +261,45 @@ async def deliver_step(
     return len(claimed)
 
 
-class _Lane:
-    """One endpoint in a worker: what waits for a place, what is under way, how quick it is."""
+class Lane:
+    """One endpoint in a worker: what waits for a place, what is under way, how quick it is.
 
-    __slots__ = ("low", "most", "quick", "running", "stopped", "waiting")
+    Attributes:
+        low: with no more than so many waiting it is time for the next look.
+        quick: how many it finished since it last got some.
+        pace: deliveries a second that it has taken of late. A queue that ran dry says little of it, so it falls slowly.
+        stopped: an attempt failed; nothing more until the database was asked again.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("done", "low", "most", "pace", "quick", "running", "since", "stopped", "waiting")
+
+    def __init__(self, now: float) -> None:
+        """`now`: seconds from any beginning."""
         self.waiting: deque[Ready] = deque()
-        self.low = 0  # with no more than so many waiting it is time for the next look
+        self.low = 0
         self.running = 0
         self.most = 1
-        self.quick = 0
-        self.stopped = False  # an attempt failed: nothing more until the database was asked again
+        self.quick = self.done = 0
+        self.pace, self.since = 0.0, now
+        self.stopped = False
+
+    def finished(self) -> None:
+        """A delivery arrived."""
+        self.quick += 1
+        self.done += 1
+
+    def ahead(self, now: float) -> int:
+        """How many may wait for a place: what it takes in a moment, and at first twice what it has just taken."""
+        if (took := now - self.since) >= PACE_SECONDS:
+            measured = self.done / took
+            self.pace = max(measured, (self.pace + measured) / 2)
+            self.done, self.since = 0, now
+        return max(2 * self.quick, int(self.pace * AHEAD_SECONDS))
+
+
+def held_at_most(body_bytes: int) -> int:
+    """How many deliveries a worker holds in memory whose bodies have so many bytes on the average."""
+    return min(AHEAD_IN_ALL, AHEAD_BYTES // body_bytes)
 
 
 class _Over(NamedTuple):
@@ -300,13 +339,15 @@ class DeliveryLoop:
         self._hint: asyncio.Event | None = None
         self._sender: Sender | None = None
         self._beside: ThreadPoolExecutor | None = None  # writes results while others look
-        self._lanes: dict[str, _Lane] = defaultdict(_Lane)
+        self._lanes: dict[str, Lane] = defaultdict(lambda: Lane(time.monotonic()))
         self._places: set[asyncio.Task[None]] = set()
         self._under_way: dict[str, Claimed] = {}  # by delivery id: whose leases are renewed
-        self._hungry: dict[str, _Lane] = {}  # by endpoint: what waits though its endpoint has room
+        self._hungry: dict[str, Lane] = {}  # by endpoint: what waits though its endpoint has room
         self._finished: list[Attempt] = []
         self._withheld: list[Withheld] = []
         self._unsent: list[Unsent] = []
+        self._body_bytes = 1_024  # of a delivery, on the average of the last ones
+        self._news = False  # hinted at since the last look began: not by a queue that runs low
         self._newest = 0  # event that `_has_news` saw
         self._looked = 0.0  # when the last look at the database began
         # Taken before each look, never after: what is committed while a look is on its way must call for the next one.
@@ -355,6 +396,12 @@ class DeliveryLoop:
     # ── inside the loop ───────────────────────────────────────────────────────────────────────────────────────────
 
     def _hinted(self) -> None:
+        self._news = True
+        if self._hint is not None:
+            self._hint.set()
+
+    def _runs_low(self) -> None:
+        """Some queue wants more. The look that is on its way may bring it; then there is no reason for another."""
         if self._hint is not None:
             self._hint.set()
 
@@ -411,6 +458,7 @@ class DeliveryLoop:
             await asyncio.sleep(early)
         self._looked = time.monotonic()
         self._hint.clear()
+        self._news = False
 
     async def _has_news(self, thread: ThreadPoolExecutor) -> bool:
         """Whether there are events that this loop has not seen."""
@@ -433,13 +481,13 @@ class DeliveryLoop:
             await self._write(self._over(), thread)
         try:
             await self._renew(thread)
-            looked_at = await self._take(thread, max(0, self._room()))
+            hurry = await self._take(thread, max(0, self._room()))
             for id_, lane in self._lanes.items():  # places that others held are free now
                 self._fill(id_, lane)
         finally:
             if recording is not None:
                 await recording
-        if looked_at:  # so that what is urgent in a long backlog is found
+        if hurry:
             return 0.0
         pending = self._places or self._finished or self._withheld or self._unsent
         return min(self._poll, RECORD_SECONDS) if pending else self._poll
@@ -462,31 +510,38 @@ class DeliveryLoop:
         if ending:
             await self._in(thread, claims.renew, self._db, self._clock(), ending)
 
-    async def _take(self, thread: ThreadPoolExecutor, room: int) -> int:
-        """Claim what waits, fan out what is new, and begin both; how many events were looked at."""
-        busy = {id_: Busy(self._held(id_, lane), lane.quick) for id_, lane in self._lanes.items()}
-        for id_ in [id_ for id_, one in busy.items() if one.held == 0]:
-            del self._lanes[id_]  # endpoints come and go; nothing is remembered of those that rest
+    async def _take(self, thread: ThreadPoolExecutor, room: int) -> bool:
+        """Claim what waits, fan out what is new, and begin both; whether there is more to be had at once."""
+        now = time.monotonic()
+        busy = {id_: Busy(self._held(id_, lane), lane.ahead(now)) for id_, lane in self._lanes.items()}
+        for id_, one in busy.items():
+            if one.held == 0 and self._lanes[id_].pace < RESTING_PACE:
+                del self._lanes[id_]  # endpoints come and go; nothing is remembered of those that rest
         self._mark = self._db.mark()
-        counted = dict(busy)
-        looked_at, ready, withheld = await self._in(thread, self._look, busy, room)
+        counted = {id_: lane.quick for id_, lane in self._lanes.items()}
+        hurry, ready, withheld = await self._in(thread, self._look, busy, room)
         # Not at every look: in order there is nothing to be had while one is held, and the queue would never grow.
         for id_ in {one.claimed.subscription_id for one in ready} & self._lanes.keys():
-            self._lanes[id_].quick -= counted[id_].quick
+            self._lanes[id_].quick -= counted.get(id_, 0)
         self._withheld.extend(withheld)
         self._begin(ready)
-        return looked_at
+        if ready and not self._news and self._hint is not None:
+            self._hint.clear()
+        return hurry
 
-    def _held(self, id_: str, lane: _Lane) -> int:
+    def _held(self, id_: str, lane: Lane) -> int:
         """How much this worker has of an endpoint; of one with a single place also what is over and not written yet, since
         nothing behind that is free.
         """
         unwritten = sum(one.claimed.subscription_id == id_ for one in self._finished) if lane.most == 1 else 0
         return lane.running + len(lane.waiting) + unwritten
 
-    def _look(self, busy: dict[str, Busy], room: int) -> tuple[int, list[Ready], list[Withheld]]:
+    def _look(self, busy: dict[str, Busy], room: int) -> tuple[bool, list[Ready], list[Withheld]]:
         """One look at the database, in its thread. What is claimed here and then lost to an error comes again when its lease
         ends.
+
+        Returns:
+            Whether to look again at once: so that what is urgent in a long backlog is found, and what few are told of.
         """
         claimed: list[Claimed] = []
         if room > 0:
@@ -495,22 +550,21 @@ class DeliveryLoop:
             )
         for one in claimed:
             mine = busy.get(one.subscription_id, Busy())
-            busy[one.subscription_id] = Busy(mine.held + 1, mine.quick)
+            busy[one.subscription_id] = Busy(mine.held + 1, mine.ahead)
         made = outbox.Room(room - len(claimed), busy)
         looked_at = outbox.fan_out_step(self._db, self._clock, self._setup, room=made)
+        hurry = looked_at > 0 and not made.enough
         claimed += made.claimed
         if not claimed:
-            return looked_at, [], []
+            return hurry, [], []
         ready, withheld = claims.prepare(self._db, self._clock(), self._setup, claimed)
-        return looked_at, ready, withheld
+        return hurry, ready, withheld
 
     def _room(self) -> int:
-        held = (
-            len(self._under_way)
-            + len(self._finished)
-            + sum(len(lane.waiting) for lane in self._lanes.values())
-        )
-        return AHEAD_IN_ALL - held
+        """How many deliveries more this worker takes into memory."""
+        waiting = sum(len(lane.waiting) for lane in self._lanes.values())
+        held = len(self._under_way) + len(self._finished) + waiting
+        return held_at_most(self._body_bytes) - held
 
     def _begin(self, ready: Iterable[Ready]) -> None:
         """Put what was claimed into the endpoints' queues."""
@@ -519,10 +573,11 @@ class DeliveryLoop:
             lane.waiting.append(one)
             lane.stopped = False
             lane.most = one.endpoint.places
+            self._body_bytes += (len(one.body) - self._body_bytes) // 16
         for lane in self._lanes.values():
             lane.low = len(lane.waiting) // 2
 
-    def _fill(self, id_: str, lane: _Lane) -> None:
+    def _fill(self, id_: str, lane: Lane) -> None:
         """Open places of one endpoint for what waits, as far as there are any."""
         self._hungry.pop(id_, None)
         while self._has_next(lane) and lane.running < lane.most:
@@ -534,7 +589,7 @@ class DeliveryLoop:
             self._places.add(place)
             place.add_done_callback(self._places.discard)
 
-    def _has_next(self, lane: _Lane) -> bool:
+    def _has_next(self, lane: Lane) -> bool:
         """Whether something may be sent. What waits behind a failure goes back, and so does what has waited too long: the
         gate was asked when it was claimed, and another worker may have room.
         """
@@ -543,7 +598,7 @@ class DeliveryLoop:
             self._unsent.append(Unsent(lane.waiting.popleft().claimed))
         return bool(lane.waiting) and not self._stop.is_set()
 
-    async def _place(self, id_: str, lane: _Lane) -> None:
+    async def _place(self, id_: str, lane: Lane) -> None:
         """One place of an endpoint: sends what waits, one after another. It ends when nothing does, or others wait for it."""
         try:
             while self._has_next(lane):
@@ -556,7 +611,7 @@ class DeliveryLoop:
             for other, hungry in [*self._hungry.items(), (id_, lane)]:  # itself comes last
                 self._fill(other, hungry)
 
-    async def _send(self, lane: _Lane, ready: Ready) -> None:
+    async def _send(self, lane: Lane, ready: Ready) -> None:
         assert self._sender is not None  # noqa: S101 - entered
         claimed = ready.claimed
         self._under_way[claimed.id] = claimed
@@ -571,11 +626,13 @@ class DeliveryLoop:
             del self._under_way[claimed.id]
         self._finished.append(attempt)
         if attempt.verdict == "delivered":
-            lane.quick += 1
+            lane.finished()
         else:
             lane.stopped = True
-        if lane.stopped or len(lane.waiting) <= lane.low:
+        if lane.stopped:
             self._hinted()
+        elif len(lane.waiting) <= lane.low:
+            self._runs_low()
 
     def _over(self) -> _Over:
         """What is to be recorded, taken out."""

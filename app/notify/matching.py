@@ -47,9 +47,6 @@ ISSUED: Final = "notice.issued"
 RECALLED: Final = "notice.recalled"
 ERASED: Final = "notice.erased"
 ACKNOWLEDGED: Final = "acknowledgement.received"
-URGENT: Final = frozenset({"notice.withdrawn", "notice.recalled", "notice.erased"})
-"""Told before everything else that waits: somebody may be acting on what is no longer so."""
-
 _AFTERWARDS: Final = frozenset({"notice.withdrawn", "notice.recalled"})
 """Told of a notice whose newest body this State does not hold; the gate then judges the last body it did hold."""
 

@@ -9,7 +9,9 @@ A subscription with so many deliveries waiting that more would only fill the tab
 place in the outbox is its backlog, and costs nothing.
 
 A worker that has room for an endpoint takes the rows with it as it makes them (`Room`): they are leased from the start, as a
-claim would lease them, and need none.
+claim would lease them, and need none. It makes no more than the quickest takes: what it made for nobody would have to be
+claimed, which costs as much again, and what stays in the outbox costs nothing. But when something urgent stands further on,
+whole runs are made until it is found, since it goes before what waits.
 """
 
 from __future__ import annotations
@@ -18,17 +20,17 @@ import json
 import secrets
 from collections import defaultdict
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from sqlalchemy import and_, bindparam, exists, func, select, true
+from sqlalchemy import and_, bindparam, exists, func, select, text, true
 from sqlalchemy.orm import aliased
 
 from app.db import execute, fetch
 from app.domain.errors import InvalidFilter
-from app.domain.events import WITHOUT_NOTICE
+from app.domain.events import URGENT, WITHOUT_NOTICE
 from app.gate import event_visible, visible
 from app.models import ApiTokenRow, DeliveryRow, EventRow, LogRow, NoticeRow, SubscriptionRow
-from app.models.service import PENDING
+from app.models.service import PENDING, URGENT_EVENT
 from app.notify import claims, health, matching
 from app.notify.claims import Claimed
 from app.notify.matching import Cause, Wanted
@@ -93,6 +95,28 @@ _SOMETHING_DUE: Final = select(_SUBSCRIPTIONS.id).where(
 )
 
 
+_NOTHING_WAITS: Final = (
+    select(_SUBSCRIPTIONS.id)
+    .where(
+        _SUBSCRIPTIONS.status == "active",
+        _SUBSCRIPTIONS.fanned_seq < select(func.max(EventRow.__table__.c.seq)).scalar_subquery(),
+        ~exists().where(
+            _DUE.subscription_id == _SUBSCRIPTIONS.id,
+            _DUE.state == PENDING,
+            _DUE.due_at <= bindparam("now"),
+        ),
+    )
+    .limit(1)
+)
+"""One that is behind and has nothing due, leased or not: a claim that came for it would find nothing to try it with."""
+
+_URGENT_BEYOND: Final = (
+    select(EventRow.__table__.c.seq)
+    .where(EventRow.__table__.c.seq > bindparam("after"), text(URGENT_EVENT))
+    .limit(1)
+)
+
+
 def newest_event(session: Session) -> int:
     """Number of the newest event, 0 if there is none. Everything below it is visible too (`Database.next_values`)."""
     return execute(session, _NEWEST).scalar_one() or 0
@@ -107,19 +131,21 @@ class Room:
         busy: what it has of each endpoint already.
         claimed: what it took. The rows are leased once the step's transaction is committed, not before: when the step
             raises, they count for nothing.
+        enough: every endpoint that had room has what it had room for. There is no hurry to look again.
     """
 
     left: int
     busy: Mapping[str, Busy]
     claimed: list[Claimed] = field(default_factory=list)
+    enough: bool = False
 
-    def of(self, row: SubscriptionRow) -> int:
-        """How many of one endpoint; 0 where a claim has more to decide than how many: an endpoint that fails or rests, one
-        with an order or a rate.
-        """
-        if row.ordered or row.failures or row.per_minute is not None:
-            return 0
+    def wanted(self, row: SubscriptionRow) -> int:
+        """How many of one endpoint are to be made for it; not above 0: none."""
         return claims.room(row.max_in_flight, self.busy.get(row.id))
+
+    def most(self, row: SubscriptionRow) -> int:
+        """How many of one endpoint it takes if they are made anyway; not above 0: none."""
+        return claims.most(row.max_in_flight, self.busy.get(row.id))
 
 
 def fan_out_step(
@@ -153,6 +179,8 @@ def fan_out_step(
     )
     if lowest < highest - events_per_run:
         looked_at += _run(db, clock(), setup, lowest, events_per_run, max_pending, far=True)
+        if room is not None:
+            room.enough = False  # for who is far behind
     return looked_at
 
 
@@ -168,41 +196,69 @@ def _run(
     far: bool = False,
 ) -> int:
     """One transaction: the subscriptions at `after` or beyond (`far`: exactly the one that is furthest behind)."""
-    claimed: list[Claimed] = []
+    made = _Made()
     with db.write() as session:
         taking = _lock(db, session, after, now, max_pending, far=far)
         if not taking:
             return 0
         after = min(one.row.fanned_seq for one in taking)
-        shares = {} if room is None else _shares(session, setup, taking, room, now)
+        shares = _Shares({}, {}) if room is None else _shares(session, setup, taking, room, now)
+        ahead = room is None or execute(session, _URGENT_BEYOND, after=after).first() is not None
+        if not ahead and not shares.wanted and execute(session, _NOTHING_WAITS, now=now).first() is None:
+            return 0
         events = max(1, min(events_per_run, ROWS_PER_STEP // len(taking)))
         live, last = _next_live(session, after, events)
         if last == after:
             return 0
         taking = [one for one in taking if one.row.fanned_seq < last]
         if live:
-            claimed = _make(db, session, setup, taking, last, now, shares)
+            made = _make(db, session, setup, taking, last, now, shares, whole=ahead)
+            last = made.last
         for one in taking:
             one.row.fanned_seq = max(one.row.fanned_seq, last)
     if room is not None:
-        room.claimed += claimed
-        room.left -= len(claimed)
+        room.claimed += made.claimed
+        room.left -= len(made.claimed)
+        room.enough = made.enough
     return last - after
+
+
+class _Shares(NamedTuple):
+    """How many of its new rows a worker takes of each subscription as they are made.
+
+    Attributes:
+        wanted: so many are to be made.
+        most: and so many are taken, if more are made since another wants them; no less than `wanted`.
+    """
+
+    wanted: Mapping[str, int]
+    most: Mapping[str, int]
 
 
 def _shares(
     session: Session, setup: WebhookSetup, taking: Sequence[_Taking], room: Room, now: int
-) -> dict[str, int]:
-    """How many of its new rows each subscription has taken at once: none while older ones wait that could be sent."""
-    wanted = {}
-    for one in taking:
-        row = one.row
-        if row.not_before <= now and (setup.may_send_to(row)) and (most := room.of(row)) > 0:
-            wanted[row.id] = most
-    if wanted:
+) -> _Shares:
+    """None where older ones wait that could be sent, and where a claim has more to decide than how many: an endpoint that fails
+    or rests, one with an order or a rate.
+    """
+    rows = {
+        one.row.id: one.row
+        for one in taking
+        if one.row.not_before <= now
+        and setup.may_send_to(one.row)
+        and not (one.row.ordered or one.row.failures or one.row.per_minute is not None)
+        and room.most(one.row) > 0
+    }
+    if rows:
         for id_ in execute(session, _SOMETHING_DUE, now=now).scalars():
-            wanted.pop(id_, None)
-    return claims.spread(wanted, room.left)
+            rows.pop(id_, None)
+    wants = {id_: room.wanted(row) for id_, row in rows.items()}
+    wanted = claims.spread({id_: n for id_, n in wants.items() if n > 0}, room.left)
+    if not wanted:
+        return _Shares({}, {})
+    left = room.left - sum(wanted.values())
+    more = claims.spread({id_: room.most(row) - wanted.get(id_, 0) for id_, row in rows.items()}, left)
+    return _Shares(wanted, {id_: wanted.get(id_, 0) + more.get(id_, 0) for id_ in rows})
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,6 +344,21 @@ class _Event:
     watchlist: str | None = None  # whose match it is
 
 
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """What came of a run.
+
+    Attributes:
+        last: number of the event up to which it went.
+        claimed: of the new rows, those that are leased from the start.
+        enough: every endpoint that had room has what it had room for.
+    """
+
+    last: int = 0
+    claimed: list[Claimed] = field(default_factory=list)
+    enough: bool = False
+
+
 def _make(
     db: Database,
     session: Session,
@@ -295,9 +366,16 @@ def _make(
     taking: Sequence[_Taking],
     last: int,
     now: int,
-    shares: Mapping[str, int],
-) -> list[Claimed]:
-    """Insert the deliveries of one run, and return those that are leased from the start: so many of each subscription."""
+    shares: _Shares,
+    *,
+    whole: bool,
+) -> _Made:
+    """Insert the deliveries of one run.
+
+    Args:
+        shares: how many of each subscription's are leased from the start.
+        whole: go through all of the run; otherwise only to where everybody has what is wanted.
+    """
     after = min(one.row.fanned_seq for one in taking)
     alike: dict[tuple[Principal, Wanted], list[_Taking]] = defaultdict(list)
     for one in taking:
@@ -305,8 +383,7 @@ def _make(
     seen: dict[Principal, list[_Event]] = {}
     told: dict[str, set[tuple[int, int]]] | None = None
     kept_since = now - setup.keep_ms
-    rows: list[tuple[Any, ...]] = []
-    claimed: list[Claimed] = []
+    chosen: list[tuple[_Taking, list[_Event]]] = []
     for (principal, wanted), subscribed in alike.items():
         if principal not in seen:
             seen[principal] = _events(db, session, principal, after, last)
@@ -319,18 +396,39 @@ def _make(
         for one in subscribed:
             before = (told or {}).get(one.row.id, set())
             forgotten = kept_since if one.row.created_at < kept_since else 0
-            chosen = list(_chosen(events, wanted, selected, before, one.row.fanned_seq, forgotten))
-            made = _rows(session, one.row, chosen, now)
-            if (share := shares.get(one.row.id, 0)) > 0:
-                made.sort(key=lambda row: row[_LANE])  # what is urgent before the rest
-                claimed += [claims.at_birth(row[0], one.row.id, now, row[2], row[3]) for row in made[:share]]
-                made[:share] = [
-                    (*row[:_LEASED_UNTIL], now + claims.LEASE_MS, 1, *row[_LEASED_UNTIL + 2 :])
-                    for row in made[:share]
-                ]
-            rows += made
+            chosen.append(
+                (one, list(_chosen(events, wanted, selected, before, one.row.fanned_seq, forgotten)))
+            )
+    if not whole and shares.wanted:
+        last = _where_full(chosen, shares.wanted, last)
+    rows: list[tuple[Any, ...]] = []
+    claimed: list[Claimed] = []
+    full = 0
+    for one, these in chosen:
+        made = _rows(session, one.row, [event for event in these if event.seq <= last], now)
+        if (share := shares.most.get(one.row.id, 0)) > 0:
+            made.sort(key=lambda row: row[_LANE])  # what is urgent before the rest
+            claimed += [claims.at_birth(row[0], one.row.id, now, row[2], row[3]) for row in made[:share]]
+            full += len(made) >= shares.wanted.get(one.row.id, len(made) + 1)
+            made[:share] = [
+                (*row[:_LEASED_UNTIL], now + claims.LEASE_MS, 1, *row[_LEASED_UNTIL + 2 :])
+                for row in made[:share]
+            ]
+        rows += made
     db.bulk_insert(session, DeliveryRow.__table__, _COLUMNS, rows)
-    return claimed
+    return _Made(last, claimed, enough=not whole and full == len(shares.wanted))
+
+
+def _where_full(
+    chosen: Sequence[tuple[_Taking, Sequence[_Event]]], shares: Mapping[str, int], last: int
+) -> int:
+    """Number of the event with which every subscription has its share; `last` if the run is over before."""
+    ends = {
+        one.row.id: events[share - 1].seq
+        for one, events in chosen
+        if 0 < (share := shares.get(one.row.id, 0)) <= len(events)
+    }
+    return max(ends.values()) if len(ends) == len(shares) else last
 
 
 def _live(_db: Database, principal: Principal) -> Select[*tuple[Any, ...]]:
@@ -484,7 +582,7 @@ def _rows(
     made = [
         (
             id_, row.id, event.seq, row.told + n,
-            0 if event.type in matching.URGENT and not row.ordered else 1,
+            0 if event.type in URGENT and not row.ordered else 1,
             "pending", 0 if row.ordered else now, 0, 0, now, False,
         )
         for n, (id_, event) in enumerate(zip(new_ids(now, len(chosen)), chosen, strict=True), 1)

@@ -17,7 +17,7 @@ from sqlalchemy import delete, func, select, update
 from app.domain.errors import Conflict, InvalidCursor, MalformedRequest, NotAllowed, NotFound
 from app.models import AttemptRow, DeliveryRow, EventRow, SubscriptionRow
 from app.models.service import ENDED, PENDING
-from app.notify import claims, endpoint, health, matching, results, signing
+from app.notify import claims, endpoint, health, matching, outbox, results, signing
 from app.notify.claims import Claimed, Ready
 from app.notify.endpoint import Endpoint
 from app.notify.guard import check_url
@@ -337,6 +337,7 @@ class Counts:
 
     Attributes:
         told: deliveries ever made for it; the newest one's `sequence`.
+        events_ahead: events that it has not come to yet.
         of_last: over the newest deliveries: how many arrived, and how long the receiver took.
     """
 
@@ -344,6 +345,7 @@ class Counts:
     pending: int
     failed: int
     dropped: int
+    events_ahead: int
     oldest_pending_at: int | None
     looked_at: int
     arrived: int
@@ -374,6 +376,7 @@ def counts(session: Session, subscription: SubscriptionRow) -> Counts:
         pending=pending,
         failed=ended.get("failed", 0),
         dropped=ended.get("dropped", 0),
+        events_ahead=max(0, outbox.newest_event(session) - subscription.fanned_seq),
         oldest_pending_at=oldest,
         looked_at=len(newest),
         arrived=sum(state == "delivered" for state, _ in newest),

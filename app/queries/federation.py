@@ -21,6 +21,7 @@ from app.models import (
     CosignatureRow,
     DeliveryRow,
     EntryRow,
+    EventRow,
     EvidenceRow,
     LogRow,
     RosterSaidRow,
@@ -641,13 +642,15 @@ class DeliveryView:
     """How webhooks stand. Times in unix ms.
 
     Attributes:
-        oldest: when the delivery was made that is the first to be sent at its endpoint, over all endpoints.
+        events_ahead: events that the active subscription which is furthest behind has not come to yet.
+        oldest: since when something waits to be told: the first delivery at its endpoint, or the first of those events.
         failed: dead letters.
         subscriptions: how many there are, by status.
         failing: active subscriptions whose last attempt failed.
     """
 
     pending: int
+    events_ahead: int
     oldest: int | None
     failed: int
     subscriptions: Mapping[str, int]
@@ -665,9 +668,22 @@ def webhooks(session: Session) -> DeliveryView:
         .scalar_subquery()
     )
     count = select(func.count()).select_from(DeliveryRow)
+    newest = session.scalar(select(func.max(EventRow.seq))) or 0
+    furthest = session.scalar(
+        select(func.min(SubscriptionRow.fanned_seq)).where(SubscriptionRow.status == "active")
+    )
+    waits_since = (
+        session.scalar(select(func.min(select(first.label("at")).subquery().c.at))),
+        None
+        if furthest is None
+        else session.scalar(
+            select(EventRow.at).where(EventRow.seq > furthest).order_by(EventRow.seq).limit(1)
+        ),
+    )
     return DeliveryView(
         pending=session.scalar(count.where(DeliveryRow.state == PENDING)) or 0,
-        oldest=session.scalar(select(func.min(select(first.label("at")).subquery().c.at))),
+        events_ahead=0 if furthest is None else max(0, newest - furthest),
+        oldest=min((at for at in waits_since if at is not None), default=None),
         failed=session.scalar(count.where(ENDED, DeliveryRow.state == "failed")) or 0,
         subscriptions={
             row.status: row.number

@@ -185,7 +185,12 @@ def _gauge(name: str, text: str, value: float) -> Metric:
 def _of_webhooks(found: DeliveryView, now_ms: int) -> Iterator[Metric]:
     age = 0.0 if found.oldest is None else max(0, now_ms - found.oldest) / 1000
     yield _gauge("verbale_deliveries_pending", "Webhook deliveries that wait", found.pending)
-    yield _gauge("verbale_deliveries_oldest_seconds", "Age of the delivery that is next at its endpoint", age)
+    yield _gauge(
+        "verbale_events_ahead",
+        "Events that the subscription which is furthest behind has not come to yet",
+        found.events_ahead,
+    )
+    yield _gauge("verbale_deliveries_oldest_seconds", "Age of the oldest thing that waits to be told", age)
     yield _gauge(
         "verbale_deliveries_failed", "Webhook deliveries that were given up: dead letters", found.failed
     )

@@ -356,6 +356,9 @@ class CountsOut(BaseModel):
     pending: int
     failed: int = Field(description="Dead letters: given up, kept until replayed or discarded.")
     dropped: int = Field(description="Not sent because the notice was no longer yours to see, or discarded.")
+    events_ahead: int = Field(
+        description="Events that it has not come to yet. Those that it is not told of are among them."
+    )
     oldest_pending_at: datetime | None
     last: int = Field(description="How many of the newest deliveries the next three are about.")
     last_delivered: int
@@ -370,6 +373,7 @@ class CountsOut(BaseModel):
             pending=counts.pending,
             failed=counts.failed,
             dropped=counts.dropped,
+            events_ahead=counts.events_ahead,
             oldest_pending_at=_time_or_none(counts.oldest_pending_at),
             last=counts.looked_at,
             last_delivered=counts.arrived,

@@ -261,8 +261,11 @@ def test_metrics_tell_sizes_lag_verdicts_queues_and_request_times(client: Client
         token_id = session.execute(text("SELECT id FROM api_tokens")).scalar_one()
         session.add(EventRow(seq=1, type="notice.issued", log_id=LOGS["US"], idx=1, at=0, live=True))
         session.add(
+            EventRow(seq=3, type="notice.issued", log_id=LOGS["US"], idx=2, at=NOW_MS - 12_000, live=True)
+        )
+        session.add(
             SubscriptionRow(
-                id="s", token_id=token_id, url="u", event_types="[]", filter="{}", scheme="v1", status="active", fanned_seq=0,
+                id="s", token_id=token_id, url="u", event_types="[]", filter="{}", scheme="v1", status="active", fanned_seq=1,
                 created_at=0,
             )
         )  # fmt: skip
@@ -283,7 +286,8 @@ def test_metrics_tell_sizes_lag_verdicts_queues_and_request_times(client: Client
         'verbale_leaves_judged_total{origin="us.example/log/1",state="US",verdict="flagged"} 5.0',
         'verbale_leaves_judged_total{origin="us.example/log/1",state="US",verdict="accepted"} 95.0',
         "verbale_deliveries_pending 1.0",
-        "verbale_deliveries_oldest_seconds 9.0",
+        "verbale_events_ahead 2.0",
+        "verbale_deliveries_oldest_seconds 12.0",
         "verbale_roster_expiry_seconds 7.776e+06",
         'verbale_http_request_seconds_count{method="GET",route="/v1/notices"} 1.0',
         'verbale_http_answers_total{method="GET",route="none",status="4xx"} 1.0',

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from sqlalchemy import event, func, select
+from sqlalchemy import event, func, select, update
 
 from app.models import DeliveryRow, EventRow, SubscriptionRow
-from app.notify import claims, health, outbox, results, retry, subscriptions
+from app.notify import claims, health, outbox, payload, results, retry, subscriptions
 from app.notify.claims import Busy, Claimed
-from app.notify.deliver import DeliveryLoop
+from app.notify.deliver import AHEAD_IN_ALL, AHEAD_SECONDS, DeliveryLoop, Lane, held_at_most
 from tests.notify.receivers import (
     DAY,
     NOW,
@@ -234,6 +235,7 @@ def test_what_a_worker_has_room_for_is_leased_as_it_is_made(
     assert [r.claimed for r in ready] == taken
     assert withheld == []
     # Nobody else has them while the lease holds, and whoever comes after it does, for a second attempt.
+    outbox.fan_out_step(db, clock, setup)
     clock.now += claims.LEASE_MS - 1
     assert events_of(db, claims.claim(db, clock(), 10, busy={id_: Busy(0, 50)})) == issued[4:]
     clock.now += 1
@@ -282,8 +284,112 @@ def test_a_worker_takes_no_more_than_its_places_and_its_memory_have_room_for(
     assert [c.subscription_id for c in taken].count(one) == 1
     assert [c.subscription_id for c in taken].count(two) == 8
     assert [c.subscription_id for c in taken].count(three) == 0
-    with db.read() as session:
-        assert session.scalar(select(func.count()).select_from(DeliveryRow)) == 60
+    with db.read() as session:  # made for the others as far as for the one that took most
+        assert session.scalar(select(func.count()).select_from(DeliveryRow)) == 8 * 3
+
+
+def test_what_nobody_takes_as_it_is_made_stays_in_the_outbox(
+    db: Database, clock: SettableClock, setup: WebhookSetup
+) -> None:
+    """Made for nobody, a row has to be claimed later, which costs as much again."""
+    log, token = Log(db), add_token(db)
+    one, _ = subscribe(db, setup, token, URL)
+    two, _ = subscribe(db, setup, token, URL + "/2")
+    issued = [log.issue() for _ in range(30)]
+    taken: dict[str, list[int]] = {one: [], two: []}
+    for ahead, looked_at, enough in (
+        (0, 4, True),
+        (0, 0, False),
+        (3, 3, True),
+        (20, 20, True),
+        (9, 3, False),
+    ):
+        busy = {} if not taken[one] else {one: Busy(4, ahead), two: Busy(4, ahead)}
+        room = outbox.Room(100, busy)
+        assert outbox.fan_out_step(db, clock, setup, room=room) == looked_at
+        assert room.enough is enough
+        for id_ in taken:
+            taken[id_] += events_of(db, [c for c in room.claimed if c.subscription_id == id_])
+        with db.read() as session:
+            made = session.scalar(select(func.count()).select_from(DeliveryRow)) or 0
+        assert made == sum(map(len, taken.values()))
+    assert taken == {one: issued, two: issued}
+
+
+def test_who_is_told_of_little_is_not_held_up_by_what_others_take(
+    db: Database, clock: SettableClock, setup: WebhookSetup
+) -> None:
+    """A run goes on until there is enough for everybody, or it is over."""
+    log, token = Log(db), add_token(db)
+    all_of_it, _ = subscribe(db, setup, token, URL)
+    little, _ = subscribe(db, setup, token, URL + "/2", filter={"type": ["technology_threat"]})
+    issued = [log.issue() for _ in range(30)]
+    wanted = log.issue(type_="technology_threat")
+    room = outbox.Room(100, {})
+    assert outbox.fan_out_step(db, clock, setup, room=room) == 31
+    assert not room.enough
+    of = {id_: [c for c in room.claimed if c.subscription_id == id_] for id_ in (all_of_it, little)}
+    assert events_of(db, of[all_of_it]) == issued[: claims.PER_SUBSCRIPTION]
+    assert events_of(db, of[little]) == [wanted]
+
+
+def test_who_is_far_behind_is_not_put_off(db: Database, clock: SettableClock, setup: WebhookSetup) -> None:
+    log, token = Log(db), add_token(db)
+    far, _ = subscribe(db, setup, token, URL)
+    for _ in range(30):
+        log.issue()
+    with db.write() as session:
+        session.get_one(SubscriptionRow, far).status = "paused"
+    near, _ = subscribe(db, setup, token, URL + "/2")
+    with db.write() as session:
+        session.get_one(SubscriptionRow, far).status = "active"
+    for _ in range(9):
+        log.issue()
+    room = outbox.Room(100, {})
+    assert outbox.fan_out_step(db, clock, setup, events_per_run=5, room=room) == 4 + 5
+    assert not room.enough
+    assert {c.subscription_id for c in room.claimed} == {near}
+
+
+def test_what_is_urgent_is_found_behind_a_backlog_that_nobody_has_room_for(
+    db: Database, clock: SettableClock, setup: WebhookSetup
+) -> None:
+    log = Log(db)
+    id_, _ = subscribe(db, setup, add_token(db), URL)
+    issued = [log.issue() for _ in range(30)]
+    assert len(take(db, clock, setup)) == claims.PER_SUBSCRIPTION
+    full = {id_: Busy(claims.PER_SUBSCRIPTION)}
+    assert outbox.fan_out_step(db, clock, setup, room=outbox.Room(100, full)) == 0
+    withdrawal = log.follow("withdraw", issued[0], "notice.withdrawn", status="withdrawn")
+    room = outbox.Room(100, full)
+    while outbox.fan_out_step(db, clock, setup, events_per_run=7, room=room):
+        assert not room.enough
+    assert events_of(db, claims.claim(db, clock(), 1)) == [withdrawal]
+
+
+@pytest.mark.parametrize("state", [{"ordered": True}, {"per_minute": 60}, {"failures": 1}], ids=str)
+def test_who_takes_nothing_as_it_is_made_always_has_something_due(
+    db: Database, clock: SettableClock, setup: WebhookSetup, state: dict[str, Any]
+) -> None:
+    """While another endpoint's queue is full as well; but no more than a run of it."""
+    log, token = Log(db), add_token(db)
+    quick, _ = subscribe(db, setup, token, URL)
+    id_, _ = subscribe(db, setup, token, URL + "/2")
+    with db.write() as session:
+        for name, value in state.items():
+            setattr(session.get_one(SubscriptionRow, id_), name, value)
+    for _ in range(9):
+        log.issue()
+    full = {quick: Busy(claims.PER_SUBSCRIPTION)}
+    assert len(take(db, clock, setup)) == claims.PER_SUBSCRIPTION
+    found = claims.claim(db, clock(), 100, busy=full)
+    with db.write() as session:  # all that waits for it is on its way, or put off
+        session.execute(
+            update(DeliveryRow).where(DeliveryRow.subscription_id == id_).values(due_at=clock() + 1)
+        )
+    step = partial(outbox.fan_out_step, db, clock, setup, events_per_run=3)
+    assert [step(room=outbox.Room(100, full)) for _ in range(3)] == [3, 0, 0]
+    assert {c.subscription_id for c in found} == {id_}
 
 
 @pytest.mark.parametrize(
@@ -319,7 +425,8 @@ def test_what_waits_goes_before_what_is_new(db: Database, clock: SettableClock, 
     outbox.fan_out_step(db, clock, setup)
     second = log.issue()
     assert take(db, clock, setup) == []
-    assert events_of(db, claims.claim(db, clock(), 10)) == [first, second]
+    assert events_of(db, claims.claim(db, clock(), 10)) == [first]
+    assert events_of(db, take(db, clock, setup)) == [second]
 
 
 # ── what goes first ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -480,7 +587,7 @@ def test_an_endpoint_has_the_places_its_subscription_says(
     assert len(claims.claim(db, clock(), 100)) == 2
     assert claims.claim(db, clock(), 100, busy={id_: Busy(held=2)}) == []
     assert len(claims.claim(db, clock(), 100, busy={id_: Busy(held=1)})) == 1
-    assert len(claims.claim(db, clock(), 100, busy={id_: Busy(held=2, quick=2)})) == 4
+    assert len(claims.claim(db, clock(), 100, busy={id_: Busy(held=2, ahead=4)})) == 4
 
 
 def test_a_rate_is_kept_by_all_workers_together(
@@ -676,3 +783,29 @@ def add_rows(db: Database, subscription_id: str, first: int, count: int, state: 
     rows = [(f"d{first + n}", subscription_id, first + n, state, 0, 0, 0, 0) for n in range(count)]
     with db.write() as session:
         db.bulk_insert(session, DeliveryRow.__table__, columns, rows)
+
+
+# ── how much waits in memory ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_what_waits_ahead_follows_an_endpoints_pace() -> None:
+    lane = Lane(100.0)
+    assert lane.ahead(100.0) == 0
+    for _ in range(10):
+        lane.finished()
+    assert lane.ahead(100 + 1 / 128) == 20  # too soon to tell its pace: twice what it has just taken
+    assert lane.ahead(100 + 1 / 16) == 160 * AHEAD_SECONDS
+    lane.quick = 0  # it got some
+    assert lane.ahead(100 + 9 / 128) == 160 * AHEAD_SECONDS
+    # Nothing was there to be taken: that says little of it, at first.
+    assert lane.ahead(100 + 2 / 16) == 80 * AHEAD_SECONDS
+    assert lane.ahead(100 + 4 / 16) == 40 * AHEAD_SECONDS
+    for _ in range(100):
+        lane.finished()
+    lane.quick = 0
+    assert lane.ahead(100 + 6 / 16) == 800 * AHEAD_SECONDS
+
+
+def test_of_large_bodies_fewer_are_held() -> None:
+    assert held_at_most(1_000) == AHEAD_IN_ALL
+    assert held_at_most(payload.MAX_PAYLOAD) == 512

@@ -398,11 +398,13 @@ def test_an_endpoint_is_proven_rotated_counted_and_replayed_over_http(
         assert rotated.json()["old_secrets_until"] is not None
         for _ in range(3):
             log.issue()
+        assert api.ask("GET", f"{path}/counts", token).json()["events_ahead"] == 3
         while step(db, system_clock, setup):
             pass
         secrets[0] = rotated.json()["secret"]
         counts = api.ask("GET", f"{path}/counts", token).json()
         assert (counts["told"], counts["pending"], counts["last"], counts["last_delivered"]) == (3, 0, 3, 3)
+        assert counts["events_ahead"] == 0
         one = api.ask("GET", f"{path}/deliveries?state=delivered", token).json()["items"][0]
         detail = api.ask("GET", f"{path}/deliveries/{one['id']}", token).json()
         assert [a["status"] for a in detail["log"]] == [204]
