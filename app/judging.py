@@ -8,7 +8,6 @@ is a pure function of bytes, roster and time; the state machine is left to `app.
 
 from __future__ import annotations
 
-import gc
 import logging
 import marshal
 import os
@@ -35,6 +34,7 @@ from app.domain.judge import (
 )
 from app.domain.signed import SignedNotice, read_parts, read_signed
 from app.domain.statement import MAIN_PART, Part, PartCommitment, Statement, parse
+from app.memory import settle_memory
 from app.projections.arrival import Arrival
 from app.projections.content import Content, content_of
 
@@ -278,17 +278,6 @@ def _given_parts(line: bytes, origin: str, index: int) -> dict[str, Part]:
     if not isinstance(given, dict) or given.get("origin") != origin or given.get("index") != index:
         raise MalformedRequest("The peer's line is about another body.")
     return read_parts(given.get("parts"))
-
-
-def settle_memory() -> None:
-    """Keep what was imported out of the garbage collector's walks, and let it walk less often.
-
-    Judging and folding make many short-lived objects; with the default thresholds, walking all modules again and again
-    was a tenth of their time. Reference counting frees almost everything here; cycles are rare.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 50)
 
 
 # ── cores ─────────────────────────────────────────────────────────────────────────────────────────────────────────

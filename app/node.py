@@ -26,6 +26,7 @@ from app.intake import Intake, Sequencer, merge
 from app.judging import Judged, Judges
 from app.keyfiles import load_private
 from app.loops import Loop
+from app.memory import give_back
 from app.mirrors import Machine, Mirrors
 from app.models import EventRow, LogRow
 from app.node_keys import KeyFolder, NodeKeys
@@ -86,6 +87,7 @@ PRUNE_INTERVAL_S: Final = 3600.0
 DIGESTS_INTERVAL_S: Final = 60.0
 SEAL_INTERVAL_S: Final = 5.0
 CARRY_INTERVAL_S: Final = 30.0
+MEMORY_INTERVAL_S: Final = 30.0
 """Carried bodies matter when their issuer is down, not in the minute in which they are made."""
 JOIN_S: Final = 10.0
 
@@ -383,8 +385,12 @@ class Node:
             self.start_background()
         else:
             # The worker fetches the roster and follows; this process reads what it kept, and witnesses what is offered here.
-            self._loops = [Loop("roster", self.reload_roster, interval_s=self.settings.roster_refresh_s)]
-            self._loops[0].start()
+            self._loops = [
+                Loop("roster", self.reload_roster, interval_s=self.settings.roster_refresh_s),
+                _memory_loop(),
+            ]
+            for loop in self._loops:
+                loop.start()
         warm = Loop("screening", self.warm_screening, interval_s=WARM_INTERVAL_S)
         self._loops.append(warm)
         warm.start()
@@ -423,6 +429,7 @@ class Node:
             Loop("seal", self.seal, interval_s=SEAL_INTERVAL_S),
             Loop("carry", self.mirrors.carry, interval_s=CARRY_INTERVAL_S),
             Loop("portfolios", self.look_after_portfolios, interval_s=WATCH_INTERVAL_S),
+            _memory_loop(),
         ]
         if self.settings.mail_digests:
             self._loops.append(self._digests())
@@ -706,3 +713,13 @@ class Node:
     def take_evidence(self, raw: bytes) -> tuple[str, bool]:
         """Judge a record that somebody brings; see `Mirrors.take_evidence`."""
         return self.mirrors.take_evidence(raw)
+
+
+def _memory_loop() -> Loop:
+    """Gives back what a flood left, once it is over."""
+
+    def step() -> bool:
+        give_back()
+        return False
+
+    return Loop("memory", step, interval_s=MEMORY_INTERVAL_S)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Final
 import uvicorn
 
 from app.edge import protocol_for
-from app.judging import settle_memory
 from app.main import create_app
+from app.memory import settle_memory
 
 if TYPE_CHECKING:
     import socket

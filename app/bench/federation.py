@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
 START_S: Final = 60.0
 CATCH_UP_S: Final = 1_800.0
+IDLE_S: Final = 35.0
+"""After its start, before a node is called idle: what it does now and then it has done by then."""
 VERIFICATIONS: Final = 4_000
 MESSAGE_BYTES: Final = 700
 """About the size of a leaf."""
@@ -289,7 +291,7 @@ def run(
     say("An idle node")
     with running(federation, "NL") as nodes, httpx.Client() as client:
         until(lambda: log_at(client, nl, nl.member.origin) != {}, START_S, "NL does not answer")
-        time.sleep(3)  # idle is a state one has to wait for
+        time.sleep(IDLE_S)  # idle is a state one has to wait for
         result.idle_mb = resident_mb(nodes["NL"])
     return result
 

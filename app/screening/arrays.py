@@ -6,7 +6,6 @@ the process is: what it holds is a copy of tables of the database.
 
 from __future__ import annotations
 
-import ctypes
 import mmap
 import os
 import pickle
@@ -17,6 +16,8 @@ from typing import IO, TYPE_CHECKING, Any, Final
 from weakref import WeakSet
 
 import numpy as np
+
+from app.memory import give_back
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,9 +55,7 @@ class Store:
     def settle(self) -> None:
         """The same, and what the allocator keeps of what was made and thrown away: a tenth of all, of a million parties."""
         self.release()
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc has it
-        if trim is not None:
-            trim(0)
+        give_back()
 
 
 class Mapped(Store):

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from app.cli.common import DONE, REFUSED
-from app.judging import settle_memory
+from app.memory import settle_memory
 from app.simulation.growth import measure
 from app.simulation.world import Outcome, World
 

@@ -1,0 +1,29 @@
+"""What a flood leaves with the allocator goes back to the system."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+LEFT = """
+from app.memory import give_back
+
+def resident():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * 4096
+
+made = [bytes(2_000) for _ in range(50_000)]
+last = made.pop()  # at the end of the heap: what is below cannot go back by itself
+del made
+before = resident()
+give_back()
+print(before - resident())
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc is what keeps it")
+def test_what_was_made_and_thrown_away_is_given_back() -> None:
+    ended = subprocess.run([sys.executable, "-c", LEFT], capture_output=True, text=True, check=True)
+    assert int(ended.stdout) > 50_000_000
