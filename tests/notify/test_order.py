@@ -296,7 +296,7 @@ def test_what_nobody_takes_as_it_is_made_stays_in_the_outbox(
     one, _ = subscribe(db, setup, token, URL)
     two, _ = subscribe(db, setup, token, URL + "/2")
     issued = [log.issue() for _ in range(30)]
-    taken: dict[str, list[int]] = {one: [], two: []}
+    taken: dict[str, list[int | None]] = {one: [], two: []}
     for ahead, looked_at, enough in (
         (0, 4, True),
         (0, 0, False),
