@@ -316,6 +316,20 @@ def test_what_nobody_takes_as_it_is_made_stays_in_the_outbox(
     assert taken == {one: issued, two: issued}
 
 
+def test_what_is_made_for_another_is_taken_as_well_within_bounds(
+    db: Database, clock: SettableClock, setup: WebhookSetup
+) -> None:
+    log, token = Log(db), add_token(db)
+    one, _ = subscribe(db, setup, token, URL)
+    two, _ = subscribe(db, setup, token, URL + "/2")
+    three, _ = subscribe(db, setup, token, URL + "/3")
+    for _ in range(20):
+        log.issue()
+    # Two wants one more and takes up to eleven; three wants none, and takes three.
+    taken = take(db, clock, setup, 100, **{one: Busy(4, 9), two: Busy(8, 5), three: Busy(13, 4)})
+    assert [[c.subscription_id for c in taken].count(id_) for id_ in (one, two, three)] == [9, 9, 3]
+
+
 def test_who_is_told_of_little_is_not_held_up_by_what_others_take(
     db: Database, clock: SettableClock, setup: WebhookSetup
 ) -> None:
