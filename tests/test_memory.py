@@ -23,6 +23,7 @@ print(before - resident())
 """
 
 
+# Elsewhere there is nothing to ask: `give_back` does nothing then.
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc is what keeps it")
 def test_what_was_made_and_thrown_away_is_given_back() -> None:
     ended = subprocess.run([sys.executable, "-c", LEFT], capture_output=True, text=True, check=True)

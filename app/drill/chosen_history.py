@@ -7,19 +7,15 @@ operators of the nodes that hold the other history have to say that theirs may b
 from __future__ import annotations
 
 from base64 import b64decode
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from app.domain.encoding import b64u_encode
 from app.drill import by_hand
-from app.drill.fork import FIRST, HONEST, LIAR, SECOND, check_evidence, part_ways, proven
+from app.drill.fork import FIRST, HONEST, KNOWN, LIAR, SECOND, TOLD_FIRST, check_evidence, part_ways, proven
 from app.replication.client import mirror_url
 
 if TYPE_CHECKING:
     from app.drill.field import Field
-
-KNOWN: Final = "What everybody knows"
-CHOSEN: Final = "Told to JP and NL"
-OTHER: Final = "Told to FI and US"
 
 
 def run(field: Field) -> None:
@@ -37,7 +33,7 @@ def run(field: Field) -> None:
         by_hand.end_log(field, LIAR, size=size, root=root)
         field.wait(
             "who holds it goes on with it",
-            lambda: all(field.titles(s, LIAR) == [CHOSEN, KNOWN] for s in FIRST),
+            lambda: all(field.titles(s, LIAR) == [TOLD_FIRST, KNOWN] for s in FIRST),
         )
         field.wait(
             f"{' and '.join(SECOND)} see that theirs is the other one",
@@ -65,7 +61,7 @@ def run(field: Field) -> None:
         proven(field, SECOND, size)
         field.wait(
             "all four show the same",
-            lambda: all(field.titles(s, LIAR) == [CHOSEN, KNOWN] for s in HONEST),
+            lambda: all(field.titles(s, LIAR) == [TOLD_FIRST, KNOWN] for s in HONEST),
         )
         heads = {_head(field, s, old) for s in HONEST}
         confirmed = {field.log(s, LIAR)["confirmed"]["size"] for s in HONEST}

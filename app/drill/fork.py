@@ -20,6 +20,8 @@ LIAR: Final = "EE"
 FIRST: Final = ("JP", "NL")
 SECOND: Final = ("FI", "US")
 HONEST: Final = (*FIRST, *SECOND)
+KNOWN: Final = "What everybody knows"
+TOLD_FIRST: Final = "Told to JP and NL"
 
 
 def run(field: Field) -> None:
@@ -56,7 +58,7 @@ def part_ways(field: Field) -> int:
     with step("Five States found a federation; Estonia says something that everybody has"):
         field.found()
         field.start()
-        field.post(LIAR, "What everybody knows")
+        field.post(LIAR, KNOWN)
         field.post("NL", "From the Netherlands, before")
         field.settle()
         common = field.log(LIAR, LIAR)["size"]
@@ -67,7 +69,7 @@ def part_ways(field: Field) -> int:
         copy = field.copy_database(LIAR, "before")
         with field.opened(LIAR) as hand:
             first, _ = log_and_sign(
-                hand, field.author(LIAR).sign({**fiction.practice(LIAR), "title": "Told to JP and NL"})
+                hand, field.author(LIAR).sign({**fiction.practice(LIAR), "title": TOLD_FIRST})
             )
         field.start(LIAR, ready=False)
         proven(field, FIRST, first.index + 1)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from app.demo import fiction
 from app.demo.author import Author
 from app.drill.by_hand import end_log, verbale
-from app.drill.fork import HONEST, LIAR, check_evidence, part_ways
+from app.drill.fork import HONEST, KNOWN, LIAR, check_evidence, part_ways
 from app.replication.client import mirror_url
 
 if TYPE_CHECKING:
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     from app.drill.field import Field
 
-KNOWN: Final = "What everybody knows"
 MENDED: Final = "What everybody knows, put right"
 AGAIN: Final = "Said again in the next epoch"
 

@@ -409,7 +409,7 @@ def _make(
         if (share := shares.most.get(one.row.id, 0)) > 0:
             made.sort(key=lambda row: row[_LANE])  # what is urgent before the rest
             claimed += [claims.at_birth(row[0], one.row.id, now, row[2], row[3]) for row in made[:share]]
-            full += len(made) >= shares.wanted.get(one.row.id, len(made) + 1)
+            full += one.row.id in shares.wanted and len(made) >= shares.wanted[one.row.id]
             made[:share] = [
                 (*row[:_LEASED_UNTIL], now + claims.LEASE_MS, 1, *row[_LEASED_UNTIL + 2 :])
                 for row in made[:share]

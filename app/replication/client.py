@@ -176,8 +176,8 @@ class PeerClient:
             theirs = int(parsedate_to_datetime(date).timestamp() * 1000)
         except (TypeError, ValueError, OverflowError):
             return
-        ahead, behind = theirs - self._clock(), asked - (theirs + DATE_BEHIND_MS)
-        self.skew_ms = ahead if ahead > 0 else min(0, -behind)
+        least, most = theirs - self._clock(), theirs + DATE_BEHIND_MS - asked
+        self.skew_ms = max(least, min(most, 0))
 
 
 def mirror_url(node_url: str, origin: str) -> str:
