@@ -84,6 +84,9 @@ another is seen so. It is one small read; a notification by the database would c
 GLANCE_SECONDS: Final = 0.01
 """Between two glances at SQLite's count of commits, which shows one of another process without a read: some microseconds each."""
 
+QUIET_SECONDS: Final = 0.25
+"""Between two glances while nobody subscribes: all there is to be noticed then is that somebody of another process does."""
+
 RECORD_SECONDS: Final = 0.1
 """Within which an attempt's result is written. Under load a look is made when some endpoint has half of its queue left, which
 makes large batches: a look costs some milliseconds however much it finds."""
@@ -349,6 +352,7 @@ class DeliveryLoop:
         self._body_bytes = 1_024  # of a delivery, on the average of the last ones
         self._news = False  # hinted at since the last look began: not by a queue that runs low
         self._newest = 0  # event that `_has_news` saw
+        self._alone = False  # nobody subscribed when it last looked
         self._looked = 0.0  # when the last look at the database began
         # Taken before each look, never after: what is committed while a look is on its way must call for the next one.
         self._mark: object | None = None
@@ -436,23 +440,28 @@ class DeliveryLoop:
 
     async def _wait(self, seconds: float, thread: ThreadPoolExecutor | None = None) -> None:
         """Until something calls for a look; with `thread`, also an event of another process. Looks are a moment apart: whoever
-        comes second waits for company.
+        comes second waits for company. While nobody subscribes events are no reason for one.
         """
         assert self._hint is not None  # noqa: S101 - set before the first turn
         end = time.monotonic() + seconds
-        look = time.monotonic() + self._watch
         while (left := end - time.monotonic()) > 0 and not self._stop.is_set():
             try:
-                async with asyncio.timeout(min(left, self._watch if self._mark is None else GLANCE_SECONDS)):
+                async with asyncio.timeout(min(left, self._glance())):
                     await self._hint.wait()
-                break
-            except TimeoutError:
-                mark = self._db.mark()
-            # A mark tells of every commit; where none can be had, the database is asked now and then.
-            if thread is not None and (mark != self._mark or (mark is None and time.monotonic() >= look)):
+                if not self._alone or thread is None:
+                    break
+                self._hint.clear()
                 if await self._has_news(thread):
                     break
-                look = time.monotonic() + self._watch
+            except TimeoutError:
+                mark = self._db.mark()
+                # A mark tells of every commit; where none can be had, the database is asked now and then.
+                if (
+                    thread is not None
+                    and (mark is None or mark != self._mark)
+                    and await self._has_news(thread)
+                ):
+                    break
         early = self._looked + GATHER_SECONDS - time.monotonic()
         if early > 0 and not self._stop.is_set():
             await asyncio.sleep(early)
@@ -460,16 +469,26 @@ class DeliveryLoop:
         self._hint.clear()
         self._news = False
 
-    async def _has_news(self, thread: ThreadPoolExecutor) -> bool:
-        """Whether there are events that this loop has not seen."""
+    def _glance(self) -> float:
+        """Seconds until the next glance at what others have committed."""
+        if self._alone:
+            return QUIET_SECONDS
+        return self._watch if self._mark is None else GLANCE_SECONDS
 
-        def newest() -> int:
+    async def _has_news(self, thread: ThreadPoolExecutor) -> bool:
+        """Whether somebody subscribes, and there are events that this loop has not seen."""
+
+        def newest() -> int | None:
             with self._db.read() as session:
-                return outbox.newest_event(session)
+                return outbox.newest_event(session) if outbox.has_subscriber(session) else None
 
         self._mark = self._db.mark()
-        before, self._newest = self._newest, await self._in(thread, newest)
-        return self._newest > before
+        found = await self._in(thread, newest)
+        self._alone = found is None
+        if found is None:
+            return False
+        before, self._newest = self._newest, found
+        return found > before
 
     async def _turn(self, thread: ThreadPoolExecutor) -> float:
         """Record what is over, fan out, claim and start what there is room for; the seconds until the next look."""

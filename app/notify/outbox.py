@@ -75,6 +75,7 @@ def new_ids(at_ms: int, count: int) -> list[str]:
 
 _NEWEST: Final = select(func.max(EventRow.__table__.c.seq))
 _SUBSCRIPTIONS: Final = SubscriptionRow.__table__.c
+_ANYBODY: Final = select(_SUBSCRIPTIONS.id).where(_SUBSCRIPTIONS.status == "active").limit(1)
 _BEHIND: Final = (
     select(_SUBSCRIPTIONS.fanned_seq)
     .where(_SUBSCRIPTIONS.status == "active", _SUBSCRIPTIONS.fanned_seq < bindparam("newest"))
@@ -120,6 +121,11 @@ _URGENT_BEYOND: Final = (
 def newest_event(session: Session) -> int:
     """Number of the newest event, 0 if there is none. Everything below it is visible too (`Database.next_values`)."""
     return execute(session, _NEWEST).scalar_one() or 0
+
+
+def has_subscriber(session: Session) -> bool:
+    """Whether anybody is to be told of events."""
+    return bool(fetch(session, _ANYBODY))
 
 
 @dataclass(slots=True)

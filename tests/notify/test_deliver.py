@@ -26,6 +26,7 @@ from app.notify import claims, deliver, health, metrics, outbox, results, retry,
 from app.notify.claims import Busy, Claimed, Ready
 from app.notify.deliver import DeliveryLoop, Sender
 from app.notify.endpoint import Endpoint
+from tests.federation.world import wait_until
 from tests.notify.receivers import (
     DAY,
     NOW,
@@ -555,6 +556,42 @@ def test_the_loop_sees_what_another_process_commits_without_being_woken(
         for _ in range(2):  # the loop may not have looked for the first time when the first one came
             log.issue()
             assert receiver.arrived.acquire(timeout=60)
+    finally:
+        loop.stop()
+
+
+@pytest.mark.parametrize("hinted", [True, False])
+def test_the_loop_looks_at_no_events_while_nobody_subscribes_and_then_at_all(
+    db: Database, clock: SettableClock, setup: WebhookSetup, receiver: Receiver, hinted: bool
+) -> None:
+    looks: list[int] = []
+    asked: list[bool] = []
+
+    class Counting(DeliveryLoop):
+        def _look(self, *arguments: Any) -> Any:
+            looks.append(1)
+            return super()._look(*arguments)
+
+        async def _has_news(self, thread: ThreadPoolExecutor) -> bool:
+            asked.append(await super()._has_news(thread))
+            return asked[-1]
+
+    log = Log(db)
+    loop = Counting(db, clock, setup, poll_seconds=3_600, watch_seconds=0.01)
+    loop.start()
+    try:
+        log.issue()
+        wait_until(lambda: asked)
+        log.issue()
+        before, done = len(looks), len(asked)
+        loop.wake()
+        wait_until(lambda: len(asked) > done)
+        assert (len(looks), any(asked)) == (before, False)
+        subscribe(db, setup, add_token(db), receiver.url)
+        log.issue()
+        if hinted:
+            loop.wake()
+        assert receiver.arrived.acquire(timeout=60)
     finally:
         loop.stop()
 
