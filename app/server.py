@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import uvicorn
 
 from app.edge import protocol_for
 from app.main import create_app
-from app.memory import settle_memory
+from app.process import settle_process
 
 if TYPE_CHECKING:
     import socket
@@ -18,9 +17,6 @@ if TYPE_CHECKING:
 
     from app.node import Node
     from app.notify.hub import FeedHub
-
-
-SWITCH_S: Final = 0.001
 
 
 class Server(uvicorn.Server):
@@ -59,11 +55,7 @@ def make_server(node: Node) -> uvicorn.Server:
     return Server(config, app)
 
 
-def serve(node: Node, sockets: list[socket.socket] | None = None) -> None:
-    """Serve until SIGINT or SIGTERM."""
-    server = make_server(node)
-    settle_memory()
-    # A thread that has read from a peer or from the disk waits at most this long for one that computes, and a notice on its
-    # way to people passes a dozen such moments. With the default of 5 ms they were a third of its time.
-    sys.setswitchinterval(SWITCH_S)
-    server.run(sockets)
+def run(server: uvicorn.Server, listener: socket.socket) -> None:
+    """Serve on a socket that listens, until SIGINT or SIGTERM."""
+    settle_process()
+    server.run([listener])

@@ -11,6 +11,8 @@ import logging
 import threading
 from typing import TYPE_CHECKING
 
+from app.process import settle_process
+
 if TYPE_CHECKING:
     from app.node import Node
 
@@ -20,6 +22,7 @@ log = logging.getLogger(__name__)
 def run(node: Node, ending: threading.Event | None = None) -> None:
     """Run the loops of an opened node until `ending` is set or the process is told to end (SystemExit, Ctrl-C)."""
     ending = ending or threading.Event()
+    settle_process()
     node.start_background()
     log.info("worker runs", extra={"action": "worker_started", "origin": node.origin})
     try:

@@ -8,12 +8,13 @@ import sys
 import pytest
 
 LEFT = """
-from app.memory import give_back
+from app.memory import give_back, keep_memory
 
 def resident():
     with open("/proc/self/statm") as file:
         return int(file.read().split()[1]) * 4096
 
+keep_memory()
 made = [bytes(2_000) for _ in range(50_000)]
 last = made.pop()  # at the end of the heap: what is below cannot go back by itself
 del made

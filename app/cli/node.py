@@ -15,6 +15,7 @@ import typer
 
 from app.cli.common import AsJson, SettingsFile, load_settings, print_json
 from app.domain.errors import NodeFault, PeerFault, UnsafeSettings
+from app.process import begin_process
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -283,13 +284,14 @@ def serve(settings_file: SettingsFile = None) -> None:
     """
     from app.observability import configure_logging  # noqa: PLC0415 - see `app.cli`
 
+    begin_process()
     settings = load_settings(settings_file)
     configure_logging(settings.log_level)
     _end_on_term()
     with _listen(settings) as listener:
         prepare_schema(settings)
         from app.node import Node  # noqa: PLC0415 - see `app.cli`
-        from app.server import make_server  # noqa: PLC0415
+        from app.server import make_server, run  # noqa: PLC0415
 
         server = make_server(Node(settings).open())
         extra = {
@@ -299,7 +301,7 @@ def serve(settings_file: SettingsFile = None) -> None:
             "public_url": settings.public_url,
         }
         log.info("the node listens", extra=extra)
-        server.run([listener])
+        run(server, listener)
         if not server.started:
             raise NodeFault("The node did not start; the log above says why.")
 
@@ -311,6 +313,7 @@ def worker(settings_file: SettingsFile = None) -> None:
     """
     from app.observability import configure_logging  # noqa: PLC0415 - see `app.cli`
 
+    begin_process()
     settings = load_settings(settings_file)
     if settings.background:
         raise UnsafeSettings(

@@ -102,6 +102,40 @@ def serve(settings: Path, command: str = "serve") -> subprocess.Popen[str]:
     )
 
 
+SETTLED = """
+import gc, os, signal, sys, threading, time
+from pathlib import Path
+from app.cli import node
+
+def tell():
+    end = time.monotonic() + 60
+    while gc.get_threshold()[0] < 10_000 and time.monotonic() < end:
+        threading.Event().wait(0.05)
+    print(gc.get_threshold()[0] >= 10_000, gc.get_freeze_count() > 10_000, sys.getswitchinterval() < 0.005, flush=True)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+threading.Thread(target=tell, daemon=True).start()
+getattr(node, sys.argv[1])(Path(sys.argv[2]))
+"""
+
+
+@pytest.mark.parametrize("command", ["serve", "worker"])
+def test_a_running_node_has_its_collector_and_its_threads_settled(
+    verbale: Verbale, estonia: Served, tmp_path: Path, command: str
+) -> None:
+    """A third of the time of a long catch-up, and of a notice's way to people: nothing else would show that it is left out."""
+    init(verbale, tmp_path / "ee", "--set", "background=false", port=free_port())
+    (tmp_path / "ee" / "root.json").write_bytes(estonia.root.read_bytes())
+    ended = subprocess.run(
+        [sys.executable, "-c", SETTLED, command, tmp_path / "ee" / "node.toml"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=180,
+    )
+    assert ended.stdout == "True True True\n", ended.stderr
+
+
 def test_a_schema_of_a_newer_version_is_left_alone(verbale: Verbale, tmp_path: Path) -> None:
     init(verbale, tmp_path / "ee", port=free_port())
     database = Database(load(tmp_path / "ee" / "node.toml", environment={}).database)
