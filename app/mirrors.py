@@ -98,13 +98,13 @@ class Machine:
 
     Attributes:
         lock: makes a lock.
-        ahead: makes the threads that fetch and judge the next runs of a long catch-up.
+        threads: makes so many threads under a name: those that fetch and judge ahead in a long catch-up.
         nonce: makes the nonce of a signed request.
         timer: seconds from any beginning, for how long a peer's answer may take.
     """
 
     lock: Callable[[], Lock] = threading.Lock
-    ahead: Callable[[], Executor] = lambda: ThreadPoolExecutor(remote.AHEAD, thread_name_prefix="ahead")
+    threads: Callable[[int, str], Executor] = ThreadPoolExecutor
     nonce: Callable[[], str] = fresh_nonce
     timer: Callable[[], float] = time.monotonic
 
@@ -169,7 +169,7 @@ class Mirrors:
         self._roster, self._is_fresh, self._keys = roster, is_fresh, keys
         self._judges, self._watcher, self._wake = judges, watcher, wake
         self._machine, self._carriers = machine, tuple(carriers)
-        self._ahead = machine.ahead()
+        self._ahead = machine.threads(remote.AHEAD, "ahead")
         self._lock = machine.lock()
         self._followed: dict[str, Followed] = {}
         self._own_wanted_after = -1

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
@@ -40,7 +41,7 @@ from app.place import Place
 from app.record import Receipt, record_own
 from app.replication import sealed
 from app.replication import witness as witnessing
-from app.replication.client import PeerClient
+from app.replication.client import FETCHING, PeerClient
 from app.replication.gossip import Vigil
 from app.replication.signatures import authenticate_peer, target
 from app.replication.startup import Gate
@@ -86,9 +87,11 @@ EVENTS_INTERVAL_S: Final = 600.0
 PRUNE_INTERVAL_S: Final = 3600.0
 DIGESTS_INTERVAL_S: Final = 60.0
 SEAL_INTERVAL_S: Final = 5.0
-CARRY_INTERVAL_S: Final = 30.0
 MEMORY_INTERVAL_S: Final = 30.0
+CARRY_INTERVAL_S: Final = 30.0
 """Carried bodies matter when their issuer is down, not in the minute in which they are made."""
+ASKED_AT_ONCE: Final = 8
+"""Witnesses that a node which starts asks side by side: some may be away, and each of those takes a time-out."""
 JOIN_S: Final = 10.0
 
 
@@ -190,6 +193,7 @@ class Node:
             timeout_s=settings.peer_timeout_s,
             transport=self._transport,
             nonce=self._machine.nonce,
+            threads=self._machine.threads(FETCHING, "fetch"),
             timer=self._machine.timer,
         )
         self.mirrors = Mirrors(
@@ -229,7 +233,7 @@ class Node:
             clock=self.clock,
             roster=self.roster,
             witnesses=self._witnesses,
-            executor=self._machine.ahead,
+            executor=partial(self._machine.threads, ASKED_AT_ONCE, "ask"),
             marker=settings.data_dir / FIRST_START,
             judge=self.mirrors.judge_all,
             lease_s=settings.lease_s,

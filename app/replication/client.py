@@ -6,8 +6,9 @@ The transport is a seam: tests put a lying one under the very client that ships.
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar
 
 import httpx
 
@@ -17,6 +18,7 @@ from app.tlog.witness import origin_hash
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from concurrent.futures import Executor, Future
 
     from app.clock import Clock
     from app.domain.keys import Signer
@@ -26,10 +28,15 @@ MAX_CHECKPOINT_BYTES: Final = 64 * 2**10
 MAX_BUNDLE_BYTES: Final = 256 * (2 + 65_535)
 MAX_TILE_BYTES: Final = 256 * 32
 MAX_BODIES_BYTES: Final = 64 * 2**20
+FETCHING: Final = 8
+"""Threads for what is asked meanwhile: so many logs can be far behind at once before one waits for another's slow source."""
 DATE_BEHIND_MS: Final = 2000
 """How far a Date header may be behind its clock: it is cut to the second, and uvicorn writes it anew once a second."""
 DEADLINE_FACTOR: Final = 6
 """A whole answer may take this many times the time-out that each read has: a peer that trickles bytes is cut off."""
+
+T = TypeVar("T")
+P = ParamSpec("P")
 
 
 class PeerUnreachable(PeerFault):
@@ -51,6 +58,7 @@ class PeerClient:
         signer, kid: the node's transport key; requests for bodies are signed with it.
         transport: the seam; None is the network.
         nonce: makes the nonce of each signed request.
+        threads: in which `meanwhile` asks; by default FETCHING of its own.
         timer: seconds from any beginning, for how long an answer may take in all.
     """
 
@@ -63,11 +71,13 @@ class PeerClient:
         timeout_s: float = 10.0,
         transport: httpx.BaseTransport | None = None,
         nonce: Callable[[], str] = fresh_nonce,
+        threads: Executor | None = None,
         timer: Callable[[], float] = time.monotonic,
     ) -> None:
         """Open a connection pool; environment proxies are not used, a peer's address comes from the roster alone."""
         self._clock, self._signer, self._kid, self._timeout_s = clock, signer, kid, timeout_s
         self._nonce, self.timer = nonce, timer
+        self._threads = threads or ThreadPoolExecutor(FETCHING, thread_name_prefix="fetch")
         self._http = httpx.Client(
             transport=transport,
             timeout=httpx.Timeout(timeout_s, connect=min(timeout_s, 5.0)),
@@ -83,8 +93,22 @@ class PeerClient:
         self._kid, self._signer = kid, signer
 
     def close(self) -> None:
-        """Close all connections."""
+        """Close all connections; what is asked for meanwhile fails."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
         self._http.close()
+
+    def meanwhile(self, fetch: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> Future[T]:
+        """Start what asks a peer, while the caller does something else; the result raises what it raised.
+
+        It must not start anything in turn: each waits for a thread.
+
+        Raises:
+            PeerUnreachable: this client is closed.
+        """
+        try:
+            return self._threads.submit(fetch, *arguments, **named)
+        except RuntimeError as error:
+            raise PeerUnreachable("This node is closing, and asks nobody any more.") from error
 
     def get(self, url: str, *, limit: int) -> bytes | None:
         """Fetch `url`; None if the peer says it does not exist (404).

@@ -7,7 +7,7 @@ stop this: the verdict is a flag. A fork freezes that one log, keeps both signed
     1. GET checkpoint ▸ strict parse ▸ origin ▸ the log's signature
     2. same size: same root?          smaller: is our root at that size the same?
     3. larger, near:  bundles ▸ hash onto our frontier ▸ same root?   one comparison proves consistency and content
-       larger, far:   hash tiles ▸ frontier ▸ same root? ▸ then bundle by bundle against the proven tiles, in constant memory
+       larger, far:   a hash a bundle ▸ frontier ▸ same root? ▸ then bundle by bundle against these, in constant memory
     4. one transaction: leaves, tiles, frontier, head; compare-and-swap on the old size
     5. cosign
 """
@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import bindparam, or_, select, update
@@ -24,7 +25,7 @@ from app.db import execute
 from app.domain.errors import PeerFault, VerbaleError
 from app.domain.statement import hash_leaf
 from app.models import HeadRow, LogRow, WatchRow
-from app.replication.client import MAX_CHECKPOINT_BYTES, MAX_TILE_BYTES, PeerAnswerRefused
+from app.replication.client import MAX_CHECKPOINT_BYTES, PeerAnswerRefused
 from app.replication.forks import (
     STALE_HEAD,
     CheckpointFork,
@@ -37,6 +38,7 @@ from app.replication.forks import (
     report_rollback,
     watch_log,
 )
+from app.replication.promised import fetch_promise
 from app.replication.witness import collect_cosignatures, log_keys, revoked_log_keys
 from app.tlog.checkpoint import Checkpoint, open_checkpoint
 from app.tlog.evidence import Sighting
@@ -44,13 +46,7 @@ from app.tlog.merkle import Frontier, tree_root
 from app.tlog.note import Note, names_key
 from app.tlog.note import parse as parse_note
 from app.tlog.store import append_leaves, lock_log, node_reader
-from app.tlog.tiles import (
-    MalformedBundle,
-    MalformedTile,
-    TilePath,
-    bundle_width,
-    split_tile,
-)
+from app.tlog.tiles import MalformedBundle, MalformedTile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -61,13 +57,12 @@ if TYPE_CHECKING:
     from app.db import Database
     from app.domain.roster import Roster
     from app.replication.client import PeerClient
+    from app.replication.promised import Promise
 
 log = logging.getLogger(__name__)
 
 NEAR: Final = 512
-"""Up to this many new leaves are taken in one step; beyond it the hash tiles are proven first."""
-MAX_GROWTH: Final = 2**21
-"""Leaves whose hashes are proven at once: 64 MiB of tiles. A log can sign any size, and must not fill a mirror's memory."""
+"""Up to this many new leaves are taken in one step; beyond it their hashes are proven first. At least two bundles."""
 WINDOW: Final = 16 * 256
 """Leaves in one transaction of a long catch-up: some megabytes in memory, whatever the distance."""
 BUNDLE: Final = 256
@@ -498,38 +493,55 @@ def _take_near(look: _Look, mirror: Followed, checkpoint: Checkpoint, note: Note
 
 
 def _take_far(look: _Look, mirror: Followed, checkpoint: Checkpoint, note: Note) -> bool:
-    db, source = look.db, look.source
-    proven = _fetch_leaf_hashes(look.client, source, mirror.size, checkpoint.size)
+    db, source, start, size = look.db, look.source, mirror.size, checkpoint.size
+    try:
+        promise = fetch_promise(look.client, source, start, size)
+    except MalformedTile as error:
+        raise CorruptLeaves(f"{source}: {error}") from error
     with db.read() as session:
         frontier = _frontier(session, mirror.id)
-    if frontier.size != mirror.size:
+    if frontier.size != start:
         return False
-    hashes = [proven[at : at + 32] for at in range(0, len(proven), 32)]
-    if frontier.extend(hashes).root() != checkpoint.root:
+    if promise.onto(frontier).root() != checkpoint.root:
         raise look.explain(mirror, note)
     with db.write() as session:  # if the catch-up is cut off, this is the head its leaves belong to
         watch_log(db, session, mirror.id, pending_note=own_lines(note, checkpoint.origin))
-    at = mirror.size
-    while at < checkpoint.size:
-        # Windows end on bundle borders, so that each bundle is fetched once.
-        end = min(checkpoint.size, (at // BUNDLE) * BUNDLE + WINDOW)
-        leaves = look.leaves(at, end, checkpoint.size)
-        wanted = hashes[at - mirror.size : end - mirror.size]
+    # Windows end on bundle borders, so that each bundle is fetched once.
+    borders = [start, *range((start // BUNDLE) * BUNDLE + WINDOW, size, WINDOW), size]
+    windows = list(pairwise(borders))
+    coming = look.client.meanwhile(look.leaves, *windows[0], size)
+    for place, (at, end) in enumerate(windows, 1):
+        leaves = coming.result()
+        if place < len(windows):  # the network and the disk need not wait for each other
+            coming = look.client.meanwhile(look.leaves, *windows[place], size)
         pairs = [(hash_leaf(leaf), leaf) for leaf in leaves]
-        for index, ((found, _), expected) in enumerate(zip(pairs, wanted, strict=True), at):
-            if found != expected:
-                raise CorruptLeaves(
-                    f"{source} serves a leaf {index} that is not the one {mirror.origin} signed for."
-                )
+        _check_promised(promise, at, [found for found, _ in pairs], source, mirror.origin)
         with db.write() as session:
             stored = lock_log(session, mirror.id)
             if stored.size != at:
                 return True
             append_leaves(db, session, stored, pairs, at=look.clock())
-            if end == checkpoint.size:
+            if end == size:
                 _set_head(db, session, mirror.id, checkpoint, note, now=look.clock())
-        at = end
     return True
+
+
+def _check_promised(promise: Promise, at: int, hashes: Sequence[bytes], source: str, origin: str) -> None:
+    """Hold the leaves from index `at` on, to a border of bundles or the end, against what was proven.
+
+    Raises:
+        CorruptLeaves
+    """
+    done = 0
+    while done < len(hashes):
+        bundle = (at + done) // BUNDLE
+        of_it = hashes[done : done + (bundle + 1) * BUNDLE - at - done]
+        if not promise.kept_by(bundle, of_it):
+            raise CorruptLeaves(
+                f"Of the leaves {at + done} to {at + done + len(of_it) - 1} that {source} serves, one at least is not what {origin} "
+                "signed for."
+            )
+        done += len(of_it)
 
 
 def _frontier(session: Session, log_id: int) -> Frontier:
@@ -563,24 +575,3 @@ def _note_served(db: Database, log_id: int, checkpoint: Checkpoint, raw: bytes) 
     if served is None or served < checkpoint.size:
         with db.write() as session:
             watch_log(db, session, log_id, served_size=checkpoint.size, served_note=raw)
-
-
-def _fetch_leaf_hashes(client: PeerClient, source: str, start: int, size: int) -> bytes:
-    """Leaf hashes [start, size), 32 bytes each, from tiles of level 0. Unproven until their root is compared."""
-    if size - start > MAX_GROWTH:
-        raise PeerAnswerRefused(
-            f"{source} serves a head {size - start} leaves beyond what is proven here; at most {MAX_GROWTH} are taken at once."
-        )
-    found = bytearray()
-    for index in range(start // BUNDLE, (size - 1) // BUNDLE + 1):
-        width = bundle_width(size, index)
-        path = TilePath(0, index, width)
-        raw = client.get(f"{source}/{path}", limit=MAX_TILE_BYTES)
-        if raw is None:
-            raise PeerAnswerRefused(f"{source} has no {path}, which the head it serves promises.")
-        try:
-            split_tile(raw, width)
-        except MalformedTile as error:
-            raise CorruptLeaves(f"{source}/{path}: {error}") from error
-        found += raw[max(start - index * BUNDLE, 0) * 32 :]
-    return bytes(found)

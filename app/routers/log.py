@@ -10,20 +10,21 @@ from typing import TYPE_CHECKING, Final
 
 import orjson
 from fastapi import APIRouter, Response
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 
+from app.db import fetch
 from app.deps import CurrentNode
 from app.domain.errors import NotFound
-from app.models import LeafRow, LogRow, TileRow
+from app.models import LeafRow, LogRow
 from app.replication.witness import log_by_hash, policy_of
 from app.timing import make_time_file
 from app.tlog.checkpoint import Checkpoint, parse_size
 from app.tlog.confirm import encode_history, read_history
-from app.tlog.merkle import inclusion_proof
+from app.tlog.merkle import HASH_SIZE, inclusion_proof
 from app.tlog.note import parse as parse_note
 from app.tlog.proof import TlogProof
 from app.tlog.publish import head_with_cosignatures
-from app.tlog.store import node_reader, read_bundle
+from app.tlog.store import node_reader, read_bundle, tile_reader
 from app.tlog.tiles import TILE_WIDTH, BundlePath, TilePath, parse_tile_path, tile_width
 
 if TYPE_CHECKING:
@@ -37,6 +38,12 @@ TEXT: Final = "text/plain; charset=utf-8"
 OCTETS: Final = "application/octet-stream"
 IMMUTABLE: Final = {"cache-control": "public, max-age=31536000, immutable"}
 FRESH: Final = {"cache-control": "no-cache"}
+
+_LOGS: Final = LogRow.__table__.c
+_HEAD_SIZE: Final = select(_LOGS.head_size).where(_LOGS.id == bindparam("log"))
+_EARLIER: Final = select(_LOGS.id).where(
+    _LOGS.origin == bindparam("origin"), _LOGS.epoch <= bindparam("newest")
+)
 
 
 class LogFiles:
@@ -59,21 +66,14 @@ class LogFiles:
         """A hash tile or an entry bundle, in the width asked for, up to the newest signed head."""
         wanted = parse_tile_path(f"tile/{path}")
         with self._db.read() as session:
-            size = session.execute(select(LogRow.head_size).where(LogRow.id == self._log_id)).scalar_one()
+            ((size,),) = fetch(session, _HEAD_SIZE, log=self._log_id)
             level = wanted.level if isinstance(wanted, TilePath) else 0
             if tile_width(size, level, wanted.index) < wanted.width:
                 raise NotFound("The log is not that large yet.")
             if isinstance(wanted, BundlePath):
                 body = read_bundle(session, self._log_id, wanted)
             else:
-                hashes = session.execute(
-                    select(TileRow.hashes).where(
-                        TileRow.log_id == self._log_id,
-                        TileRow.level == wanted.level,
-                        TileRow.idx == wanted.index,
-                    )
-                ).scalar_one()
-                body = hashes[: wanted.width * 32]
+                body = tile_reader(session, self._log_id)(level, wanted.index)[: wanted.width * HASH_SIZE]
         return Response(body, media_type=OCTETS, headers=IMMUTABLE if wanted.width == TILE_WIDTH else FRESH)
 
     def proof(self, index: str) -> Response:
@@ -122,12 +122,10 @@ def _own(node: CurrentNode, epoch: int) -> LogFiles:
     """The own log, or an earlier epoch of it that this node holds: an ended log stays where the roster says it is."""
     host = node.origin.rpartition("/")[0]
     with node.db.read() as session:
-        log_id = session.execute(
-            select(LogRow.id).where(LogRow.origin == f"{host}/{epoch}", LogRow.epoch <= node.settings.epoch)
-        ).scalar_one_or_none()
-    if log_id is None:
+        found = fetch(session, _EARLIER, origin=f"{host}/{epoch}", newest=node.settings.epoch)
+    if not found:
         raise NotFound("This node serves no log of that epoch.")
-    return LogFiles(node.db, log_id)
+    return LogFiles(node.db, found[0].id)
 
 
 def _mirrored(node: CurrentNode, origin_hash: str) -> LogFiles:

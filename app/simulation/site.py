@@ -80,6 +80,11 @@ class Watched:
 class AtOnce(Executor):
     """Runs what it is given in the caller's task: order is the schedule's alone."""
 
+    @classmethod
+    def of(cls, _count: int, _name: str) -> AtOnce:
+        """As many threads as one likes."""
+        return cls()
+
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:  # noqa: ANN401
         """Run it; a dead process's end passes through."""
         future: Future[Any] = Future()
@@ -215,7 +220,7 @@ class Site:
         settings = settings_of(self.state, around.folder / self.name)
         machine = Machine(
             lock=lambda: VirtualLock(around.schedule),
-            ahead=AtOnce,
+            threads=AtOnce.of,
             nonce=self._nonce,
             timer=lambda: around.schedule.now / 1000,
         )
@@ -408,7 +413,7 @@ def _begun(state: str, codes: tuple[str, ...]) -> bytes:
     settings = settings_of(state, Path())
     begin_own_log(database, settings)
     keys = NodeKeys(key(f"{state}/log/1"), key(f"{state}/witness/1"), key(f"{state}/transport/1"))
-    machine = Machine(ahead=AtOnce)
+    machine = Machine(threads=AtOnce.of)
     node = Node(settings, machine=machine)
     node.open(Parts(keys, database, HeldRoster(first_roster(codes)), _webhooks(state)))  # type: ignore[arg-type]  # stands in for the client
     node.adopt(node.roster())

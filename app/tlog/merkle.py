@@ -85,17 +85,26 @@ class Frontier:
         if not 0 <= self.size <= MAX_TREE_SIZE or len(self.hashes) != self.size.bit_count():
             raise ValueError(f"a frontier of size {self.size} cannot hold {len(self.hashes)} hashes")
 
-    def extend(self, leaf_hashes: Iterable[bytes]) -> Frontier:
+    def extend(self, hashes: Iterable[bytes], level: int = 0) -> Frontier:
         """Return the frontier after appending leaf hashes, in order. One node hash per leaf on average.
 
         Works level by level: at each level the new nodes, led by the pending left sibling if there is one, are paired;
         an unpaired last node is what the new frontier keeps of that level.
+
+        Args:
+            hashes: of leaves, or of complete subtrees of `level`.
+            level: 0 is that of the leaves.
+
+        Raises:
+            ValueError: no complete subtree of `level` begins at the frontier's size.
         """
-        nodes = list(leaf_hashes)
-        size = self.size + len(nodes)
+        if self.size & ((1 << level) - 1):
+            raise ValueError(f"no complete subtree of level {level} begins at {self.size}")
+        nodes = list(hashes)
+        size = self.size + (len(nodes) << level)
         pending = list(self.hashes)  # smallest subtree last
         kept: list[bytes] = []  # smallest subtree first
-        position = self.size  # nodes complete at this level before the append
+        position = self.size >> level  # nodes complete at this level before the append
         while nodes or pending:
             if position & 1:
                 nodes.insert(0, pending.pop())

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import bindparam, select, tuple_, update
 
-from app.db import execute
+from app.db import execute, fetch
 from app.domain.errors import LogCorrupt
 from app.models import HeadRow, LeafRow, LogRow, TileRow
 from app.tlog.merkle import Frontier
@@ -127,10 +127,10 @@ def tile_reader(session: Session, log_id: int) -> TileReader:
     """A reader of this log's stored tiles, for proofs and roots."""
 
     def read(level: int, index: int) -> bytes:
-        hashes = execute(session, _TILE, log=log_id, level=level, index=index).scalar_one_or_none()
-        if hashes is None:
+        found = fetch(session, _TILE, log=log_id, level=level, index=index)
+        if not found:
             raise LogCorrupt(f"{TilePath(level, index)} is missing from the store. Run: verbale fsck")
-        return bytes(hashes)
+        return bytes(found[0].hashes)
 
     return read
 
@@ -152,10 +152,10 @@ def read_leaves(session: Session, log_id: int, start: int, end: int) -> list[byt
     Raises:
         LogCorrupt: one is missing.
     """
-    leaves = execute(session, _RUN, log=log_id, start=start, end=end).scalars().all()
+    leaves = [row.leaf for row in fetch(session, _RUN, log=log_id, start=start, end=end)]
     if len(leaves) != end - start:
         raise LogCorrupt(f"Leaves are missing between {start} and {end}. Run: verbale fsck")
-    return list(leaves)
+    return leaves
 
 
 def read_bundle(session: Session, log_id: int, path: BundlePath) -> bytes:

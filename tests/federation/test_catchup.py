@@ -19,11 +19,13 @@ from sqlalchemy import func, select
 from app.clock import system_clock
 from app.demo.found import Federation, Member, found
 from app.domain.errors import PeerFault
+from app.domain.statement import hash_leaf
 from app.keyfiles import load_private
 from app.models import EventRow
 from app.node import Node
 from app.replication.follow import NEAR, WINDOW, CorruptLeaves, follow_step
 from app.server import make_server
+from app.tlog.tiles import BundlePath, encode_bundle, extend_tiles, parse_tile_path
 from tests import examples
 from tests.federation.world import Officer, Peer, World, answer, dump, wait_until
 
@@ -66,7 +68,7 @@ def test_a_node_that_was_away_catches_up_with_everything(world_on_both: World) -
     nl.open()
     nl.line.asked.clear()
     nl.sync(us)
-    assert any("/tile/0/" in url for url in nl.line.asked)
+    assert any("/tile/1/" in url for url in nl.line.asked)
     assert nl.log(us).size == nl.log(us).judged == NEAR + 308
     assert nl.federation(us)["in_step"]
     assert dump(nl.db, log_id=nl.log(us).id) == dump(us.db, log_id=us.log().id)
@@ -139,9 +141,11 @@ def test_a_long_catch_up_that_is_cut_off_goes_on_where_it_was(world: World) -> N
     assert [(r["state"], r["size"]) for r in nl.federation(us)["receipts"]] == [("NL", total)]
 
 
-@pytest.mark.parametrize("pattern", [r"/tile/entries/001$", r"/tile/0/001$", r"/tile/(0|entries)/002"])
+@pytest.mark.parametrize(
+    "pattern", [r"/tile/entries/001$", r"/tile/1/000.p/2$", r"/tile/(0|entries)/002", r"/tile/(0|1|entries)/"]
+)
 def test_what_is_wrong_far_ahead_is_noticed_as_well(world: World, pattern: str) -> None:
-    """Beyond a few hundred leaves the tiles are proven first, and then each leaf against them."""
+    """Beyond a few hundred leaves their hashes are proven first, and then each bundle against its own."""
     us, nl = world.make("US"), world.make("NL")
     us.smuggle(*((b"leaf %d" % n, {}) for n in range(NEAR + 100)))
     us.publish()
@@ -161,6 +165,35 @@ def test_what_is_wrong_far_ahead_is_noticed_as_well(world: World, pattern: str) 
     nl.line.rules = []
     nl.sync(us)
     assert nl.log(us).judged == NEAR + 100
+
+
+def test_leaves_and_hashes_that_agree_with_each_other_and_not_with_the_signed_head_are_refused(world: World) -> None:
+    """Whoever makes up a whole log makes up its tiles as well: the root that the log signed decides, before anything is stored."""
+    us, nl = world.make("US"), world.make("NL")
+    total = NEAR + 100
+    us.smuggle(*((b"leaf %d" % n, {}) for n in range(total)))
+    us.publish()
+    made_up = [b"made up %d" % n for n in range(total)]
+    tiles = {(t.level, t.index): t.data for t in extend_tiles(0, {}, [hash_leaf(leaf) for leaf in made_up])}
+
+    def lie(request: httpx.Request) -> httpx.Response | None:
+        _, found, path = request.url.path.partition("/tile/")
+        if not found:
+            return None
+        wanted = parse_tile_path(f"tile/{path}")
+        if isinstance(wanted, BundlePath):
+            first = wanted.index * 256
+            return answer(200, encode_bundle(made_up[first : first + wanted.width]))
+        return answer(200, tiles[wanted.level, wanted.index][: wanted.width * 32])
+
+    nl.line.rules = [lie]
+    with pytest.raises(CorruptLeaves):
+        nl.follow(us)
+    log = nl.log(us)
+    assert (log.size, log.head_size, log.status) == (0, 0, "ok")
+    nl.line.rules = []
+    nl.sync(us)
+    assert nl.log(us).judged == total
 
 
 def test_two_followers_of_one_log_do_not_disturb_each_other(world: World) -> None:

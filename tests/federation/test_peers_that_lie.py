@@ -23,8 +23,9 @@ from app.domain.roster import LogStatus
 from app.models import CosignatureRow, HeadRow, LogRow
 from app.replication import witness as witnessing
 from app.replication.client import PeerAnswerRefused, PeerClient, PeerUnreachable
-from app.replication.follow import MAX_GROWTH, CorruptLeaves, StaleHead, follow_step
+from app.replication.follow import CorruptLeaves, StaleHead, follow_step
 from app.replication.forks import CheckpointFork
+from app.replication.promised import MAX_GROWTH
 from app.tlog.checkpoint import Checkpoint, open_checkpoint, sign_checkpoint
 from app.tlog.fsck import Keys, check_log
 from app.tlog.note import VerifierKey

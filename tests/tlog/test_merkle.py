@@ -134,6 +134,20 @@ def test_bytes_that_are_no_frontier_are_refused(data: bytes) -> None:
         Frontier.from_bytes(data)
 
 
+@given(st.integers(0, 3), st.integers(0, 74), st.integers(0, 74))
+def test_a_frontier_takes_subtrees_for_their_leaves(level: int, before: int, more: int) -> None:
+    width = 1 << level
+    before, more = before & -width, more // width
+    frontier = Frontier().extend(LEAVES[:before])
+    roots = [naive_root(at, at + width) for at in range(before, before + more * width, width)]
+    assert frontier.extend(roots, level) == frontier.extend(LEAVES[before : before + more * width])
+
+
+def test_a_subtree_goes_where_one_may_begin() -> None:
+    with pytest.raises(ValueError, match="level 3"):
+        Frontier().extend(LEAVES[:4]).extend([LEAVES[0]], 3)
+
+
 def test_a_frontier_of_the_wrong_shape_is_a_programming_mistake() -> None:
     with pytest.raises(ValueError, match="cannot hold"):
         Frontier(3, (b"x" * 32,))
