@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from sqlalchemy import ColumnElement, bindparam, delete, select
 
 from app.db import SQLITE_VARIABLES, chunks
-from app.domain.at_rest import fresh_key, seal, unseal
+from app.domain.at_rest import unseal
 from app.domain.statement import MAIN_PART
 from app.models import BodyKeyRow, BodyRow
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from app.db import Database
+    from app.domain.at_rest import SealedParts
     from app.domain.statement import Part
 
 _BODY_COLUMNS: Final = ("log_id", "idx", "part", "sealed", "held_at")
@@ -38,20 +39,14 @@ _OF_LEAVES: Final = _SEALED.where(
     _BODIES.c.log_id == bindparam("log"), _BODIES.c.idx.in_(bindparam("indexes", expanding=True))
 )
 
-Held = tuple[int, "Mapping[str, Part]", int]
-"""One leaf's opened parts on their way in: index, parts by name, and when they came (unix ms)."""
+Held = tuple[int, "SealedParts", int]
+"""One leaf's body on its way in: index, sealed parts (`app.domain.at_rest.seal_parts`), and when they came (unix ms)."""
 
 
 def store(db: Database, session: Session, log_id: int, bodies: Sequence[Held]) -> None:
     """Store bodies of one log. None of them may be there already."""
-    keys: list[tuple[Any, ...]] = []
-    sealed: list[tuple[Any, ...]] = []
-    for index, parts, held_at in bodies:
-        key = fresh_key()
-        keys.append((log_id, index, key))
-        sealed.extend(
-            (log_id, index, name, seal(key, index, name, part), held_at) for name, part in parts.items()
-        )
+    keys = [(log_id, index, body.key) for index, body, _ in bodies]
+    sealed = [(log_id, index, name, part, at) for index, body, at in bodies for name, part in body.parts]
     db.bulk_insert(session, BodyKeyRow.__table__, _KEY_COLUMNS, keys)
     db.bulk_insert(session, BodyRow.__table__, _BODY_COLUMNS, sealed)
 

@@ -15,6 +15,7 @@ import sqlite3
 import threading
 from contextlib import contextmanager, nullcontext
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 from urllib.parse import quote
@@ -65,6 +66,9 @@ _NEW = re.compile(r"\bnew\.(\w+)")
 
 SQLITE_VARIABLES = 30_000
 """Below SQLite's default limit of 32,766 bound variables; `IN` lists are cut to it."""
+
+ROWS_AT_ONCE = 32
+"""Rows of one INSERT on SQLite."""
 
 
 class Database:
@@ -160,14 +164,26 @@ class Database:
         cursor = session.connection().connection.cursor()
         try:
             if self.is_sqlite:
-                marks = ", ".join("?" * len(columns))
-                cursor.executemany(f'INSERT INTO "{name}" ({names}) VALUES ({marks})', rows)  # noqa: S608 - our own names
+                into = f'INSERT INTO "{name}" ({names}) VALUES '  # noqa: S608 - our own names
+                self._insert(cursor, into, len(columns), rows)
             else:
                 with cursor.copy(f'COPY "{name}" ({names}) FROM STDIN') as copy:
                     for row in rows:
                         copy.write_row(row)
         finally:
             cursor.close()
+
+    @staticmethod
+    def _insert(cursor: Any, into: str, width: int, rows: Sequence[Sequence[Any]]) -> None:  # noqa: ANN401 - a driver cursor
+        """SQLite, some rows a statement: the driver gives up Python's lock at each, and where threads want it, it is a while before it
+        has it again.
+        """
+        marks = f"({', '.join('?' * width)})"
+        many = into + ", ".join([marks] * ROWS_AT_ONCE)
+        whole = len(rows) - len(rows) % ROWS_AT_ONCE
+        for at in range(0, whole, ROWS_AT_ONCE):
+            cursor.execute(many, list(chain.from_iterable(rows[at : at + ROWS_AT_ONCE])))
+        cursor.executemany(into + marks, rows[whole:])
 
     def bulk_update(
         self,

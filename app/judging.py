@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import orjson
 
+from app.domain.at_rest import SealedParts
 from app.domain.errors import MalformedRequest, NotAllowed, VerbaleError
 from app.domain.judge import (
     VerifiedStatement,
@@ -34,9 +35,10 @@ from app.domain.judge import (
 )
 from app.domain.signed import SignedNotice, read_parts, read_signed
 from app.domain.statement import MAIN_PART, Part, PartCommitment, Statement, parse
-from app.memory import settle_memory
+from app.memory import keep_memory, settle_memory
 from app.projections.arrival import Arrival
 from app.projections.content import Content, content_of
+from app.projections.plain import PlainRows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -49,7 +51,8 @@ log = logging.getLogger(__name__)
 CHUNK: Final = 64
 """Statements in one task of a thread: long enough to make handing over cheap, short enough to keep every core busy."""
 PIECE: Final = 128
-"""Statements in one task of a worker process, where handing over costs more."""
+"""Statements that a worker process judges together: what the caches of a core hold, and no more memory than many workers may have.
+"""
 FLOOD: Final = 4096
 """From so many statements on, worker processes pay for their start."""
 IDLE_S: Final = 20.0
@@ -65,11 +68,13 @@ class Context:
 
     Attributes:
         at: unix seconds; for mirrored leaves each leaf has its own.
+        place: row of the log and its State, for leaves that are to be recorded there: they are prepared for it.
     """
 
     origin: str
     roster: Roster
     at: int = 0
+    place: tuple[int, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +221,9 @@ def judge_mirrored(leaves: Sequence[MirroredLeaf], context: Context) -> list[Arr
             arrival.content = _content(notice, parts)
         except VerbaleError as fault:
             arrival.body_fault = fault
+    if context.place is not None:
+        for arrival, _, _ in held:
+            arrival.prepare(*context.place)
     return arrivals
 
 
@@ -344,14 +352,20 @@ class Judges:
             return work(items, context)
         workers = None if unpack is None else self._processes()
         if workers is not None and unpack is not None:
-            pieces = [items[at : at + PIECE] for at in range(0, len(items), PIECE)]
+            # Handing over costs this process's threads their turns. On two cores a run goes in one task: others are under way.
+            size = max(PIECE, -(-len(items) // max(1, self._wanted // 2)))
+            pieces = [items[at : at + size] for at in range(0, len(items), size)]
             try:
-                head = (context.origin, context.at, *self._roster(context.roster))
+                head = (context.origin, context.at, context.place, *self._roster(context.roster))
                 futures: list[Future[bytes]] = [
                     workers.submit(_in_worker, work, piece, head) for piece in pieces
                 ]
-                done = [unpack(piece, future.result()) for piece, future in zip(pieces, futures, strict=True)]
-                return [one for outcomes in done for one in outcomes]
+                return [
+                    one
+                    for piece, future in zip(pieces, futures, strict=True)
+                    for n, packed in enumerate(marshal.loads(future.result()))  # noqa: S302 - our own child
+                    for one in unpack(piece[n * PIECE : (n + 1) * PIECE], packed)
+                ]
             except (BrokenProcessPool, RuntimeError) as error:  # a worker was killed, or the pool is closing
                 log.warning("worker processes lost", extra={"action": "judges_lost", "why": str(error)[:200]})
                 self._drop(workers)
@@ -484,6 +498,8 @@ def _pack_leaves(arrivals: Sequence[Arrival]) -> bytes:
                 _flat_content(one.content),
                 _flat_error(one.body_fault),
                 one.body_state,
+                None if one.rows is None else tuple(one.rows),
+                None if one.sealed is None else tuple(one.sealed),
             )
             for one in arrivals
         ],
@@ -493,7 +509,7 @@ def _pack_leaves(arrivals: Sequence[Arrival]) -> bytes:
 
 def _unpack_leaves(leaves: Sequence[MirroredLeaf], packed: bytes) -> list[Arrival]:
     arrivals: list[Arrival] = []
-    for leaf, (statement, fault, flat_parts, content, body_fault, body_state) in zip(
+    for leaf, (statement, fault, flat_parts, content, body_fault, body_state, rows, sealed) in zip(
         leaves,
         marshal.loads(packed),  # noqa: S302 - our own child
         strict=True,
@@ -510,6 +526,8 @@ def _unpack_leaves(leaves: Sequence[MirroredLeaf], packed: bytes) -> list[Arriva
                 _content_of(content, parts),
                 _error(body_fault),
                 body_state,
+                rows=None if rows is None else PlainRows._make(rows),
+                sealed=None if sealed is None else SealedParts._make(sealed),
             )
         )
     return arrivals
@@ -534,6 +552,7 @@ def _begin_worker(parent: int) -> None:
             time.sleep(1)
         os._exit(1)
 
+    keep_memory()
     threading.Thread(target=watch, daemon=True).start()
     settle_memory()
 
@@ -543,11 +562,16 @@ def _be_ready() -> None:
 
 
 def _in_worker(
-    work: Callable[..., list[Any]], items: Sequence[Any], head: tuple[str, int, str, bytes]
+    work: Callable[..., list[Any]],
+    items: Sequence[Any],
+    head: tuple[str, int, tuple[int, str] | None, str, bytes],
 ) -> bytes:
     """Judge one piece. The answer becomes bytes here, on this core, and not in the pool's one thread in the parent."""
     global _known  # noqa: PLW0603 - this process's copy of the roster
-    origin, at, sha256, blob = head
+    origin, at, place, sha256, blob = head
     if _known[0] != sha256:
         _known = (sha256, pickle.loads(blob))  # noqa: S301 - from our own parent
-    return _PACK[work](work(items, Context(origin, _known[1], at)))
+    context, pack = Context(origin, _known[1], at, place), _PACK[work]
+    return marshal.dumps(
+        [pack(work(items[n : n + PIECE], context)) for n in range(0, len(items), PIECE)], _MARSHAL
+    )

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Iterator
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
 import orjson
 import pytest
 
+from app.domain.at_rest import unseal
 from app.domain.errors import InvalidNotice, StaleReference, VerbaleError
 from app.domain.notices import KIND_OF_TYPE
 from app.domain.roster import Roster, RosterState
+from app.domain.statement import hash_leaf
 from app.judging import FLOOD, Context, Judged, Judges, MirroredLeaf, judge_posts
+from app.projections.plain import plain_rows
 from tests import examples
 from tests.db.own_log import EE, ORIGIN, ROSTER
 from tests.federation.world import NOW, Officer, seeded
@@ -90,6 +94,35 @@ def test_processes_and_threads_judge_leaves_alike(judges: Judges) -> None:
     ]
     assert plain[0] == plain[1]
     assert {a.body_state for a in by_threads} == {"held", "absent", "wanted", "none"}
+
+
+def test_what_a_worker_prepares_is_what_the_fold_would_have_made(judges: Judges) -> None:
+    leaves = []
+    for index, raw in enumerate(line for n, line in enumerate(posts()) if n != 70):
+        wire = orjson.loads(raw)
+        leaf = wire["statement"].encode()
+        given = orjson.dumps({"origin": ORIGIN, "index": index, "parts": wire["parts"]})
+        leaves.append(MirroredLeaf(index, hash_leaf(leaf), leaf, NOW * 1000, given))
+    opened = judges.leaves(leaves, CONTEXT)
+    prepared = judges.leaves(leaves, replace(CONTEXT, place=(7, "EE")), flood=True)
+    seen: set[bool] = set()
+    for whole, ready in zip(opened, prepared, strict=True):
+        rows = plain_rows(whole, 7, "EE")
+        seen.add(rows is not None)
+        assert ready.rows == rows
+        assert (ready.statement, ready.body_state) == (whole.statement, whole.body_state)
+        if rows is None:
+            assert (ready.parts, ready.content, ready.sealed) == (whole.parts, whole.content, None)
+            continue
+        assert rows.content() == whole.content
+        assert ready.parts is ready.content is None
+        assert ready.sealed is not None
+        assert whole.parts is not None
+        key, sealed = ready.sealed
+        assert {name: unseal(key, ready.index, name, part) for name, part in sealed} == whole.parts
+    assert seen == {True, False}
+    keys = [one.sealed.key for one in prepared if one.sealed is not None]
+    assert len(set(keys)) == len(keys)
 
 
 def test_judged_together_or_one_by_one_the_outcome_is_the_same() -> None:

@@ -14,13 +14,16 @@ from __future__ import annotations
 import os
 from functools import lru_cache
 from hashlib import sha256
-from typing import Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from app.domain.errors import BodyUnreadable
 from app.domain.statement import Part
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 KEY_BYTES: Final = 32
 _SALT_BYTES: Final = 32
@@ -44,6 +47,28 @@ def _place(index: int, part: str) -> bytes:
 def seal(key: bytes, index: int, part: str, opened: Part) -> bytes:
     """Seal one part of the leaf at `index`; 48 bytes longer than its content."""
     return AESGCM(key).encrypt(_nonce(part), opened.salt + opened.content, _place(index, part))
+
+
+class SealedParts(NamedTuple):
+    """One leaf's body, sealed.
+
+    Attributes:
+        key: drawn for it.
+        parts: (name, sealed) of each.
+    """
+
+    key: bytes
+    parts: tuple[tuple[str, bytes], ...]
+
+    def __repr__(self) -> str:
+        """Show no key."""
+        return f"SealedParts({[name for name, _ in self.parts]})"
+
+
+def seal_parts(index: int, parts: Mapping[str, Part]) -> SealedParts:
+    """Seal the parts of the leaf at `index` under a fresh key."""
+    key = fresh_key()
+    return SealedParts(key, tuple([(name, seal(key, index, name, part)) for name, part in parts.items()]))
 
 
 def unseal(key: bytes, index: int, part: str, sealed: bytes) -> Part:

@@ -25,6 +25,7 @@ from sqlalchemy import bindparam, delete, select, update
 from app import bodies
 from app.db import SQLITE_VARIABLES, chunks, execute
 from app.domain import events, lifecycle
+from app.domain.at_rest import seal_parts
 from app.domain.errors import VerbaleError
 from app.domain.handling import Tlp
 from app.domain.lifecycle import ELSEWHERE, NoticeState
@@ -34,7 +35,9 @@ from app.events import Event, emit
 from app.models import CarriedRow, EntryRow, LogRow, NoticeRow, NoticeTermRow, ScreenedRow
 from app.models.notice import UNKNOWN_TLP
 from app.projections import lineage, said
+from app.projections import plain as plain_columns
 from app.projections.content import CONTENT_COLUMNS, Content, content_of, terms
+from app.projections.plain import plain_rows
 from app.tlog.store import lock_log
 
 if TYPE_CHECKING:
@@ -47,6 +50,7 @@ if TYPE_CHECKING:
     from app.domain.events import EventType
     from app.domain.statement import Statement
     from app.projections.arrival import Arrival
+    from app.projections.plain import PlainRows
 
 
 @dataclass(slots=True)
@@ -77,41 +81,17 @@ class _Plain(NamedTuple):
     """A leaf that issues a notice, held and sound: as long as nothing acts on it, its rows follow from it alone."""
 
     arrival: Arrival
-    statement: Statement
-    content: Content
-
-
-def _plain(arrival: Arrival) -> _Plain | None:
-    statement, content = arrival.statement, arrival.content
-    if (
-        statement is None
-        or content is None
-        or statement.kind != "issue"
-        or arrival.body_state != "held"
-        or arrival.fault is not None
-        or arrival.body_fault is not None
-    ):
-        return None
-    return _Plain(arrival, statement, content)
+    rows: PlainRows
 
 
 _NOTICE_COLUMNS: Final = tuple(column.name for column in NoticeRow.__table__.columns)
 _ENTRY_COLUMNS: Final = tuple(column.name for column in EntryRow.__table__.columns)
 _notice_row: Final = itemgetter(*_NOTICE_COLUMNS)
 _entry_row: Final = itemgetter(*_ENTRY_COLUMNS)
-_TERM_COLUMNS: Final = ("kind", "term", "log_id", "idx", "pos")
 NO_CONTENT: Final[dict[str, Any]] = dict.fromkeys(CONTENT_COLUMNS) | {
     "tlp_rank": UNKNOWN_TLP,
     "audience_all": False,
 }
-_PLAIN_ENTRY_COLUMNS: Final = (
-    "log_id", "idx", "leaf_hash", "id", "kind", "kid", "iat", "exp", "root_idx", "version", "received_at", "body_state",
-    "body_type", "tlp_rank", "audience",
-)  # fmt: skip
-_PLAIN_NOTICE_COLUMNS: Final = (
-    "log_id", "idx", "seq", "id", "issuer", "status", "version", "current_idx", "current_hash", "document_idx", "content_idx",
-    "content_state", "iat", "exp", "changed_iat", "received_at", "changed_at", *CONTENT_COLUMNS,
-)  # fmt: skip
 _EMPTY_NOTICE: Final[dict[str, Any]] = dict.fromkeys(_NOTICE_COLUMNS) | NO_CONTENT
 
 
@@ -272,12 +252,13 @@ class Fold:
     def add(self, arrival: Arrival, state: NoticeState | None) -> None:
         """Take one leaf into the fold. `state` is what `advance` returned for it; None for a flagged leaf."""
         statement = arrival.statement
-        if arrival.parts is not None and arrival.body_state == "held" and not arrival.stored:
-            self._bodies.append((arrival.index, arrival.parts, arrival.received_at))
-        if (plain := _plain(arrival)) is not None:
-            self._plain[plain.statement.leaf_hash] = plain
-            self._ids[plain.statement.id] = plain.statement.leaf_hash
-            for type_ in events.of_version("issue", plain.content.type):
+        if arrival.body_state == "held" and not arrival.stored:
+            self._hold(arrival)
+        rows = arrival.rows or plain_rows(arrival, self._log_id, self._issuer)
+        if rows is not None and statement is not None:
+            self._plain[statement.leaf_hash] = _Plain(arrival, rows)
+            self._ids[statement.id] = statement.leaf_hash
+            for type_ in events.of_version("issue", rows.type):
                 self._event(type_, arrival.index, arrival.index)
             return
         entry = self._entry(arrival, state)
@@ -299,17 +280,27 @@ class Fold:
         self._root_of_hash[statement.leaf_hash] = state.root_index
         self._take_content(draft, arrival, entry)
 
+    def _hold(self, arrival: Arrival) -> None:
+        sealed, parts = arrival.sealed, arrival.parts
+        if sealed is None and parts is not None:
+            sealed = seal_parts(arrival.index, parts)
+        if sealed is not None:
+            self._bodies.append((arrival.index, sealed, arrival.received_at))
+
     def _expand(self, leaf_hash: bytes) -> None:
         """Make what is needed to act on a notice out of one that was issued in this fold; it has been told of already."""
         plain = self._plain.pop(leaf_hash, None)
         if plain is None:
             return
-        arrival, statement = plain.arrival, plain.statement
+        arrival, content = plain.arrival, plain.rows.content()
+        statement = arrival.statement
+        assert statement is not None  # noqa: S101 - it has rows
+        arrival.content = content
         state = NoticeState(statement.id, arrival.index, "active", arrival.index, leaf_hash, 1)
         self._entries.append(self._entry(arrival, state))
         draft = self._advance_draft(arrival, state)
         self._root_of_hash[leaf_hash] = arrival.index
-        self._put_content(draft, plain.content, arrival.index)
+        self._put_content(draft, content, arrival.index)
 
     def _hear(self, arrival: Arrival) -> None:
         """Keep what a node says of itself in a statement of its own."""
@@ -502,62 +493,16 @@ class Fold:
             emit(db, session, news, now=now, live=live)
 
     def _write_entries(self) -> None:
-        log_id, table = self._log_id, EntryRow.__table__
-        plain: list[tuple[Any, ...]] = []
-        for arrival, statement, content in self._plain.values():
-            index = arrival.index
-            plain.append(
-                (
-                    log_id,
-                    index,
-                    arrival.leaf_hash,
-                    statement.id,
-                    "issue",
-                    statement.kid,
-                    statement.iat,
-                    statement.exp,
-                    index,
-                    1,
-                    arrival.received_at,
-                    "held",
-                    content.type,
-                    content.tlp_rank,
-                    content.audience,
-                )
-            )
-        self._db.bulk_insert(self._session, table, _PLAIN_ENTRY_COLUMNS, plain)
+        table = EntryRow.__table__
+        plain = [plain.rows.entry for plain in self._plain.values()]
+        self._db.bulk_insert(self._session, table, plain_columns.ENTRY_COLUMNS, plain)
         rows = [_entry_row(entry) for entry in self._entries]
         self._db.bulk_insert(self._session, table, _ENTRY_COLUMNS, rows)
 
     def _write_plain(self, seq: Mapping[int, int]) -> None:
         """The rows of notices that this fold issues and nothing in it changes; `seq` by index."""
-        log_id, issuer = self._log_id, self._issuer
-        rows: list[tuple[Any, ...]] = []
-        for arrival, statement, content in self._plain.values():
-            index, at, iat = arrival.index, arrival.received_at, statement.iat
-            rows.append(
-                (
-                    log_id,
-                    index,
-                    seq[index],
-                    statement.id,
-                    issuer,
-                    "active",
-                    1,
-                    index,
-                    statement.leaf_hash,
-                    index,
-                    index,
-                    "current",
-                    iat,
-                    statement.exp,
-                    iat,
-                    at,
-                    at,
-                    *content.columns,
-                )
-            )
-        self._db.bulk_insert(self._session, NoticeRow.__table__, _PLAIN_NOTICE_COLUMNS, rows)
+        rows = [(*plain.rows.notice, seq[plain.arrival.index]) for plain in self._plain.values()]
+        self._db.bulk_insert(self._session, NoticeRow.__table__, plain_columns.NOTICE_COLUMNS, rows)
 
     def _write_notices(self) -> None:
         db, session = self._db, self._session
@@ -597,12 +542,12 @@ class Fold:
         for draft in old:
             if draft.content_changed:
                 forget_terms(session, self._log_id, draft.values["idx"], draft.stored_document)
-        found = [(plain.arrival.index, plain.content.terms) for plain in self._plain.values()]
-        found += [(d.values["idx"], d.content.terms) for d in touched if d.content is not None]
+        rows = [row for plain in self._plain.values() for row in plain.rows.terms]
+        found = [(d.values["idx"], d.content.terms) for d in touched if d.content is not None]
         log_id = self._log_id
-        rows = [(kind, term, log_id, idx, pos) for idx, these in found for kind, term, pos in these]
+        rows += [(kind, term, log_id, idx, pos) for idx, these in found for kind, term, pos in these]
         rows.sort()  # the table is ordered by term: neighbours go to one page
-        db.bulk_insert(session, NoticeTermRow.__table__, _TERM_COLUMNS, rows)
+        db.bulk_insert(session, NoticeTermRow.__table__, plain_columns.TERM_COLUMNS, rows)
 
     def _write_screened(self) -> None:
         """What parties are screened against, in the transaction that says it; every change takes a number."""
@@ -612,19 +557,16 @@ class Fold:
         if not changes:
             return
         seq = db.next_values(session, SCREENED_COUNTER, changes)
-        new: list[tuple[Any, ...]] = [
-            (self._log_id, arrival.index, number, *screened_values(content))
-            for number, (arrival, _, content) in enumerate(self._plain.values(), seq)
-        ]
+        new = [(*plain.rows.screened, number) for number, plain in enumerate(self._plain.values(), seq)]
         for number, draft in enumerate(touched, seq + len(new)):
             idx, content = draft.values["idx"], draft.content
             if draft.is_new:
-                new.append((self._log_id, idx, number, *screened_values(content)))
+                new.append((self._log_id, idx, *screened_values(content), number))
             elif draft.content_changed:
                 update_screened(session, self._log_id, idx, number, content)
             else:
                 session.connection().execute(_SCREENED_SEQ, {"l": self._log_id, "i": idx, "s": number})
-        db.bulk_insert(session, ScreenedRow.__table__, _SCREENED_COLUMNS, new)
+        db.bulk_insert(session, ScreenedRow.__table__, plain_columns.SCREENED_COLUMNS, new)
 
     def _let_go(self) -> None:
         """Destroy bodies of leaves that do not count any more, unless this is a log of the node's own State.
@@ -671,8 +613,7 @@ def fold_all(fold: Fold, arrivals: Sequence[Arrival]) -> None:
             try:
                 state = fold.advance(arrival.statement, arrival.index)
             except VerbaleError as fault:
-                arrival.fault = fault
-                arrival.body_state, arrival.parts, arrival.content = "none", None, None
+                arrival.refuse(fault)
         fold.add(arrival, state)
 
 
@@ -746,7 +687,6 @@ SCREENED_COUNTER: Final = "screened"
 """Numbers the changes of `screened_notices`. Taken before the number of an event, everywhere: locks have one order."""
 SCREENED_EPOCH: Final = "screened-epoch"
 """Counts refoldings after which rows may be gone for good, for those who hold an index of them in memory."""
-_SCREENED_COLUMNS: Final = ("log_id", "idx", "seq", "audience", "parties")
 _SCREENED_SEQ: Final = (
     update(ScreenedRow)
     .where(ScreenedRow.log_id == bindparam("l"), ScreenedRow.idx == bindparam("i"))

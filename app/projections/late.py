@@ -14,6 +14,7 @@ from sqlalchemy import select, update
 
 from app import bodies as stored_bodies
 from app.domain import events as vocabulary
+from app.domain.at_rest import seal_parts
 from app.domain.errors import VerbaleError
 from app.domain.notices import Notice, amended, parse_main, validate_main
 from app.events import Event, emit
@@ -99,7 +100,7 @@ def _store(db: Database, session: Session, log_id: int, body: LateBody, now: int
         )
     )
     if body.state == "held" and body.parts is not None:
-        stored_bodies.store(db, session, log_id, [(body.index, body.parts, now)])
+        stored_bodies.store(db, session, log_id, [(body.index, seal_parts(body.index, body.parts), now)])
 
 
 @dataclass(slots=True)

@@ -40,7 +40,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 JUDGED_AT_ONCE: Final = 512
-"""Leaves in one judging transaction; also the most bodies in one request."""
+"""Leaves that are judged together; also the most bodies in one request."""
+WRITTEN_AT_ONCE: Final = 1_024
+"""Leaves in one transaction, if so many are ready: who writes a notice meanwhile waits for it, some tens of milliseconds."""
 AHEAD: Final = 3
 """Runs of leaves that are fetched and judged while an earlier one is written: bounds memory in a long catch-up."""
 LATE_AT_ONCE: Final = 128
@@ -48,7 +50,7 @@ LATE_AT_ONCE: Final = 128
 
 _LOGS, _LEAVES, _ENTRIES = LogRow.__table__, LeafRow.__table__, EntryRow.__table__
 _PLACE: Final = select(
-    _LOGS.c.origin, _LOGS.c.judged, _LOGS.c.head_size, _LOGS.c.backfilled, _LOGS.c.continues_id
+    _LOGS.c.origin, _LOGS.c.state, _LOGS.c.judged, _LOGS.c.head_size, _LOGS.c.backfilled, _LOGS.c.continues_id
 ).where(_LOGS.c.id == bindparam("log"))
 _RUN: Final = (
     select(_LEAVES.c.idx, _LEAVES.c.leaf_hash, _LEAVES.c.leaf, _LEAVES.c.received_at)
@@ -94,7 +96,7 @@ def judge_step(
         ahead: threads in which the next runs of leaves are fetched and judged meanwhile.
     """
     with db.read() as session:
-        origin, judged, head_size, backfilled, before = execute(session, _PLACE, log=log_id).one()
+        origin, state, judged, head_size, backfilled, before = execute(session, _PLACE, log=log_id).one()
         if judged < head_size and before is not None and lineage.is_waiting(session, log_id):
             return 0  # what it says of the notices of the log before is judged when those are
     if judged >= head_size:
@@ -104,7 +106,7 @@ def judge_step(
                     update(LogRow).where(LogRow.id == log_id, LogRow.judged == judged).values(backfilled=True)
                 )
         return 0
-    context = Context(origin, roster)
+    context = Context(origin, roster, place=(log_id, state))
     flood = head_size - judged > FLOOD
 
     def prepare(start: int) -> list[Arrival]:
@@ -121,12 +123,18 @@ def judge_step(
     for start in starts:
         under_way.append(ahead.submit(prepare, start))
         if len(under_way) > AHEAD:
-            _record(
-                db, log_id, under_way.popleft().result(), origin, now=clock(), live=backfilled, watch=watch
-            )
+            _record(db, log_id, _ready(under_way), origin, now=clock(), live=backfilled, watch=watch)
     while under_way:
-        _record(db, log_id, under_way.popleft().result(), origin, now=clock(), live=backfilled, watch=watch)
+        _record(db, log_id, _ready(under_way), origin, now=clock(), live=backfilled, watch=watch)
     return int(head_size - judged)
+
+
+def _ready(under_way: deque[Future[list[Arrival]]]) -> list[Arrival]:
+    """The oldest run, and with it what else is ready, up to WRITTEN_AT_ONCE leaves: neighbours then go to one page, once."""
+    arrivals = under_way.popleft().result()
+    while under_way and under_way[0].done() and len(arrivals) < WRITTEN_AT_ONCE:
+        arrivals += under_way.popleft().result()
+    return arrivals
 
 
 def _record(
@@ -183,7 +191,7 @@ def fetch_missing(
 ) -> Asked | None:
     """Ask once more for bodies that are wanted, beyond index `after`. Returns None if there are none."""
     with db.read() as session:
-        origin, _, _, backfilled, _ = execute(session, _PLACE, log=log_id).one()
+        origin, _, _, _, backfilled, _ = execute(session, _PLACE, log=log_id).one()
         rows = execute(session, _MISSING, log=log_id, after=after).all()
     leaves = [MirroredLeaf(idx, bytes(leaf_hash), bytes(leaf), at) for idx, leaf_hash, leaf, at in rows]
     if not leaves:

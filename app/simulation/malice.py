@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 from sqlalchemy import update
 
 from app import bodies
+from app.domain.at_rest import seal_parts
 from app.domain.errors import VerbaleError
 from app.domain.statement import hash_leaf
 from app.models import EntryRow, LogRow
@@ -215,7 +216,7 @@ def append_raw(site: Site, written: Written) -> None:
         )
         session.add(entry)
         session.flush()
-        bodies.store(node.db, session, log.id, [(log.size, written.parts, now)])
+        bodies.store(node.db, session, log.id, [(log.size, seal_parts(log.size, written.parts), now)])
         session.execute(update(LogRow).where(LogRow.id == log.id).values(judged=LogRow.size))
 
 

@@ -9,6 +9,7 @@ from sqlalchemy import delete, select, text, true, update
 
 from app import bodies
 from app.db import Database
+from app.domain.at_rest import seal_parts
 from app.domain.errors import LogCorrupt
 from app.domain.statement import Part
 from app.judging import Judges
@@ -185,7 +186,9 @@ def test_a_rebuild_that_fails_leaves_the_log_as_it_was(world: World) -> None:
         index = last.idx
         salt = bodies.opened(session, us.node.log_id, [index])[index]["main"].salt
         bodies.destroy(session, us.node.log_id, [index])
-        bodies.store(us.db, session, us.node.log_id, [(index, {"main": Part(salt, b"{}")}, 0)])
+        bodies.store(
+            us.db, session, us.node.log_id, [(index, seal_parts(index, {"main": Part(salt, b"{}")}), 0)]
+        )
     before = everything(us.db)
     with pytest.raises(LogCorrupt, match=r"does not open its commitment\. Run: verbale fsck"):
         rebuild(us)

@@ -26,6 +26,7 @@ from sqlalchemy import select, update
 
 from app import bodies
 from app.db import Database
+from app.domain.at_rest import seal_parts
 from app.domain.commitment import commit
 from app.domain.encoding import b64u_encode
 from app.domain.json import canonical
@@ -458,7 +459,7 @@ class Peer:
                 )
                 session.flush()
                 if parts:
-                    bodies.store(self.db, session, log.id, [(index, parts, now)])
+                    bodies.store(self.db, session, log.id, [(index, seal_parts(index, parts), now)])
             session.execute(update(LogRow).where(LogRow.id == log.id).values(judged=LogRow.size))
         return list(range(log.size, log.size + len(entries)))
 
