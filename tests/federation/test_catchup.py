@@ -167,7 +167,9 @@ def test_what_is_wrong_far_ahead_is_noticed_as_well(world: World, pattern: str) 
     assert nl.log(us).judged == NEAR + 100
 
 
-def test_leaves_and_hashes_that_agree_with_each_other_and_not_with_the_signed_head_are_refused(world: World) -> None:
+def test_leaves_and_hashes_that_agree_with_each_other_and_not_with_the_signed_head_are_refused(
+    world: World,
+) -> None:
     """Whoever makes up a whole log makes up its tiles as well: the root that the log signed decides, before anything is stored."""
     us, nl = world.make("US"), world.make("NL")
     total = NEAR + 100
