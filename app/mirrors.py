@@ -98,7 +98,7 @@ class Machine:
 
     Attributes:
         lock: makes a lock.
-        threads: makes so many threads under a name: those that fetch and judge ahead in a long catch-up.
+        threads: makes so many threads under a name: for what is asked and judged while something else goes on.
         nonce: makes the nonce of a signed request.
         timer: seconds from any beginning, for how long a peer's answer may take.
     """

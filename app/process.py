@@ -1,4 +1,4 @@
-"""What a process that runs a node, or judges for one, asks of Python and of its allocator."""
+"""What a process that runs a node asks of Python and of its allocator."""
 
 from __future__ import annotations
 

@@ -18,6 +18,7 @@ from app.replication.client import MAX_TILE_BYTES, PeerAnswerRefused
 from app.tlog.tiles import (
     TILE_HEIGHT,
     TILE_WIDTH,
+    MalformedTile,
     TilePath,
     bundle_width,
     full_tile_root,
@@ -109,4 +110,7 @@ def _tile(client: PeerClient, source: str, level: int, index: int, width: int) -
     raw = client.get(f"{source}/{path}", limit=MAX_TILE_BYTES)
     if raw is None:
         raise PeerAnswerRefused(f"{source} has no {path}, which the head it serves promises.")
-    return split_tile(raw, width)
+    try:
+        return split_tile(raw, width)
+    except MalformedTile as error:
+        raise MalformedTile(f"{path}: {error}") from error

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.clock import system_clock
-from app.replication.client import PeerAnswerRefused, PeerClient
+from app.replication.client import PeerAnswerRefused, PeerClient, PeerUnreachable
 from app.replication.promised import MAX_GROWTH, Promise, fetch_promise
 from app.tlog.merkle import Frontier, leaf_hash
 from app.tlog.tiles import MalformedTile, TilePath, extend_tiles, parse_tile_path
@@ -105,7 +105,15 @@ def test_of_full_bundles_one_hash_each_is_asked_for() -> None:
 def test_what_a_source_lacks_or_cuts_short_is_refused() -> None:
     with pytest.raises(PeerAnswerRefused, match="tile/1/000"):
         promise(0, 2_000, lambda _path, _raw: None)
-    with pytest.raises(MalformedTile):
+    with pytest.raises(MalformedTile, match=r"^tile/1/000\.p/7: "):
         promise(0, 2_000, lambda _path, raw: raw[:-32])
     with pytest.raises(PeerAnswerRefused, match="at most"):
         promise(5, MAX_GROWTH + 6)
+
+
+def test_who_is_closing_asks_nobody_any_more() -> None:
+    client = PeerClient(system_clock)
+    assert client.meanwhile(lambda: 7).result(60) == 7
+    client.close()
+    with pytest.raises(PeerUnreachable, match="closing"):
+        client.meanwhile(lambda: 7)
