@@ -163,6 +163,8 @@ class PeerClient:
                 body = self._read(response, limit, deadline, request)
             finally:
                 response.close()
+                # httpx has the two name each other: what was asked would stay until the collector comes by.
+                response.stream = httpx.ByteStream(b"")
         except httpx.HTTPError as error:
             raise PeerUnreachable(
                 f"{request.url} did not answer: {type(error).__name__} {error}".strip()[:500]

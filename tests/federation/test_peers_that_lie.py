@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import re
 import socket
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -589,6 +591,25 @@ def test_a_peer_on_the_wire_that(
             client.get(url, limit=65_536)
     finally:
         client.close()
+
+
+def test_what_was_asked_does_not_stay_until_the_collector_comes_by() -> None:
+    """It comes seldom in a process that runs a node; twenty megabytes lay there after a catch-up of 100,000 notices."""
+    asked: list[weakref.ref[httpx.Request]] = []
+
+    def give(request: httpx.Request) -> httpx.Response:
+        asked.append(weakref.ref(request))
+        return answer(200, iter([b"a", b"b"]))
+
+    client = PeerClient(system_clock, transport=httpx.MockTransport(give))
+    gc.disable()
+    try:
+        client.post("http://ee.example/bodies", b"which", limit=100)
+        client.get("http://ee.example/checkpoint", limit=100)
+    finally:
+        gc.enable()
+    assert [request() for request in asked] == [None, None]
+    client.close()
 
 
 def test_nobody_listening_is_no_answer() -> None:
