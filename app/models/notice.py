@@ -52,6 +52,14 @@ class EntryRow(Base):
             sqlite_where=text("fault_code IS NOT NULL OR body_fault_code IS NOT NULL"),
             postgresql_where=text("fault_code IS NOT NULL OR body_fault_code IS NOT NULL"),
         ),
+        # Of a million leaves a few are anchors, and they are looked for every few seconds.
+        Index(
+            "ix_entries_anchors",
+            "log_id",
+            "idx",
+            sqlite_where=text("kind = 'anchor'"),
+            postgresql_where=text("kind = 'anchor'"),
+        ),
         Index(
             "ix_entries_ref", "ref", sqlite_where=text("kind = 'ack'"), postgresql_where=text("kind = 'ack'")
         ),

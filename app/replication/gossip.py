@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import and_, func, select, update
+from sqlalchemy import and_, func, literal_column, select, update
 
 from app import bodies as stored_bodies
 from app.domain.encoding import b64u_encode
@@ -78,6 +78,8 @@ WITHHELD_MS: Final = 30 * 60_000
 ANCHOR_S: Final = 3600
 BAD_LEAF: Final = ("malformed-statement", "wrong-log")
 """Faults of a leaf that anybody can see without a roster: its log's key signed a head over it, and that convicts."""
+_IS_ANCHOR: Final = EntryRow.kind == literal_column("'anchor'")
+"""Not bound: there is an index of anchors."""
 MAX_ANCHORS: Final = 48
 """Anchors of one log read in one round: two days of them."""
 MAX_ANSWER: Final = 16 * 2**10
@@ -271,7 +273,7 @@ class Vigil:
                     select(EntryRow.idx)
                     .where(
                         EntryRow.log_id == log_id,
-                        EntryRow.kind == "anchor",
+                        _IS_ANCHOR,
                         EntryRow.fault_code.is_(None),
                         EntryRow.body_state == "held",
                         EntryRow.idx > self._anchored.get(log_id, -1),
@@ -545,10 +547,11 @@ class Vigil:
         """Once an hour, name the newest head of every other log in the own log."""
         with self._db.read() as session:
             last = session.execute(
-                select(func.max(EntryRow.iat)).where(
-                    EntryRow.log_id == self._log_id, EntryRow.kind == "anchor"
-                )
-            ).scalar_one()
+                select(EntryRow.iat)
+                .where(EntryRow.log_id == self._log_id, _IS_ANCHOR)
+                .order_by(EntryRow.idx.desc())
+                .limit(1)
+            ).scalar_one_or_none()
             if self._clock() - max(self._since, (last or 0) * 1000) < ANCHOR_S * 1000:
                 return
             heads = session.execute(

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import event, select, text
 
 from app.domain.errors import PeerFault
 from app.models import EventRow, LogRow
@@ -14,6 +14,9 @@ from app.replication.gossip import WITHHELD_MS, anchor, anchored_heads
 from app.tlog.evidence import Evidence, verify
 from tests.federation.test_evidence import keys, post, two_histories
 from tests.federation.world import Peer, Rule, World, answer, everything, origin_of, url_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def hear(peer: Peer, of: Peer | str) -> None:
@@ -82,6 +85,48 @@ def test_an_anchor_shows_a_fork_to_whoever_reads_it(world: World) -> None:
     assert nl.log("US").status == "frozen"
     (record,) = nl.records()
     assert record["seen"][0]["where"] == "anchor EE"
+
+
+def test_an_anchor_is_said_once_an_hour(world: World) -> None:
+    ee, nl = world.make("EE"), world.make("NL")
+    post(ee, "one")
+    nl.sync(ee)
+
+    def anchors() -> int:
+        nl.node.vigil.look_after()
+        return [nl.entry(nl, index).kind for index in range(nl.log().size)].count("anchor")
+
+    said = [anchors()]
+    for _ in range(4):
+        world.clock.tick(30 * 60)
+        said += [anchors(), anchors()]
+    assert said == [0, 0, 0, 1, 1, 1, 1, 2, 2]
+
+
+def test_anchors_are_looked_for_by_their_index(world: World) -> None:
+    """They are looked for every few seconds, in logs of any length."""
+    ee, nl = world.make("EE"), world.make("NL")
+    post(ee, "one")
+    nl.sync(ee)
+    asked: list[tuple[Peer, str, Any]] = []
+
+    def of(peer: Peer) -> Callable[..., None]:
+        return lambda _c, _cursor, said, values, _context, _many: asked.append((peer, said, values))
+
+    for peer in (ee, nl):
+        event.listen(peer.db.engine, "before_cursor_execute", of(peer))
+    ee.node.vigil.look_after()
+    hear(nl, ee)
+    looked = [one for one in asked if "kind = 'anchor'" in one[1]]
+    assert {peer.state for peer, _, _ in looked} == {"EE", "NL"}
+    for peer, said, values in looked:
+        with peer.db.engine.connect() as connection:
+            if not peer.db.is_sqlite:  # it would rightly read a table of three rows
+                connection.execute(text("SET enable_seqscan = off"))
+            how = "EXPLAIN QUERY PLAN" if peer.db.is_sqlite else "EXPLAIN"
+            plan = connection.exec_driver_sql(f"{how} {said}", values).all()
+            connection.rollback()
+        assert "ix_entries_anchors" in str(plan)
 
 
 def test_an_anchor_of_garbage_harms_nobody(world: World) -> None:
