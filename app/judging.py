@@ -357,13 +357,13 @@ class Judges:
             pieces = [items[at : at + size] for at in range(0, len(items), size)]
             try:
                 head = (context.origin, context.at, context.place, *self._roster(context.roster))
-                futures: list[Future[bytes]] = [
+                futures: list[Future[list[bytes]]] = [
                     workers.submit(_in_worker, work, piece, head) for piece in pieces
                 ]
                 return [
                     one
                     for piece, future in zip(pieces, futures, strict=True)
-                    for n, packed in enumerate(marshal.loads(future.result()))  # noqa: S302 - our own child
+                    for n, packed in enumerate(future.result())
                     for one in unpack(piece[n * PIECE : (n + 1) * PIECE], packed)
                 ]
             except (BrokenProcessPool, RuntimeError) as error:  # a worker was killed, or the pool is closing
@@ -565,13 +565,11 @@ def _in_worker(
     work: Callable[..., list[Any]],
     items: Sequence[Any],
     head: tuple[str, int, tuple[int, str] | None, str, bytes],
-) -> bytes:
-    """Judge one piece. The answer becomes bytes here, on this core, and not in the pool's one thread in the parent."""
+) -> list[bytes]:
+    """Judge one piece, PIECE by PIECE. The answers become bytes here, on this core, and not in the pool's one thread in the parent."""
     global _known  # noqa: PLW0603 - this process's copy of the roster
     origin, at, place, sha256, blob = head
     if _known[0] != sha256:
         _known = (sha256, pickle.loads(blob))  # noqa: S301 - from our own parent
     context, pack = Context(origin, _known[1], at, place), _PACK[work]
-    return marshal.dumps(
-        [pack(work(items[n : n + PIECE], context)) for n in range(0, len(items), PIECE)], _MARSHAL
-    )
+    return [pack(work(items[n : n + PIECE], context)) for n in range(0, len(items), PIECE)]
