@@ -4,7 +4,8 @@ Guarantees: `write()` is one transaction that is durable when the block has ende
 PostgreSQL: synchronous commit), and `read()` never waits for a writer. Leaves to others: what is written.
 
 SQLite allows one writer. Threads of one process queue on a lock of ours, which is fair and costs microseconds, instead of
-in SQLite's busy handler, which sleeps; processes that share a file meet in the busy handler.
+in SQLite's busy handler, which sleeps; processes that share a file meet in the busy handler. Behind the lock one connection writes,
+and those that read are others.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import re
 import sqlite3
 import threading
 from contextlib import contextmanager, nullcontext
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, NamedTuple, ParamSpec, TypeVar
@@ -70,9 +71,15 @@ SQLITE_VARIABLES = 30_000
 ROWS_AT_ONCE = 32
 """Rows of one INSERT on SQLite."""
 
+READING_KIB = 2_000
+"""Pages that a connection for reading keeps on SQLite: there may be sixty of them, and the system has the file in memory anyway."""
+
+WRITING_KIB = 8_000
+"""The same of the one that writes: what a transaction changes stays there until it is committed."""
+
 
 class Database:
-    """An engine with its two kinds of session.
+    """Two kinds of session, and their engines: on SQLite one each, else they share one.
 
     Args:
         url: SQLAlchemy URL: `sqlite:///path` or `postgresql+psycopg://…` (several hosts allowed, libpq syntax).
@@ -93,23 +100,35 @@ class Database:
         self._statements: dict[Any, Any] = {}
         self._marker: sqlite3.Connection | None = None
         self._marking = threading.Lock()
-        self.engine: Engine = engine or create_engine(
-            self.url,
-            pool_size=pool_size,
-            max_overflow=40,
-            pool_pre_ping=not self.is_sqlite,
-            hide_parameters=True,  # an error's message must not carry a body or a party's name into a log
-        )
-        if self.is_sqlite:
-            event.listen(self.engine, "connect", _configure_sqlite)
-            event.listen(self.engine, "begin", _begin_sqlite)
+        self.engine: Engine
+        self.write_engine: Engine
+        if engine is not None:
+            self.engine = self.write_engine = engine
+            if self.is_sqlite:
+                _listen_sqlite(engine, WRITING_KIB)
+        else:
+            self.engine = self._connected(pool_size, 40, READING_KIB)
+            # SQLite throws away what a connection has cached as soon as another one writes. So one alone does, and keeps its pages.
+            self.write_engine = self._connected(1, 0, WRITING_KIB) if self.is_sqlite else self.engine
         self._write_sessions = sessionmaker(
-            self.engine.execution_options(verbale_write=True), autoflush=False, expire_on_commit=False
+            self.write_engine.execution_options(verbale_write=True), autoflush=False, expire_on_commit=False
         )
         options: dict[str, Any] = {"verbale_write": False}
         if not self.is_sqlite:
             options |= {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
         self._read_sessions = sessionmaker(self.engine.execution_options(**options), autoflush=False)
+
+    def _connected(self, pool_size: int, overflow: int, cache_kib: int) -> Engine:
+        engine = create_engine(
+            self.url,
+            pool_size=pool_size,
+            max_overflow=overflow,
+            pool_pre_ping=not self.is_sqlite,
+            hide_parameters=True,  # an error's message must not carry a body or a party's name into a log
+        )
+        if self.is_sqlite:
+            _listen_sqlite(engine, cache_kib)
+        return engine
 
     @contextmanager
     def write(self) -> Iterator[Session]:
@@ -336,17 +355,25 @@ class Database:
                 connection.exec_driver_sql(f'VACUUM "{table}"')
             return True
 
+    def give_back(self) -> None:
+        """Have the connection that writes free the pages it keeps, on SQLite; a transaction under way is waited for."""
+        if self._writer is None or self.write_engine is self.engine:
+            return
+        with self._writer, self.write_engine.connect() as connection:
+            connection.connection.cursor().execute("PRAGMA shrink_memory").close()
+
     def dispose(self) -> None:
         """Close all connections: those at rest now, and each that a thread still uses when that gives it back."""
         with self._marking:
             marker, self._marker = self._marker, None
             if marker is not None:
                 marker.close()
-        pool = self.engine.pool
-        self.engine.dispose()
-        # What comes back later would lie in a pool that nobody has any more, and stay open until it is collected.
-        event.listen(pool, "checkin", _close_late)
-        pool.dispose()
+        for engine in {self.engine, self.write_engine}:
+            pool = engine.pool
+            engine.dispose()
+            # What comes back later would lie in a pool that nobody has any more, and stay open until it is collected.
+            event.listen(pool, "checkin", _close_late)
+            pool.dispose()
 
 
 def _close_late(connection: DBAPIConnection | None, record: ConnectionPoolEntry) -> None:
@@ -453,14 +480,19 @@ def chunks(items: Sequence[T], size: int) -> Iterable[Sequence[T]]:
     return (items[i : i + size] for i in range(0, len(items), size))
 
 
-def _configure_sqlite(connection: Any, _record: object) -> None:  # noqa: ANN401 - a driver connection
+def _listen_sqlite(engine: Engine, cache_kib: int) -> None:
+    event.listen(engine, "connect", partial(_configure_sqlite, cache_kib))
+    event.listen(engine, "begin", _begin_sqlite)
+
+
+def _configure_sqlite(cache_kib: int, connection: Any, _record: object) -> None:  # noqa: ANN401 - a driver connection
     connection.isolation_level = None  # the driver must not begin transactions on its own: we say BEGIN below
     cursor = connection.cursor()
     cursor.execute("PRAGMA journal_mode = WAL")
     cursor.execute("PRAGMA synchronous = FULL")  # 201 means durable, power loss included
     cursor.execute("PRAGMA foreign_keys = ON")
     cursor.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
-    cursor.execute("PRAGMA cache_size = -16000")
+    cursor.execute(f"PRAGMA cache_size = -{cache_kib}")
     # A checkpoint copies changed pages into the file: with the default of 4 MB that is most of what a long batch does.
     cursor.execute("PRAGMA wal_autocheckpoint = 8000")
     cursor.execute("PRAGMA temp_store = MEMORY")

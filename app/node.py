@@ -391,7 +391,7 @@ class Node:
             # The worker fetches the roster and follows; this process reads what it kept, and witnesses what is offered here.
             self._loops = [
                 Loop("roster", self.reload_roster, interval_s=self.settings.roster_refresh_s),
-                _memory_loop(),
+                Loop("memory", self.give_back, interval_s=MEMORY_INTERVAL_S),
             ]
             for loop in self._loops:
                 loop.start()
@@ -433,7 +433,7 @@ class Node:
             Loop("seal", self.seal, interval_s=SEAL_INTERVAL_S),
             Loop("carry", self.mirrors.carry, interval_s=CARRY_INTERVAL_S),
             Loop("portfolios", self.look_after_portfolios, interval_s=WATCH_INTERVAL_S),
-            _memory_loop(),
+            Loop("memory", self.give_back, interval_s=MEMORY_INTERVAL_S),
         ]
         if self.settings.mail_digests:
             self._loops.append(self._digests())
@@ -528,6 +528,12 @@ class Node:
     def forget_events(self) -> bool:
         """Forget events that are past their time."""
         return retention_step(self.db, self.clock, self.settings.event_retention_days)
+
+    def give_back(self) -> bool:
+        """Give the system back what a flood left, once it is over."""
+        self.db.give_back()
+        give_back()
+        return False
 
     def _digests(self) -> Loop:
         """The loop that writes to people. Raises UnsafeSettings."""
@@ -717,13 +723,3 @@ class Node:
     def take_evidence(self, raw: bytes) -> tuple[str, bool]:
         """Judge a record that somebody brings; see `Mirrors.take_evidence`."""
         return self.mirrors.take_evidence(raw)
-
-
-def _memory_loop() -> Loop:
-    """Gives back what a flood left, once it is over."""
-
-    def step() -> bool:
-        give_back()
-        return False
-
-    return Loop("memory", step, interval_s=MEMORY_INTERVAL_S)

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from typing import TYPE_CHECKING
 
 import pytest
+
+from tests.federation.world import World
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 LEFT = """
 from app.memory import give_back, keep_memory
@@ -29,3 +35,16 @@ print(before - resident())
 def test_what_was_made_and_thrown_away_is_given_back() -> None:
     ended = subprocess.run([sys.executable, "-c", LEFT], capture_output=True, text=True, check=True)
     assert int(ended.stdout) > 50_000_000
+
+
+def test_a_node_gives_back_what_its_database_keeps_as_well(tmp_path: Path, templates: Path) -> None:
+    world = World(tmp_path, templates)
+    ee = world.make("EE")
+    said: list[str] = []
+    with ee.db.write() as session:
+        connection = session.connection().connection.driver_connection
+    assert connection is not None
+    connection.set_trace_callback(said.append)
+    ee.node.give_back()
+    assert said == ["PRAGMA shrink_memory"]
+    world.close()

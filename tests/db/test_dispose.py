@@ -26,5 +26,23 @@ def test_a_connection_that_comes_back_after_the_end_is_closed(database_url: str)
     with db.write() as session:
         assert session.connection().connection.driver_connection is first
     db.dispose()
+    assert first is not None
+    with pytest.raises(Exception, match="closed"):
+        first.cursor().execute("SELECT 1")
     del used, first
+    gc.collect()
+
+
+@pytest.mark.filterwarnings("error::ResourceWarning")
+def test_a_connection_that_writes_at_the_end_is_closed_when_it_has_written(database_url: str) -> None:
+    db = Database(database_url)
+    with db.write() as session:
+        session.execute(text("SELECT 1"))
+        used = session.connection().connection.driver_connection
+        db.dispose()
+        assert session.execute(text("SELECT 1")).scalar_one() == 1
+    assert used is not None
+    with pytest.raises(Exception, match="closed"):
+        used.cursor().execute("SELECT 1")
+    del used
     gc.collect()

@@ -110,14 +110,14 @@ def test_the_more_an_ordered_endpoint_takes_the_fewer_looks_it_costs(
         issued = [log.issue() for _ in range(300)]
         outbox.fan_out_step(db, clock, setup)
         loop = DeliveryLoop(db, clock, setup, poll_seconds=0.05)
-        event.listen(db.engine, "before_cursor_execute", note)
+        event.listen(db.write_engine, "before_cursor_execute", note)
         loop.start()
         try:
             for n in range(len(issued)):
                 assert receiver.arrived.acquire(timeout=60), n
         finally:
             loop.stop()
-            event.remove(db.engine, "before_cursor_execute", note)
+            event.remove(db.write_engine, "before_cursor_execute", note)
         assert indices(receiver) == issued
     assert 0 < len(leases) <= 20, len(leases)
 
@@ -136,12 +136,12 @@ def test_an_ordered_endpoint_of_which_something_is_held_is_not_asked_for(
         if "not_before" in statement and "deliveries" not in statement:
             locked.append(statement)
 
-    event.listen(db.engine, "before_cursor_execute", note)
+    event.listen(db.write_engine, "before_cursor_execute", note)
     assert claims.claim(db, clock(), 10, busy={id_: Busy(1, 5)}) == []
     assert locked == []
     assert len(claims.claim(db, clock(), 10, busy={id_: Busy(0, 5)})) == 3
     assert len(locked) == 1
-    event.remove(db.engine, "before_cursor_execute", note)
+    event.remove(db.write_engine, "before_cursor_execute", note)
 
 
 def test_of_an_ordered_subscription_two_workers_never_hold_a_part_each(

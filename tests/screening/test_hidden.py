@@ -110,11 +110,13 @@ def counted(db: Database) -> Iterator[list[str]]:
     def note(_c: Any, _cursor: Any, statement: str, *_: Any) -> None:
         sent.append(statement)
 
-    event.listen(db.engine, "before_cursor_execute", note)
+    for engine in {db.engine, db.write_engine}:
+        event.listen(engine, "before_cursor_execute", note)
     try:
         yield sent
     finally:
-        event.remove(db.engine, "before_cursor_execute", note)
+        for engine in {db.engine, db.write_engine}:
+            event.remove(engine, "before_cursor_execute", note)
 
 
 @pytest.mark.timeout(300)
