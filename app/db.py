@@ -123,6 +123,7 @@ class Database:
             self.url,
             pool_size=pool_size,
             max_overflow=overflow,
+            pool_use_lifo=True,  # who comes next gets the connection whose pages are warm
             pool_pre_ping=not self.is_sqlite,
             hide_parameters=True,  # an error's message must not carry a body or a party's name into a log
         )
