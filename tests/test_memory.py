@@ -48,3 +48,10 @@ def test_a_node_gives_back_what_its_database_keeps_as_well(tmp_path: Path, templ
     ee.node.give_back()
     assert said == ["PRAGMA shrink_memory"]
     world.close()
+
+
+def test_a_node_that_tells_nobody_does_without_the_client_that_would() -> None:
+    """Ten megabytes of it."""
+    program = "import sys, app.main, app.node; print('aiohttp' in sys.modules)"
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert ended.stdout == "False\n"

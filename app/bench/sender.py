@@ -25,9 +25,10 @@ from app.bench import outbox_rows
 from app.clock import system_clock
 from app.db import Database
 from app.notify import signing, wire
-from app.notify.deliver import TOTAL_SECONDS, DeliveryLoop
+from app.notify.deliver import DeliveryLoop
 from app.notify.guard import UrlPolicy
 from app.notify.keys import WebhookKeys
+from app.notify.send import TOTAL_SECONDS
 from app.notify.setup import WebhookSetup
 
 if TYPE_CHECKING:

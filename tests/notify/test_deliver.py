@@ -24,8 +24,9 @@ from app.db import Database
 from app.models import ApiTokenRow, DeliveryRow, SubscriptionRow
 from app.notify import claims, deliver, health, metrics, outbox, results, retry, signing, subscriptions, wire
 from app.notify.claims import Busy, Claimed, Ready
-from app.notify.deliver import DeliveryLoop, Sender
+from app.notify.deliver import DeliveryLoop
 from app.notify.endpoint import Endpoint
+from app.notify.send import MAX_EXCERPT, Sender
 from tests.federation.world import wait_until
 from tests.notify.receivers import (
     DAY,
@@ -215,7 +216,7 @@ def test_of_an_answer_so_much_is_read_and_no_more(setup: WebhookSetup) -> None:
             for attempt in asyncio.run(twice(receiver.url)):
                 assert attempt.status == 404
                 assert attempt.exchange is not None
-                assert attempt.exchange.excerpt == "x" * deliver.MAX_EXCERPT
+                assert attempt.exchange.excerpt == "x" * MAX_EXCERPT
     assert [ports[0] == ports[1], ports[2] == ports[3]] == [True, False]
 
 

@@ -30,6 +30,7 @@ from app.notify import deliver, endpoint, keys, outbox, signing, subscriptions
 from app.notify.claims import Claimed, Ready
 from app.notify.endpoint import Endpoint, UnsafeEndpoint
 from app.notify.guard import UrlPolicy
+from app.notify.send import Sender
 from tests.notify.receivers import (
     DAY,
     NOW,
@@ -293,7 +294,7 @@ def test_a_name_that_answers_an_inner_address_is_not_connected_to(tmp_path: Path
     ready = Ready(Claimed("0190", "s", 1, 0), where, b"{}")
 
     async def run() -> Attempt:
-        async with deliver.Sender(setup, system_clock, resolver=Changing(inner)) as sender:
+        async with Sender(setup, system_clock, resolver=Changing(inner)) as sender:
             return await sender.send(ready)
 
     assert asyncio.run(run()).error == "address-refused"
@@ -310,7 +311,7 @@ def test_the_answer_of_the_check_does_not_count_for_the_connection(tmp_path: Pat
         async def run() -> list[Attempt]:
             made = []
             for _ in range(2):  # two senders: neither the pool nor the cache of the first helps the second
-                async with deliver.Sender(setup, system_clock, resolver=resolver) as sender:
+                async with Sender(setup, system_clock, resolver=resolver) as sender:
                     made.append(await sender.send(ready))
             return made
 

@@ -13,8 +13,9 @@ from sqlalchemy import select
 
 from app.domain.events import EVENT_TYPES
 from app.models import ApiTokenRow
-from app.notify.deliver import Sender, deliver_step
+from app.notify.deliver import deliver_step
 from app.notify.payload import trial_body
+from app.notify.send import Sender
 from app.schemas import webhooks
 from tests.notify.receivers import NOW, Log, Receiver, SettableClock, add_token, subscribe
 

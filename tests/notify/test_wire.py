@@ -10,8 +10,8 @@ import pytest
 from app.clock import system_clock
 from app.notify import wire
 from app.notify.claims import Claimed, Ready
-from app.notify.deliver import Sender
 from app.notify.endpoint import Endpoint
+from app.notify.send import Sender
 
 from .receivers import Receiver, answer
 
