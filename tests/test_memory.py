@@ -51,7 +51,7 @@ def test_a_node_gives_back_what_its_database_keeps_as_well(tmp_path: Path, templ
 
 
 def test_a_node_that_tells_nobody_does_without_the_client_that_would() -> None:
-    """Ten megabytes of it."""
+    """Seven megabytes of it."""
     program = "import sys, app.main, app.node; print('aiohttp' in sys.modules)"
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert ended.stdout == "False\n"

@@ -1,8 +1,9 @@
-"""Sending: the loop that keeps doing it.
+"""The loop that keeps sending.
 
-`deliver_step` is one whole round, for tests and for whoever wants to wait for it. `DeliveryLoop` is the running form: each endpoint has a queue of its own and its own few
-places, so one that hangs for its fifteen seconds holds these and nobody else's; a place that falls free is taken by the
-endpoint's next delivery at once, and the database is asked in batches meanwhile.
+`deliver_step` is one whole round, for tests and for whoever wants to wait for it. `DeliveryLoop` is the running form: each
+endpoint has a queue of its own and its own few places, so one that hangs for its fifteen seconds holds these and nobody
+else's; a place that falls free is taken by the endpoint's next delivery at once, and the database is asked in batches
+meanwhile.
 
 The database is spoken to from one thread, and from a second that writes results while the first looks for more; the network
 from one asyncio loop. Killed at any line, the loop has lost

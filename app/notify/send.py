@@ -1,6 +1,7 @@
 """One attempt at a delivery: sign, POST through the guard, and say what became of it.
 
-Apart from the loop that keeps doing it: the HTTP client takes ten megabytes, which a node does without until something is to be sent.
+`Sender` never raises for what a receiver does. It is apart from the loop that keeps sending, as the HTTP client takes seven
+megabytes: a node does without until something is to be sent.
 """
 
 from __future__ import annotations
