@@ -86,7 +86,7 @@ def _connected(database: Database) -> Iterator[Connection]:
     Raises:
         NodeFault: a row refers to one that is not there.
     """
-    with database.engine.execution_options(verbale_write=True).connect() as connection:
+    with database.write_engine.execution_options(verbale_write=True).connect() as connection:
         if not database.is_sqlite:
             yield connection
             return

@@ -103,9 +103,9 @@ def test_an_anchor_is_said_once_an_hour(world: World) -> None:
     assert said == [0, 0, 0, 1, 1, 1, 1, 2, 2]
 
 
-def test_anchors_are_looked_for_by_their_index(world: World) -> None:
+def test_anchors_are_looked_for_by_their_index(world_on_both: World) -> None:
     """They are looked for every few seconds, in logs of any length."""
-    ee, nl = world.make("EE"), world.make("NL")
+    ee, nl = world_on_both.make("EE"), world_on_both.make("NL")
     post(ee, "one")
     nl.sync(ee)
     asked: list[tuple[Peer, str, Any]] = []
